@@ -1,0 +1,48 @@
+# Every target makes the environment it needs, .venv, on a machine that has Python 3.11 or newer and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/ready
+
+.PHONY: help book test lint notebooks lock clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+
+book: $(READY) ## execute the stale notebooks and write book/_build/html
+	@status=0; \
+	$(BIN)/jupyter-book build book/ || status=1; \
+	$(BIN)/python -m embedllm.book book/ || status=1; \
+	exit $$status
+
+test: $(READY) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(READY) ## check style and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
+	$(BIN)/jupytext --to ipynb --update notebooks/*.py
+
+lock: $(READY) ## add what pyproject.toml newly asks for to .venv and write requirements.lock from it
+	$(BIN)/pip install -e '.[book,test]'
+	@{ echo '# Exact versions that were tested together, with Python 3.11 on Linux. Written by `make lock`, not by hand.'; \
+	echo '# CUDA libraries are missing on purpose: the torch of each platform asks for its own.'; \
+	$(BIN)/pip freeze --exclude-editable | sed -E '/^(cuda|nvidia|triton)/d; s/\+.*//'; } > requirements.lock
+	@touch $(READY)
+
+clean: ## remove what was built, but not .venv
+	rm -rf book/_build book/notebooks build dist .mypy_cache .pytest_cache .ruff_cache
+
+# torch comes first, alone and by its exact version, so that pip takes the build made for this machine.
+$(READY): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	{ echo 'Python 3.11 or newer is needed: make PYTHON=/path/to/python3.11'; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' || \
+	{ echo 'Python lacks its venv module: install it (on Debian and Ubuntu: apt-get install python3-venv)'; exit 1; }
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint requirements.lock "$$(grep '^torch==' requirements.lock)"
+	$(BIN)/pip install --quiet --requirement requirements.lock
+	$(BIN)/pip install --quiet --no-deps --editable .
+	@touch $@

@@ -1,0 +1,146 @@
+"""The Sphinx extension that makes ``jupyter-book build book/`` reproduce the paper, and a check of what it built.
+
+The extension, listed in ``_config.yml``, executes the stale notebooks before Sphinx reads the pages, offers the
+published figures of ``data/published.yml`` to the pages, and fails the build on any warning. Afterwards ``python -m
+embedllm.book book/`` checks that every page of ``_toc.yml`` was written.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+import yaml
+
+from embedllm.execution import refresh
+from embedllm.published import load_published
+
+# Sphinx is imported where it is needed: the check has to explain itself where Jupyter Book 1 is not installed.
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
+    from sphinx.config import Config
+
+
+def setup(app: Sphinx) -> dict[str, Any]:
+    """Register the extension."""
+    # Shows all warnings and makes any of them fail the build, as -W --keep-going would.
+    app.keep_going = True
+    app.add_config_value("embedllm_parameters", {}, "", types=[dict])
+    app.connect("config-inited", substitute_published)
+    app.connect("builder-inited", refresh_notebooks)
+    app.connect("env-get-outdated", every_document)
+    return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def refresh_notebooks(app: Sphinx) -> None:
+    """Execute the stale notebooks; a failure is shown, on its page too, and fails the build."""
+    from sphinx.errors import ConfigError
+    from sphinx.util import logging
+
+    logger = logging.getLogger(__name__)
+    root = Path(app.srcdir).parent
+    prefix = "notebooks/"
+    names = [page.removeprefix(prefix) for page in toc_pages(root / "_toc.yml") if page.startswith(prefix)]
+    try:
+        failed = refresh(root, names, app.config.embedllm_parameters, say=logger.info)
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    for name, error_text in failed.items():
+        # An error counts as a warning, which makes the exit status non-zero.
+        logger.error("notebooks/%s failed. %s", name, error_text)
+
+
+def every_document(app: Sphinx, *_: Any) -> set[str]:
+    """Read all pages again in each build.
+
+    Sphinx does not know that a page glues numbers of a notebook, and a page that is not read does not repeat its
+    warnings, so that a second build would pass where the first one failed.
+    """
+    return set(app.env.all_docs)
+
+
+def substitute_published(app: Sphinx, config: Config) -> None:
+    """Define ``{{ published_table }}`` and a ``{{ published_<key> }}`` for each published figure."""
+    from sphinx.errors import ConfigError
+
+    try:
+        figures = load_published(Path(app.srcdir).parent / "data" / "published.yml")
+    except (FileNotFoundError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    config.myst_substitutions = {
+        **config.myst_substitutions,
+        "published_table": published_table(figures),
+        **{f"published_{key}": value for key, value in published_values(figures).items()},
+    }
+
+
+def published_values(figures: pd.DataFrame) -> dict[str, str]:
+    """Write each published value as text, with its unit."""
+    return {key: f"{row['value']:,} {row['unit']}".strip() for key, row in figures.iterrows()}
+
+
+def published_table(figures: pd.DataFrame) -> str:
+    """Lay out the published figures as a Markdown table."""
+    rows = [["figure", "value", "where", "seen in", "verified"], ["---"] * 5]
+    for key, value in published_values(figures).items():
+        row = figures.loc[key]
+        rows.append([row["figure"], value, row["where"], row["seen_in"], "yes" if row["verified"] else "no"])
+    return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for cells in rows)
+
+
+def toc_pages(path: Path) -> list[str]:
+    """Return the pages of a table of contents, without suffix, in reading order."""
+
+    def walk(node: Any) -> Iterator[str]:
+        if isinstance(node, list):
+            for item in node:
+                yield from walk(item)
+        elif isinstance(node, dict):
+            for key, value in node.items():
+                if key in ("root", "file"):
+                    yield str(value).removesuffix(".md").removesuffix(".ipynb")
+                else:
+                    yield from walk(value)
+
+    return list(walk(yaml.safe_load(path.read_text(encoding="utf-8"))))
+
+
+def check_pages(book: Path) -> str | None:
+    """Compare the HTML of a book with its table of contents.
+
+    Parameters
+    ----------
+    book : Path
+        The folder that was given to ``jupyter-book build``.
+
+    Returns
+    -------
+    str or None
+        What is wrong and how to put it right, or None.
+    """
+    for name in ("_config.yml", "_toc.yml"):
+        if not (book / name).is_symlink():
+            return f"{book / name} is no symbolic link to ../{name}: set git's core.symlinks and check it out again"
+    html = book / "_build" / "html"
+    if not any(html.rglob("*.html")):
+        return (
+            f"{html} has no page, and {_installed('jupyter-book')} is installed. Version 2 ignores _config.yml and "
+            "writes no HTML: pip install 'jupyter-book>=1.0.4,<2', then build again."
+        )
+    missing = [page for page in toc_pages(book / "_toc.yml") if not (html / f"{page}.html").is_file()]
+    return f"{html} lacks pages that _toc.yml lists: {', '.join(missing)}" if missing else None
+
+
+def _installed(name: str) -> str:
+    try:
+        return f"{name} {metadata.version(name)}"
+    except metadata.PackageNotFoundError:
+        return f"no {name}"
+
+
+if __name__ == "__main__":
+    sys.exit(check_pages(Path(sys.argv[1])))

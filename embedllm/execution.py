@@ -1,0 +1,272 @@
+"""Keep the notebook pairs in step and execute the stale ones through Papermill.
+
+``notebooks/x.py`` is the source, ``notebooks/x.ipynb`` its pair for Jupyter and Papermill, ``book/notebooks/x.ipynb``
+the executed copy that the book shows. Beside each executed copy lies a stamp of all that went into it, by content, so
+that a notebook runs again when, and only when, one of its inputs changed. :mod:`embedllm.book` calls this module from
+Sphinx; it knows nothing of Sphinx itself.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import nbformat
+import yaml
+from jupytext.cli import jupytext
+
+from embedllm.parameters import declared_parameters
+
+WORKERS = 2
+"""Notebooks executed at a time."""
+
+VERSIONED = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "scikit-learn")
+"""Distributions whose version can change a number or a figure."""
+
+# These decide when a notebook runs, not what it computes.
+INFRASTRUCTURE = {"book.py", "execution.py"}
+
+# Kernels choose their ports before they bind them, so two that start together can collide.
+PORT_RACE = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
+
+
+@dataclass(frozen=True)
+class Notebook:
+    """The files of one notebook.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the repository.
+    name : str
+        Name without folder and suffix, as in ``notebooks/<name>.py``.
+    """
+
+    root: Path
+    name: str
+
+    @property
+    def source(self) -> Path:
+        """The percent script, which is what one edits."""
+        return self.root / "notebooks" / f"{self.name}.py"
+
+    @property
+    def ipynb(self) -> Path:
+        """Its pair, without outputs."""
+        return self.source.with_suffix(".ipynb")
+
+    @property
+    def executed(self) -> Path:
+        """The executed copy that the book shows."""
+        return self.root / "book" / "notebooks" / f"{self.name}.ipynb"
+
+    @property
+    def stamp(self) -> Path:
+        """What the executed copy was made from."""
+        return self.executed.with_suffix(".stamp.json")
+
+    def parameters(self) -> set[str]:
+        """Return the names that the parameters cell declares."""
+        for cell in nbformat.read(self.ipynb, as_version=4).cells:
+            if "parameters" in cell.metadata.get("tags", []):
+                return set(declared_parameters(cell.source))
+        raise ValueError(f'notebooks/{self.name}.py has no parameters cell: begin it with # %% tags=["parameters"]')
+
+    def sync(self) -> bool:
+        """Bring the pair up to date with the source, keeping cell ids; tell whether that changed anything."""
+        if not self.source.is_file():
+            raise FileNotFoundError(f"notebooks/{self.name}.py does not exist, but _toc.yml lists that page")
+        before = self.ipynb.read_bytes() if self.ipynb.exists() else None
+        # Jupytext replaces the file in one step, and only if its content differs.
+        jupytext(["--quiet", "--to", "ipynb", "--update", str(self.source)])
+        return self.ipynb.read_bytes() != before
+
+    def execute(self, parameters: Mapping[str, Any]) -> str | None:
+        """Run the notebook and put the result, complete or not, where the book looks for it.
+
+        Parameters
+        ----------
+        parameters : mapping
+            Values for parameters that the notebook declares.
+
+        Returns
+        -------
+        str or None
+            Why it failed, or None.
+        """
+        building = self.root / "book" / "_build"
+        building.mkdir(parents=True, exist_ok=True)
+        self.executed.parent.mkdir(parents=True, exist_ok=True)
+        # On the same file system as the executed copy, so that one replaces the other in one step.
+        with tempfile.TemporaryDirectory(dir=building) as folder:
+            output = Path(folder, "executed.ipynb")
+            error = self._papermill(output, parameters)
+            if error and PORT_RACE.search(error):
+                error = self._papermill(output, parameters)
+            if output.exists():
+                os.replace(output, self.executed)
+            else:
+                self.executed.unlink(missing_ok=True)
+        return error
+
+    def _papermill(self, output: Path, parameters: Mapping[str, Any]) -> str | None:
+        # Papermill records the paths in its output, which the book publishes: relative ones do not name the machine.
+        paths = [path.relative_to(self.root).as_posix() for path in (self.ipynb, output)]
+        given = ["--parameters_yaml", yaml.safe_dump(dict(parameters))] if parameters else []
+        run = subprocess.run(
+            [sys.executable, "-m", "papermill", "--no-progress-bar", *given, *paths],
+            cwd=self.root,
+            # The kernel named python3 is this environment's, not one registered for the user.
+            env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        if run.returncode == 0:
+            return None
+        # What precedes this line is the traceback through Papermill itself.
+        start = run.stdout.rfind("Exception encountered at")
+        reason = run.stdout[start:].strip() if start >= 0 else "\n".join(run.stdout.splitlines()[-30:])
+        return f"Papermill exited with status {run.returncode}. {reason}"
+
+
+def digest(files: Iterable[Path], base: Path) -> str:
+    """Hash the names, relative to a folder, and the contents of files."""
+    total = hashlib.sha256()
+    for path in sorted(files):
+        content = hashlib.sha256()
+        with path.open("rb") as stream:
+            while chunk := stream.read(1 << 20):
+                content.update(chunk)
+        total.update(f"{path.relative_to(base).as_posix()}\n{content.hexdigest()}\n".encode())
+    return total.hexdigest()
+
+
+def shared_inputs(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what all notebooks depend on: the package, the data and the versions of what computes.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the repository.
+    parameters : mapping
+        Parameters of the book; if ``dataset`` is a folder, its files are data.
+
+    Returns
+    -------
+    dict
+        JSON-compatible, equal if and only if the inputs are.
+    """
+    package, data = root / "embedllm", root / "data"
+    described: dict[str, Any] = {
+        "the package": digest(
+            (path for path in _files(package, {".py", ".mplstyle"}) if path.name not in INFRASTRUCTURE), package
+        ),
+        "the data": digest(_files(data), data),
+        "a version": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}},
+    }
+    dataset = root / str(parameters.get("dataset", ""))
+    if "dataset" in parameters and dataset.is_dir():
+        described["the data set"] = digest(_files(dataset), dataset)
+    return described
+
+
+def _files(folder: Path, suffixes: set[str] | None = None) -> Iterable[Path]:
+    for path in folder.rglob("*"):
+        # Caches are made by running, and would make their own run look stale.
+        derived = {"__pycache__", "cache"} & set(path.relative_to(folder).parts)
+        if path.is_file() and not derived and (suffixes is None or path.suffix in suffixes):
+            yield path
+
+
+def _version(name: str) -> str | None:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def refresh(
+    root: Path, names: Sequence[str], parameters: Mapping[str, Any], say: Callable[[str], None]
+) -> dict[str, str]:
+    """Sync all pairs, execute the stale notebooks and remove the executed copies of others.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the repository.
+    names : sequence of str
+        The notebooks of the book.
+    parameters : mapping
+        Parameters of the book; each notebook gets those that it declares.
+    say : callable
+        Takes one line of progress.
+
+    Returns
+    -------
+    dict of str to str
+        Name to error, for each notebook that failed. It leaves no stamp, so it runs again next time.
+    """
+    notebooks = [Notebook(root, name) for name in names]
+    for notebook in notebooks:
+        if notebook.sync():
+            say(f"notebooks/{notebook.name}: ipynb regenerated from its py")
+    _remove_orphans(root, names)
+
+    accepted = {notebook.name: notebook.parameters() for notebook in notebooks}
+    if unknown := set(parameters) - set().union(*accepted.values()):
+        raise ValueError(f"no notebook declares {', '.join(sorted(unknown))}: remove it from embedllm_parameters")
+    shared = shared_inputs(root, parameters)
+
+    def run(notebook: Notebook) -> str | None:
+        passed = {name: value for name, value in parameters.items() if name in accepted[notebook.name]}
+        stamp = {"the notebook": digest([notebook.source], root), "a parameter": passed, **shared}
+        reason = _stale(notebook, stamp)
+        if reason is None:
+            say(f"notebooks/{notebook.name}: unchanged")
+            return None
+        say(f"notebooks/{notebook.name}: executing ({reason})")
+        notebook.stamp.unlink(missing_ok=True)
+        start = time.perf_counter()
+        error = notebook.execute(passed)
+        say(f"notebooks/{notebook.name}: {'FAILED' if error else 'done'} after {time.perf_counter() - start:.0f} s")
+        if error is None:
+            notebook.stamp.write_text(json.dumps(stamp, indent=1))
+        return error
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        errors = dict(zip(names, pool.map(run, notebooks), strict=True))
+    return {name: error for name, error in errors.items() if error}
+
+
+def _stale(notebook: Notebook, stamp: Mapping[str, Any]) -> str | None:
+    """Say why a notebook must run, or None if it need not."""
+    if not (notebook.stamp.exists() and notebook.executed.exists()):
+        return "no complete run yet"
+    try:
+        previous = json.loads(notebook.stamp.read_text())
+    except ValueError:  # the build was stopped while it wrote the stamp
+        return "no complete run yet"
+    changed = [key for key in stamp | previous if stamp.get(key) != previous.get(key)]
+    return f"{' and '.join(changed)} changed" if changed else None
+
+
+def _remove_orphans(root: Path, names: Sequence[str]) -> None:
+    """Remove executed copies that the table of contents no longer lists, which Sphinx would still pick up."""
+    wanted = {path for name in names for path in (Notebook(root, name).executed, Notebook(root, name).stamp)}
+    for path in set((root / "book" / "notebooks").glob("*.*")) - wanted:
+        path.unlink()

@@ -1,0 +1,68 @@
+"""Correctness forecasting: how well is it known beforehand who answers what rightly? (paper, section 5)"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from embedllm.correctness import RIGHT, CorrectnessMatrix
+from embedllm.predictor import THRESHOLD, CorrectnessPredictor
+
+OVERALL = "overall"
+# A certain prediction that is wrong has an infinite log loss; probabilities are kept this far from 0 and 1 for it.
+LOG_LOSS_CLIP = 1e-3
+
+
+def evaluate_forecasts(
+    predictors: Mapping[str, CorrectnessPredictor],
+    matrix: CorrectnessMatrix,
+    by: Literal["benchmark", "model"] = "benchmark",
+) -> pd.DataFrame:
+    """Compare predictors over the observed cells of a matrix.
+
+    Parameters
+    ----------
+    predictors : mapping from a name to a fitted predictor
+    matrix : CorrectnessMatrix
+        Its models are matched by name to those fitted.
+    by : "benchmark" or "model"
+
+    Returns
+    -------
+    DataFrame
+        One row for each predictor and each group, the group `overall` first. Columns: `predictor`, the grouping,
+        `accuracy`, `log_loss` (nats, probabilities clipped to [0.001, 0.999]), `brier`, `n_observed` (cells); the
+        metrics of a group without an observed cell are NaN.
+
+    Raises
+    ------
+    KeyError
+        If a model of the matrix was not there at fit time.
+    """
+    groups = {
+        "benchmark": np.broadcast_to(matrix.benchmarks, matrix.labels.shape),
+        "model": np.broadcast_to(matrix.model_names[:, None], matrix.labels.shape),
+    }[by][matrix.observed]
+    right = (matrix.labels == RIGHT)[matrix.observed]
+    order = [OVERALL, *(matrix.benchmark_names if by == "benchmark" else matrix.model_names)]
+    frames = []
+    for name, predictor in predictors.items():
+        probability = predictor.predict_matrix(matrix)[matrix.observed].astype(float)
+        of_the_label = np.where(right, probability, 1 - probability)
+        cells = pd.DataFrame(
+            {
+                "accuracy": (probability > THRESHOLD) == right,
+                "log_loss": -np.log(of_the_label.clip(LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)),
+                "brier": (1 - of_the_label) ** 2,
+            }
+        )
+        means = pd.concat([cells.mean().to_frame(OVERALL).T, cells.groupby(groups).mean()]).reindex(order)
+        counts = cells.groupby(groups).size()
+        counts[OVERALL] = len(cells)
+        means["n_observed"] = counts.reindex(order, fill_value=0)
+        frames.append(means.rename_axis(by).reset_index().assign(predictor=name))
+    table = pd.concat(frames, ignore_index=True)
+    return table[["predictor", by, "accuracy", "log_loss", "brier", "n_observed"]]

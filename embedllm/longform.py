@@ -1,0 +1,215 @@
+"""The authors' long form: a folder with one CSV row for each answer.
+
+    correctness.csv[.gz]      or train.csv, val.csv and test.csv (each also .gz), which keep the source's own split;
+                              columns prompt_id, model_name, category, label
+    question_order.csv        columns prompt_id and, optionally, category and prompt
+    model_order.csv           column model_name; further columns, such as params_b or tags, become metadata
+    question_embeddings.npy   or .pth; row i belongs to row i of question_order.csv
+
+Columns may stand in any order, and others are ignored. Models are matched by name and questions by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+
+from embedllm.correctness import NOT_OBSERVED, REPORT_COLUMNS, RIGHT, SPLITS, WRONG, CorrectnessMatrix
+
+_CHUNK = 500_000  # rows of a CSV held at a time
+_LABELS = {"1": RIGHT, "0": WRONG, "1.0": RIGHT, "0.0": WRONG, "true": RIGHT, "false": WRONG}
+_ROW_COLUMNS = ("prompt_id", "model_name", "category", "label")
+
+# The release's categories that are not named after their benchmark in the paper.
+_BENCHMARK_OF = {
+    "asdiv": "ASDiv",
+    "gsm8k": "GSM8K",
+    "logiqa": "LogiQA",
+    "mathqa": "MathQA",
+    "medmcqa": "MedMCQA",
+    "piqa": "PIQA",
+    "social_iqa": "SocialQA",
+    "truthfulqa_mc1": "TruthfulQA",
+}
+_BENCHMARK_OF_PREFIX = {"mmlu_": "MMLU", "gpqa_": "GPQA"}
+
+
+def benchmark_of(category: str) -> str:
+    """Benchmark of a category of the paper's release; any other category is a benchmark of its own."""
+    for prefix, benchmark in _BENCHMARK_OF_PREFIX.items():
+        if category.startswith(prefix):
+            return benchmark
+    return _BENCHMARK_OF.get(category, category)
+
+
+def read_long_form(folder: Path) -> CorrectnessMatrix:
+    """Read a folder in the authors' long form.
+
+    A (model, question) that occurs several times gets the majority of its labels; a tie is not observed. What was
+    resolved so is counted in `report_`.
+
+    Parameters
+    ----------
+    folder : Path
+
+    Returns
+    -------
+    CorrectnessMatrix
+        Models and questions in the order of the order files. A question of `question_order.csv` without a single answer
+        is left out and counted in `report_`.
+
+    Raises
+    ------
+    FileNotFoundError
+        If a file of the form is missing.
+    ValueError
+        If a column is missing, a label is unknown, a model or question is not in its order file, a question belongs to
+        two benchmarks or two splits, or the embeddings do not match the questions: names file, row and value.
+    """
+    answers = _answer_files(folder)
+    models = _read_order(folder / "model_order.csv", "model_name")
+    questions = _read_order(folder / "question_order.csv", "prompt_id")
+    embeddings = _read_embeddings(folder, len(questions))
+
+    n_right = np.zeros((len(models), len(questions)), dtype=np.int32)
+    n_seen = np.zeros_like(n_right)
+    benchmarks = _Once("benchmark", questions.index)
+    splits = _Once("split", questions.index)
+    if "category" in questions:
+        categories = questions["category"]
+        benchmarks.set(np.arange(len(questions)), categories.map(benchmark_of), folder / "question_order.csv")
+    for split, path in answers.items():
+        for chunk in _chunks(path):
+            model = _codes(chunk["model_name"], models.index, path, "model_order.csv")
+            question = _codes(chunk["prompt_id"], questions.index, path, "question_order.csv")
+            label = _labels(chunk["label"], path)
+            np.add.at(n_right, (model, question), label)
+            np.add.at(n_seen, (model, question), 1)
+            pairs = pd.DataFrame({"question": question, "category": chunk["category"].to_numpy()}).drop_duplicates()
+            benchmarks.set(pairs["question"].to_numpy(), pairs["category"].map(benchmark_of), path)
+            splits.set(pairs["question"].to_numpy(), pd.Series(split, index=pairs.index), path)
+
+    n_wrong = n_seen - n_right
+    labels = np.where(n_right > n_wrong, RIGHT, np.where(n_wrong > n_right, WRONG, NOT_OBSERVED)).astype(np.int8)
+    answered = n_seen.any(axis=0)
+    report = [
+        ("repeated rows", int((n_seen - 1).clip(min=0).sum()), "majority of the labels of a (model, question)"),
+        ("conflicting labels", int(((n_right > 0) & (n_wrong > 0)).sum()), "majority of the labels"),
+        ("tied labels", int(((n_right == n_wrong) & (n_seen > 0)).sum()), "not observed"),
+        ("questions without an answer", int((~answered).sum()), "left out"),
+    ]
+    table = pd.DataFrame({"benchmark": benchmarks.values}, index=questions.index)
+    if set(answers) == set(SPLITS):
+        table["split"] = splits.values
+    table = table.join(questions[[column for column in ("category", "prompt") if column in questions]])
+    return CorrectnessMatrix(
+        pd.DataFrame(labels[:, answered], index=models.index, columns=questions.index[answered]),
+        table[answered],
+        embeddings[answered],
+        models=models[[column for column in models if column not in ("model_id", "")]],
+        report=pd.DataFrame([line for line in report if line[1]], columns=list(REPORT_COLUMNS)),
+    )
+
+
+class _Once:
+    """A value for each question that all its rows must agree on."""
+
+    def __init__(self, what: str, ids: pd.Index) -> None:
+        self.what, self.ids = what, ids
+        self.values = np.full(len(ids), None, dtype=object)
+
+    def set(self, positions: np.ndarray, values: pd.Series, path: Path) -> None:
+        for position, value in zip(positions, values, strict=True):
+            if self.values[position] not in (None, value):
+                raise ValueError(
+                    f"{path}: question {self.ids[position]!r} belongs to {self.what} {value!r} here, and to "
+                    f"{self.values[position]!r} elsewhere: each question has one {self.what}"
+                )
+            self.values[position] = value
+
+
+def _answer_files(folder: Path) -> dict[str, Path]:
+    """The files of answers, by split; a folder without a split of its own has one file, named "all"."""
+    found = {}
+    for key, stem in {"all": "correctness", **{split: split for split in SPLITS}}.items():
+        for path in (folder / f"{stem}.csv", folder / f"{stem}.csv.gz"):
+            if path.is_file():
+                found[key] = path
+    if set(found) not in ({"all"}, set(SPLITS)):
+        names = sorted(path.name for path in found.values())
+        raise FileNotFoundError(
+            f"{folder} must hold correctness.csv, or train.csv, val.csv and test.csv (each also .gz); it holds {names}"
+        )
+    return found
+
+
+def _read_order(path: Path, key: str) -> pd.DataFrame:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} is missing: it gives the order of the {key}s")
+    columns = _header(path, [key])
+    table = pd.read_csv(path, dtype={column: str for column in columns}, keep_default_na=False, encoding="utf-8-sig")
+    if (repeated := table[key].duplicated()).any():
+        raise ValueError(f"{path}, row {repeated.argmax() + 1}: {key} {table[key][repeated].iloc[0]!r} occurs twice")
+    table = table.set_index(key)
+    if "params_b" in table:
+        table["params_b"] = pd.to_numeric(table["params_b"].replace("", np.nan))
+    return table.loc[:, ~table.columns.str.startswith("Unnamed:")]
+
+
+def _header(path: Path, required: list[str]) -> list[str]:
+    columns = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+    if missing := [column for column in required if column not in columns]:
+        raise ValueError(f"{path} has no column {missing[0]!r}; it has {columns}")
+    return columns
+
+
+def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
+    arrays, tensors = folder / "question_embeddings.npy", folder / "question_embeddings.pth"
+    if arrays.is_file():
+        path, vectors = arrays, np.load(arrays, allow_pickle=False)
+    elif tensors.is_file():
+        path, vectors = tensors, torch.load(tensors, weights_only=True, map_location="cpu").numpy()
+    else:
+        raise FileNotFoundError(f"{arrays} is missing: one row of floats for each row of question_order.csv")
+    if vectors.ndim != 2 or len(vectors) != n_questions:
+        raise ValueError(f"{path} has shape {vectors.shape}, but question_order.csv lists {n_questions} questions")
+    return vectors
+
+
+def _chunks(path: Path) -> Iterator[pd.DataFrame]:
+    _header(path, list(_ROW_COLUMNS))
+    with pd.read_csv(
+        path,
+        usecols=list(_ROW_COLUMNS),
+        dtype=str,
+        keep_default_na=False,
+        encoding="utf-8-sig",
+        chunksize=_CHUNK,
+    ) as chunks:
+        yield from chunks
+
+
+def _codes(values: pd.Series, known: pd.Index, path: Path, order_file: str) -> np.ndarray:
+    codes, unique = pd.factorize(values)
+    positions = known.get_indexer(pd.Index(unique, dtype=object))[codes]
+    if (positions < 0).any():
+        row = (positions < 0).argmax()
+        raise ValueError(
+            f"{path}, row {values.index[row] + 1}: {values.name} {values.iloc[row]!r} is not in {order_file}"
+        )
+    return positions
+
+
+def _labels(values: pd.Series, path: Path) -> np.ndarray:
+    labels = values.str.strip().str.lower().map(_LABELS)
+    if labels.isna().any():
+        row = labels.isna().argmax()
+        raise ValueError(
+            f"{path}, row {values.index[row] + 1}: label {values.iloc[row]!r} is neither right nor wrong: "
+            f"use 1 or 0; leave the row out if the answer was not observed"
+        )
+    return labels.to_numpy(dtype=np.int32)

@@ -1,0 +1,344 @@
+"""Matrix factorization: a vector for each model, learned from which questions it answers rightly (paper, section 4).
+
+The logit difference of model m on question q is
+
+    z[m, q] = ((c1 - c0) * p_m) . (W (q + alpha e) + b) + (a1 - a0),    e ~ N(0, I),
+
+with p_m the model embedding, W and b the projection of the question embedding, and c, a the weights and biases of the
+two-output classifier. The authors' trainer projects the question of every *pair*. The projection depends on the
+question alone, so a step here takes a block of questions with all models: one projection a question and one small
+product with the model embeddings. The noise e is then shared by the models of a question, which changes no pair's
+distribution and so neither the expected loss nor its gradient.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch.nn import functional
+from tqdm import tqdm
+from typing_extensions import Self
+
+from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix
+from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix, check_positive
+
+
+@dataclass(frozen=True)
+class TrainingPreset:
+    """How the factorization is trained.
+
+    Parameters
+    ----------
+    pairs_per_step : int
+        Observed (model, question) pairs in an optimiser step, rounded to whole questions.
+    epochs : int
+        Passes over the training questions.
+    min_steps : int
+        A small data set gets more passes, until it has had this many steps.
+    learning_rate, weight_decay : float
+        Of Adam; with `one_cycle`, the rate is the peak of a one-cycle schedule.
+    one_cycle : bool
+    """
+
+    pairs_per_step: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    one_cycle: bool = False
+    min_steps: int = 0
+
+
+PRESETS = {
+    "paper": TrainingPreset(pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5),
+    "fast": TrainingPreset(
+        pairs_per_step=14_336, epochs=8, learning_rate=5e-3, weight_decay=1e-5, one_cycle=True, min_steps=600
+    ),
+}
+
+
+class Parameters(NamedTuple):
+    """Trainable tensors, named after the authors' modules."""
+
+    model_embeddings: torch.Tensor  # P           (n_models, dim)
+    projection: torch.Tensor  # text_proj.weight  (dim, width)
+    projection_bias: torch.Tensor  # text_proj.bias    (dim,)
+    classifier: torch.Tensor  # classifier.weight (2, dim), row 1 scores a right answer
+    classifier_bias: torch.Tensor  # classifier.bias   (2,)
+
+
+def init_parameters(n_models: int, width: int, dim: int, generator: torch.Generator) -> Parameters:
+    """Draw initial parameters as PyTorch does for `Embedding` and `Linear`, from a generator of their own, float32."""
+
+    def uniform(*shape: int, fan_in: int) -> torch.Tensor:
+        return (torch.rand(*shape, generator=generator) * 2 - 1) / fan_in**0.5
+
+    return Parameters(
+        model_embeddings=torch.randn(n_models, dim, generator=generator),
+        projection=uniform(dim, width, fan_in=width),
+        projection_bias=uniform(dim, fan_in=width),
+        classifier=uniform(2, dim, fan_in=dim),
+        classifier_bias=uniform(2, fan_in=dim),
+    )
+
+
+def block_logits(parameters: Parameters, questions: torch.Tensor) -> torch.Tensor:
+    """Logit difference of every model on a block of questions.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    questions : tensor of shape (n_questions, width)
+        Question embeddings, with the noise added where there is one.
+
+    Returns
+    -------
+    tensor of shape (n_questions, n_models)
+    """
+    p, w, b, c, a = parameters
+    projected = torch.addmm(b, questions, w.T)  # (n_questions, dim)
+    directions = (c[1] - c[0]) * p  # (n_models, dim)
+    return torch.addmm((a[1] - a[0]).expand(len(p)), projected, directions.T)
+
+
+def block_loss(parameters: Parameters, questions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Mean cross-entropy over the observed pairs of a block.
+
+    Softmax over two outputs is the logistic function of their difference, so this equals the authors' cross-entropy
+    on the pairs of the block.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    questions : tensor of shape (n_questions, width)
+    labels : tensor of shape (n_questions, n_models), floating
+        1, 0, or -1 where not observed.
+
+    Returns
+    -------
+    tensor, a scalar
+        0 if no pair of the block is observed.
+    """
+    logits = block_logits(parameters, questions)
+    observed = (labels != NOT_OBSERVED).to(logits.dtype)
+    total = functional.binary_cross_entropy_with_logits(logits, labels, weight=observed, reduction="sum")
+    return total / observed.sum().clamp(min=1)
+
+
+class MatrixFactorization(CorrectnessPredictor):
+    """The paper's embedder of language models.
+
+    Parameters
+    ----------
+    dim : int
+        Size of a model embedding (paper: 232).
+    alpha : float
+        Standard deviation of the noise on the question embeddings, in training only (authors' default: 0.05).
+    preset : "fast", "paper", or a TrainingPreset
+        "paper": 2,048 pairs a step, Adam at 1e-4 with weight decay 1e-5, 50 epochs. "fast": larger blocks, a
+        one-cycle schedule and fewer epochs, at a validation loss no worse.
+    device : "auto", "cpu" or "cuda"
+        "auto" takes a GPU if there is one.
+    random_state : int
+        Seeds initial values, order of the questions and noise. Same seed, same machine and as many threads: same bits.
+
+    Attributes
+    ----------
+    model_names_ : ndarray of shape (n_models,)
+    model_embeddings_ : ndarray of shape (n_models, dim), float32
+    coef_, intercept_ : ndarrays of shape (n_models, width) and (n_models,), float32
+        The same predictor with everything multiplied out: logits are `embeddings @ coef_.T + intercept_`.
+    parameters_ : Parameters, on the CPU
+    history_ : DataFrame
+        For each epoch `train_loss` and, with validation data, `val_loss` and `val_accuracy` (per observed pair).
+    """
+
+    model_embeddings_: np.ndarray
+    coef_: np.ndarray
+    intercept_: np.ndarray
+    parameters_: Parameters
+    history_: pd.DataFrame
+
+    def __init__(
+        self,
+        dim: int = 232,
+        alpha: float = 0.05,
+        preset: str | TrainingPreset = "fast",
+        device: str = "auto",
+        random_state: int = 0,
+    ) -> None:
+        self.dim, self.alpha, self.preset = dim, alpha, preset
+        self.device, self.random_state = device, random_state
+
+    def fit(self, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None = None) -> Self:
+        """Learn model embeddings from the observed cells.
+
+        Parameters
+        ----------
+        matrix : CorrectnessMatrix
+        validation : CorrectnessMatrix, optional
+            Watched, not learned from: its loss is shown with the progress and kept in `history_`.
+
+        Raises
+        ------
+        ValueError
+            If a hyperparameter is out of range, or the matrix holds no observed answer.
+        """
+        matrix = check_matrix(matrix)
+        dim, preset, device = check_positive("dim", self.dim), self._preset(), self._device()
+        if not 0 <= self.alpha < float("inf"):
+            raise ValueError(f"alpha must be a number of at least 0, got {self.alpha!r}")
+        generator = torch.Generator().manual_seed(self.random_state)
+        noise_generator = torch.Generator(device).manual_seed(self.random_state)
+
+        # Models are trained in the order of their names, so that the order of the matrix changes nothing.
+        by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
+        questions, labels = _tensors(matrix, matrix.model_names[by_name], device)
+        if validation is not None:
+            held_out_questions, held_out_labels = _tensors(validation, matrix.model_names[by_name], device)
+        initial = init_parameters(matrix.n_models, questions.shape[1], dim, generator)
+        parameters = Parameters(*(value.to(device).requires_grad_() for value in initial))
+
+        block = max(1, round(preset.pairs_per_step / matrix.observed.sum(axis=0).mean()))
+        steps_per_epoch = -(-matrix.n_questions // block)
+        epochs = max(preset.epochs, -(-preset.min_steps // steps_per_epoch))
+        optimizer = torch.optim.Adam(parameters, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True)
+        scheduler = (
+            torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=epochs * steps_per_epoch)
+            if preset.one_cycle
+            else None
+        )
+        self.model_names_ = matrix.model_names
+        history = []
+        progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None)
+        for _ in progress:
+            order = torch.randperm(matrix.n_questions, generator=generator).to(device)
+            losses = torch.zeros(steps_per_epoch, device=device)
+            for step, rows in enumerate(order.split(block)):
+                batch = questions[rows]
+                if self.alpha:
+                    noise = torch.empty_like(batch).normal_(generator=noise_generator)
+                    batch.add_(noise, alpha=self.alpha)
+                loss = block_loss(parameters, batch, labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                if scheduler is not None:
+                    scheduler.step()
+                losses[step] = loss.detach()
+            record = {"train_loss": float(losses.mean())}
+            if validation is not None:
+                record |= _evaluate(parameters, held_out_questions, held_out_labels)
+            history.append(record)
+            progress.set_postfix(record)
+        self._finish(parameters, by_name)
+        self.history_ = pd.DataFrame(history).rename_axis("epoch")
+        return self
+
+    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
+        self._check_fitted()
+        vectors = check_embeddings(embeddings, self.coef_.shape[1])
+        logits = torch.addmm(torch.from_numpy(self.intercept_), vectors, torch.from_numpy(self.coef_).T)
+        return logits.sigmoid_().numpy()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted factorization to one safetensors file, names and hyperparameters as JSON in its header.
+
+        The file is written under a temporary name and then renamed.
+        """
+        self._check_fitted()
+        path = Path(path)
+        preset = self.preset if isinstance(self.preset, str) else asdict(self.preset)
+        header = {
+            "hyperparameters": dict(dim=self.dim, alpha=self.alpha, preset=preset, random_state=self.random_state),
+            "model_names": self.model_names_.tolist(),
+            "history": self.history_.to_dict(orient="list"),
+        }
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
+        os.close(handle)
+        try:
+            save_file(self.parameters_._asdict(), name, metadata={"embedllm": json.dumps(header)})
+            Path(name).replace(path)
+        finally:
+            Path(name).unlink(missing_ok=True)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str = "auto") -> MatrixFactorization:
+        """Read a factorization that `save` wrote, on any machine.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a complete one; no pickled object is ever loaded.
+        """
+        if not Path(path).is_file():
+            raise FileNotFoundError(f"no such file: {path}")
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                header = json.loads(file.metadata()["embedllm"])
+                parameters = Parameters(*(file.get_tensor(name) for name in Parameters._fields))
+            hyperparameters = header["hyperparameters"]
+            if isinstance(hyperparameters["preset"], dict):
+                hyperparameters["preset"] = TrainingPreset(**hyperparameters["preset"])
+            loaded = cls(**hyperparameters, device=device)
+            loaded.model_names_ = np.array(header["model_names"], dtype=object)
+            loaded.history_ = pd.DataFrame(header["history"]).rename_axis("epoch")
+            loaded._finish(parameters, np.arange(len(loaded.model_names_)))
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(f"{path} is not a factorization written by MatrixFactorization.save: {error}") from error
+        return loaded
+
+    def _finish(self, parameters: Parameters, by_name: np.ndarray) -> None:
+        """Bring the parameters to the CPU, in the order of `model_names_`, and multiply them out."""
+        p, w, b, c, a = (value.detach().cpu() for value in parameters)
+        back = torch.from_numpy(np.argsort(by_name))
+        p = p[back].contiguous()
+        self.parameters_ = Parameters(p, w, b, c, a)
+        self.model_embeddings_ = p.numpy().copy()
+        # In float64, so that the two forms of the predictor agree to float32 rounding.
+        directions = (c[1] - c[0]).double() * p.double()  # (n_models, dim)
+        self.coef_ = (directions @ w.double()).float().numpy()
+        self.intercept_ = (directions @ b.double() + (a[1] - a[0]).double()).float().numpy()
+
+    def _preset(self) -> TrainingPreset:
+        if isinstance(self.preset, TrainingPreset):
+            return self.preset
+        if self.preset not in PRESETS:
+            raise ValueError(f"preset must be one of {sorted(PRESETS)} or a TrainingPreset, got {self.preset!r}")
+        return PRESETS[self.preset]
+
+    def _device(self) -> torch.device:
+        if self.device not in ("auto", "cpu", "cuda"):
+            raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {self.device!r}")
+        if self.device == "cuda" and not torch.cuda.is_available():
+            raise ValueError("device 'cuda' was asked for, but this machine has no usable GPU: use 'auto' or 'cpu'")
+        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _tensors(
+    matrix: CorrectnessMatrix, model_names: np.ndarray, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Embeddings (n_questions, width) and labels (n_questions, n_models) for the models named, float32."""
+    labels = matrix.subset(models=model_names).labels.T.astype(np.float32)
+    return torch.tensor(matrix.embeddings, device=device), torch.tensor(labels, device=device)
+
+
+@torch.no_grad()
+def _evaluate(parameters: Parameters, questions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
+    observed = labels != NOT_OBSERVED
+    if not observed.any():
+        return {"val_loss": float("nan"), "val_accuracy": float("nan")}
+    agrees = (block_logits(parameters, questions) > 0) == (labels == 1)
+    return {
+        "val_loss": float(block_loss(parameters, questions, labels)),
+        "val_accuracy": float(agrees[observed].float().mean()),
+    }

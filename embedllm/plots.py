@@ -1,0 +1,203 @@
+"""The figures of the companion: each function takes a tidy frame and returns a matplotlib figure.
+
+One style file, `companion.mplstyle`, serves them all, and a method has the same colour in every figure.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from importlib import resources
+from typing import ParamSpec
+
+import matplotlib.pyplot as plt
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+from embedllm.correctness import CorrectnessMatrix
+from embedllm.forecasting import OVERALL
+
+_COLORS = {
+    "MF": "C0",
+    "KNN": "C1",
+    "benchmark mean": "C7",
+    "best of benchmark": "C7",
+    "oracle": "C2",
+    "single best": "C3",
+    "weighted random": "C4",
+    "uniform random": "C5",
+}
+_MARKERS = dict(zip(_COLORS, "osDDv^PX", strict=True))
+
+_P = ParamSpec("_P")
+
+
+def _styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+    """Draw in the companion's style, and hand the figure out closed, so that a notebook shows it once."""
+
+    @functools.wraps(draw)
+    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+        with plt.style.context(str(resources.files("embedllm").joinpath("companion.mplstyle"))):
+            figure = draw(*args, **kwargs)
+            figure.draw_without_rendering()  # the layout is part of the style
+        plt.close(figure)
+        return figure
+
+    return wrapper
+
+
+@_styled
+def plot_composition(matrix: CorrectnessMatrix) -> Figure:
+    """Questions of each benchmark, and the accuracies of the models on it.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    """
+    questions = matrix.questions["benchmark"].value_counts()
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.32 * len(questions) + 1.2))
+    left.barh(questions.index, questions, color="C0")
+    left.bar_label(left.containers[0], fmt="{:,.0f}", padding=2, fontsize=8)
+    left.margins(x=0.18)
+    left.invert_yaxis()
+    left.set(xlabel="questions", title=f"{matrix.n_questions:,} questions")
+    left.grid(axis="y", visible=False)
+    accuracy = matrix.accuracy(by=["model", "benchmark"])["accuracy"].reset_index()
+    box = {"color": "#9fc9e3", "fliersize": 2, "linewidth": 1}
+    sns.boxplot(accuracy, x="accuracy", y="benchmark", order=questions.index, ax=right, **box)
+    _percent(right)
+    right.set(xlabel="accuracy of a model", ylabel="", title=f"{matrix.n_models} models")
+    return figure
+
+
+@_styled
+def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
+    """Heatmap of the accuracy of every model on every benchmark, best models on top; blank where nothing was observed.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    """
+    best_first = matrix.accuracy(by="model")["accuracy"].sort_values(ascending=False).index
+    table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    table = table.loc[best_first, matrix.benchmark_names] * 100
+    figure, axes = plt.subplots(figsize=(7.5, min(9.0, 1.8 + 0.12 * len(table))))
+    sns.heatmap(
+        table,
+        ax=axes,
+        cmap="cividis",
+        vmin=0,
+        vmax=100,
+        yticklabels=max(1, len(table) // 28),
+        cbar_kws={"label": "accuracy (%)"},
+    )
+    axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)")
+    axes.tick_params(axis="y", labelsize=7, rotation=0)
+    axes.tick_params(axis="x", rotation=40)
+    plt.setp(axes.get_xticklabels(), ha="right")
+    return figure
+
+
+@_styled
+def plot_history(history: pd.DataFrame) -> Figure:
+    """Cross-entropy of the factorization over the epochs of its fit.
+
+    Parameters
+    ----------
+    history : DataFrame
+        `MatrixFactorization.history_`, with validation data.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 3))
+    epochs = history.index + 1
+    axes.plot(epochs, history["train_loss"], "o-", color="C7", label="training, with noise")
+    axes.plot(epochs, history["val_loss"], "s-", color=_COLORS["MF"], label="validation")
+    axes.set(xlabel="epoch", ylabel="cross-entropy (nats per answer)")
+    axes.legend()
+    return figure
+
+
+@_styled
+def plot_forecasts(forecasts: pd.DataFrame) -> Figure:
+    """Forecasting accuracy of each predictor, overall and by benchmark.
+
+    Parameters
+    ----------
+    forecasts : DataFrame
+        From `evaluate_forecasts`.
+    """
+    return _by_benchmark(
+        forecasts, "predictor", count="n_observed", unit="test answers", label="share of answers forecast rightly"
+    )
+
+
+@_styled
+def plot_routers(evaluation: pd.DataFrame) -> Figure:
+    """Accuracy of each router, overall and by benchmark; overall with a bar of two standard errors on either side.
+
+    Parameters
+    ----------
+    evaluation : DataFrame
+        From `evaluate_routers`.
+    """
+    figure = _by_benchmark(
+        evaluation, "router", count="n_questions", unit="test questions", label="share of questions answered rightly"
+    )
+    overall = evaluation[evaluation["benchmark"] == OVERALL]
+    for offset, row in zip(_offsets(len(overall)), overall.itertuples(), strict=True):
+        figure.axes[0].errorbar(
+            row.accuracy, offset, xerr=2 * row.stderr, color=_COLORS.get(str(row.router)), capsize=2, linewidth=1
+        )
+    return figure
+
+
+@_styled
+def plot_route_shares(shares: dict[str, pd.Series], top: int = 12) -> Figure:
+    """Share of the questions that the most used models receive from each router.
+
+    Parameters
+    ----------
+    shares : mapping from the name of a router to its `route_shares`
+    top : int
+        Models shown, those with the largest share from any router.
+    """
+    table = pd.DataFrame(shares)
+    table = table.loc[table.max(axis=1).nlargest(top).index]
+    figure, axes = plt.subplots(figsize=(7.5, 0.3 * len(table) + 1.2))
+    table.plot.barh(ax=axes, color=[_COLORS.get(name) for name in table], width=0.8)
+    axes.invert_yaxis()
+    axes.grid(axis="y", visible=False)
+    _percent(axes)
+    axes.set(xlabel="share of the test questions", ylabel="")
+    axes.legend(title="router")
+    return figure
+
+
+def _by_benchmark(table: pd.DataFrame, method: str, count: str, unit: str, label: str) -> Figure:
+    """One row for each benchmark, one marker for each method."""
+    benchmarks = list(pd.unique(table["benchmark"]))
+    sizes = table.drop_duplicates("benchmark").set_index("benchmark")[count]
+    figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(benchmarks) + 1.6))
+    methods = list(pd.unique(table[method]))
+    for offset, name in zip(_offsets(len(methods)), methods, strict=True):
+        rows = table[table[method] == name]
+        positions = [benchmarks.index(benchmark) + offset for benchmark in rows["benchmark"]]
+        axes.plot(rows["accuracy"], positions, _MARKERS.get(name, "o"), color=_COLORS.get(name), label=name)
+    axes.set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]:,})" for name in benchmarks])
+    axes.axhline(0.5, color="#888888", linewidth=0.8)
+    axes.invert_yaxis()
+    _percent(axes)
+    axes.set(xlabel=label, ylabel=f"benchmark ({unit})")
+    figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+def _offsets(n: int) -> list[float]:
+    """Small vertical steps that keep markers of one row apart."""
+    return [0.08 * (i - (n - 1) / 2) for i in range(n)]
+
+
+def _percent(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -1,0 +1,49 @@
+"""The figures that the paper and its secondary sources report, which ours are shown beside and never mixed with."""
+
+from __future__ import annotations
+
+from importlib import resources
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+COLUMNS = ("figure", "value", "unit", "where", "seen_in", "verified")
+
+
+def load_published(path: Path | None = None) -> pd.DataFrame:
+    """Read the published figures.
+
+    Parameters
+    ----------
+    path : Path, optional
+        A YAML list of entries with the keys `key` and `COLUMNS`; by default the project's own, `data/published.yml`.
+
+    Returns
+    -------
+    DataFrame indexed by `key`
+        Columns `figure` (what it is), `value` (number), `unit`, `where` and `seen_in` (its source, and where that was
+        read) and `verified` (whether it was read in the paper's own record or the authors' repository).
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If an entry lacks a key, a key repeats or is no identifier, or `verified` is neither true nor false.
+    """
+    file = path or resources.files("embedllm.data").joinpath("published.yml")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}, the list of published figures, does not exist")
+    entries: dict[str, dict[str, object]] = {}
+    for number, entry in enumerate(yaml.safe_load(file.read_text(encoding="utf-8")) or [], start=1):
+        place = f"{file.name}, entry {number} ({entry.get('key')})"
+        if missing := {"key", *COLUMNS} - set(entry):
+            raise ValueError(f"{place} lacks {', '.join(sorted(missing))}")
+        key = str(entry["key"])
+        if not key.isidentifier() or key in entries:
+            raise ValueError(f"{place}: a key is of letters, digits and underscores, and occurs once")
+        if not isinstance(entry["verified"], bool):
+            raise ValueError(f"{place}: verified is {entry['verified']!r}, not true or false")
+        entries[key] = {column: entry[column] for column in COLUMNS}
+    return pd.DataFrame.from_dict(entries, orient="index", columns=list(COLUMNS)).rename_axis("key")

@@ -1,0 +1,66 @@
+"""Named data sets."""
+
+from __future__ import annotations
+
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from embedllm.correctness import CorrectnessMatrix
+from embedllm.longform import read_long_form
+from embedllm.simulate import simulate_pool
+
+
+def load_dataset(
+    name_or_path: str | os.PathLike[str] = "simulated", *, scale: float = 1.0, random_state: int = 0
+) -> CorrectnessMatrix:
+    """Load a correctness matrix.
+
+    Parameters
+    ----------
+    name_or_path : str or path
+        "simulated": the simulated pool, made on the spot. "embedllm": the paper's release from the Hugging Face Hub
+        (3.4 GB on the first use, then cached). Anything else: a folder in the authors' long form
+        (`embedllm.longform`).
+    scale, random_state : float, int
+        Size and seed of the simulated pool; without effect on answers that were observed.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is neither a data set nor a folder of that name, or a file of it is missing.
+    ConnectionError
+        If the paper's release is neither cached nor can be downloaded.
+    """
+    if name_or_path == "simulated":
+        return simulate_pool(scale=scale, random_state=random_state)[0]
+    if name_or_path == "embedllm":
+        return read_long_form(_download(_catalogue()["embedllm"]))
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"no data set {str(name_or_path)!r}: use 'simulated', 'embedllm' or an existing folder")
+    return read_long_form(folder)
+
+
+def _catalogue() -> dict[str, Any]:
+    return yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml").read_text(encoding="utf-8"))
+
+
+def _download(source: dict[str, Any]) -> Path:
+    # Imported late: a reader of local data needs no network library.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            source["repository"], repo_type="dataset", revision=source["revision"], allow_patterns=source["files"]
+        )
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise ConnectionError(
+            f"the data set {source['repository']} is neither in the cache of huggingface_hub nor could it be "
+            f"downloaded: connect this machine, set HF_ENDPOINT to a mirror, or copy the cache here"
+        ) from error
+    return Path(folder)

@@ -1,0 +1,189 @@
+"""Which notebooks run again, and what happens when they cannot."""
+
+import subprocess
+
+import pytest
+
+from embedllm import execution
+from embedllm.execution import Notebook, digest, refresh, shared_inputs
+
+SOURCE = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+seed: int = 0
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("book/notebooks", "data/cache", "embedllm", "notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / "notebooks" / f"{name}.py").write_text(SOURCE)
+    (tmp_path / "embedllm" / "mf.py").write_text("DIM = 232\n")
+    (tmp_path / "embedllm" / "book.mplstyle").write_text("font.size: 9\n")
+    (tmp_path / "data" / "sources.yml").write_text("a: 1\n")
+    return tmp_path
+
+
+@pytest.fixture
+def papermill(monkeypatch):
+    """Replace Papermill by a record of its calls, which writes its output unless it is told to fail."""
+    calls, errors = [], []
+
+    def run(command, *, cwd, **_):
+        calls.append(command)
+        if errors:
+            return subprocess.CompletedProcess(command, 1, stdout=errors.pop(0))
+        (cwd / command[-1]).write_text("executed")
+        return subprocess.CompletedProcess(command, 0, stdout="")
+
+    monkeypatch.setattr(execution.subprocess, "run", run)
+    return calls, errors
+
+
+def refreshed(root, names=("one", "two"), parameters=None):
+    """Refresh, and return the failures and the lines of progress without their times."""
+    lines = []
+    failed = refresh(root, names, parameters or {}, lines.append)
+    return failed, sorted(line.split(" after ")[0] for line in lines)
+
+
+def test_pair_is_made_once(root, papermill):
+    assert "notebooks/one: ipynb regenerated from its py" in refreshed(root)[1]
+    failed, lines = refreshed(root)
+    assert (failed, lines) == ({}, ["notebooks/one: unchanged", "notebooks/two: unchanged"])
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("embedllm/mf.py", "the package changed"),
+        ("embedllm/book.mplstyle", "the package changed"),
+        ("embedllm/new.py", "the package changed"),
+        ("data/sources.yml", "the data changed"),
+        ("data/new.csv", "the data changed"),
+    ],
+)
+def test_stale_notebook_says_why(root, papermill, path, reason):
+    refreshed(root, ["one"])
+    with (root / path).open("a") as stream:
+        stream.write("# a line more\n")
+    assert f"notebooks/one: executing ({reason})" in refreshed(root, ["one"])[1]
+
+
+@pytest.mark.parametrize(
+    "path", ["embedllm/book.py", "embedllm/execution.py", "data/cache/x.csv", "embedllm/__pycache__/x.py", "README.md"]
+)
+def test_what_computes_nothing_makes_nothing_stale(root, papermill, path):
+    refreshed(root, ["one"])
+    (root / path).parent.mkdir(exist_ok=True)
+    (root / path).write_text("x")
+    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]
+
+
+def test_touching_a_file_makes_nothing_stale(root, papermill):
+    refreshed(root, ["one"])
+    for path in (root / "notebooks/one.py", root / "embedllm/mf.py"):
+        path.touch()
+    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]
+
+
+def test_changed_parameter_and_version_are_reasons(root, papermill, monkeypatch):
+    refreshed(root, ["one"], {"seed": 1})
+    monkeypatch.setattr(execution, "_version", lambda name: "0.0")
+    assert "notebooks/one: executing (a parameter and a version changed)" in refreshed(root, ["one"], {"seed": 2})[1]
+
+
+def test_folder_as_data_set_is_data(root, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "correctness.csv").write_text("1")
+    before = shared_inputs(root, {"dataset": "own"})
+    (folder / "correctness.csv").write_text("2")
+    after = shared_inputs(root, {"dataset": "own"})
+    assert {key for key in after if after[key] != before[key]} == {"the data set"}
+    assert "the data set" not in shared_inputs(root, {"dataset": "simulated"})
+
+
+def test_digest_depends_on_names_and_bytes_only(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x", "y"):
+            (tmp_path / folder / name).write_text(name)
+    files = {folder: list((tmp_path / folder).iterdir()) for folder in ("a", "b")}
+    same = digest(files["a"], tmp_path / "a")
+    assert digest(reversed(files["b"]), tmp_path / "b") == same
+    (tmp_path / "b" / "x").rename(tmp_path / "b" / "z")
+    assert digest((tmp_path / "b").iterdir(), tmp_path / "b") != same
+
+
+def test_each_notebook_gets_the_parameters_it_declares(root, papermill):
+    (root / "notebooks" / "two.py").write_text(SOURCE + "dim: int = 2\n")
+    refreshed(root, parameters={"seed": 3, "dim": 4})
+    passed = {command[-2]: command[command.index("--parameters_yaml") + 1] for command in papermill[0]}
+    assert passed == {"notebooks/one.ipynb": "seed: 3\n", "notebooks/two.ipynb": "dim: 4\nseed: 3\n"}
+
+
+def test_parameter_that_no_notebook_declares_is_refused(root, papermill):
+    with pytest.raises(ValueError, match="no notebook declares sede: remove it from embedllm_parameters"):
+        refreshed(root, parameters={"sede": 3})
+    assert papermill[0] == []
+
+
+def test_notebook_without_parameters_cell_is_named(root):
+    (root / "notebooks" / "one.py").write_text(SOURCE.replace("parameters", "params"))
+    with pytest.raises(ValueError, match=r"notebooks/one\.py has no parameters cell"):
+        refreshed(root)
+
+
+def test_executed_copy_of_a_removed_notebook_is_removed(root, papermill):
+    refreshed(root)
+    refreshed(root, ["one"])
+    assert sorted(path.name for path in (root / "book" / "notebooks").iterdir()) == ["one.ipynb", "one.stamp.json"]
+
+
+@pytest.mark.parametrize(
+    "race", ["zmq.error.ZMQError: Address already in use", "Kernel died before replying to kernel_info"]
+)
+def test_port_race_is_tried_again_once(root, papermill, race):
+    calls, errors = papermill
+    errors[:] = [race]
+    assert refreshed(root, ["one"])[0] == {}
+    (root / "notebooks" / "one.py").write_text(SOURCE + "\n# %%\n1\n")
+    errors[:] = [race, race]
+    assert race in refreshed(root, ["one"])[0]["one"]
+    assert len(calls) == 4
+
+
+def test_failure_is_reported_once_per_refresh_and_leaves_no_stamp(root, papermill):
+    calls, errors = papermill
+    for _ in range(2):
+        errors[:] = ['Traceback of Papermill\nException encountered at "In [2]":\nZeroDivisionError: x']
+        failed, lines = refreshed(root, ["one"])
+        expected = 'Papermill exited with status 1. Exception encountered at "In [2]":\nZeroDivisionError: x'
+        assert failed == {"one": expected}
+        assert "notebooks/one: FAILED" in lines
+    assert len(calls) == 2
+    assert not Notebook(root, "one").stamp.exists()
+
+
+def test_run_without_output_leaves_no_old_figures(root, papermill):
+    refreshed(root, ["one"])
+    (root / "data" / "sources.yml").write_text("a: 2\n")
+    papermill[1][:] = ["killed"]
+    assert refreshed(root, ["one"])[0] == {"one": "Papermill exited with status 1. killed"}
+    assert not Notebook(root, "one").executed.exists()
+
+
+def test_unreadable_stamp_means_stale(root, papermill):
+    refreshed(root, ["one"])
+    Notebook(root, "one").stamp.write_text('{"the notebook": "ab')
+    assert "notebooks/one: executing (no complete run yet)" in refreshed(root, ["one"])[1]
