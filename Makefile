@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help book test lint notebooks lock clean
+.PHONY: help book test lint notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -24,6 +24,9 @@ lint: $(READY) ## check style and types
 
 notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
 	$(BIN)/jupytext --to ipynb --update notebooks/*.py
+
+figure: book ## refresh the figure of the README from the executed routing notebook
+	$(BIN)/python book/readme_figure.py book/notebooks/routing.ipynb book/images/routing.png
 
 lock: $(READY) ## add what pyproject.toml newly asks for to .venv and write requirements.lock from it
 	$(BIN)/pip install -e '.[book,test]'

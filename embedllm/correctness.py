@@ -5,18 +5,19 @@ from __future__ import annotations
 import html
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
+from embedllm.files import replacing
+
 WRONG, RIGHT, NOT_OBSERVED = 0, 1, -1
 SPLITS = ("train", "val", "test")
 REPORT_COLUMNS = ("what", "count", "rule")
+OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may be named so
 
 _TABLES = "tables.json"
 _Axis = Literal["model", "benchmark"]
@@ -51,11 +52,14 @@ class CorrectnessMatrix:
     models : DataFrame indexed by model name, optional
         Metadata of the models, such as `params_b` (billions of parameters), `family`, `tags` (joined by `;`). Its order
         is the order of the matrix; without it, the order of `labels`.
+    source : str
+        What the data are, in a few words: shown wherever their figures are, so that simulated data is known as such.
     report : DataFrame with columns `what`, `count`, `rule`, optional
         What was resolved while the data were read; kept as `report_`.
 
     Attributes
     ----------
+    source : str
     labels : ndarray of shape (n_models, n_questions), int8
     embeddings : ndarray of shape (n_questions, width), float32
     models, questions, report_ : DataFrame
@@ -71,6 +75,7 @@ class CorrectnessMatrix:
     embeddings: np.ndarray
     models: pd.DataFrame
     questions: pd.DataFrame
+    source: str
     report_: pd.DataFrame
 
     def __init__(
@@ -79,6 +84,7 @@ class CorrectnessMatrix:
         questions: pd.DataFrame,
         embeddings: np.ndarray,
         models: pd.DataFrame | None = None,
+        source: str = "own data",
         report: pd.DataFrame | None = None,
     ) -> None:
         if not isinstance(labels, pd.DataFrame):
@@ -112,10 +118,14 @@ class CorrectnessMatrix:
             models,
             questions,
             _checked_embeddings(embeddings, questions.index),
+            source,
             pd.DataFrame(columns=list(REPORT_COLUMNS)) if report is None else report,
         )
-        if (unnamed := self.questions["benchmark"].isna()).any():
+        if (unnamed := self.questions["benchmark"].isin([None, np.nan, ""])).any():
             raise ValueError(f"question {self.question_ids[unnamed.to_numpy()][0]!r} has no benchmark")
+        for what, names in (("benchmark", self.benchmark_names), ("model", self.model_names)):
+            if OVERALL in names:
+                raise ValueError(f"a {what} is named {OVERALL!r}, as the summary row of every table: rename it")
 
     def _set(
         self,
@@ -123,12 +133,13 @@ class CorrectnessMatrix:
         models: pd.DataFrame,
         questions: pd.DataFrame,
         embeddings: np.ndarray,
+        source: str,
         report: pd.DataFrame,
     ) -> None:
         for array in (labels, embeddings):
             array.flags.writeable = False
         self.labels, self.models, self.questions = labels, models, questions
-        self.embeddings, self.report_ = embeddings, report
+        self.embeddings, self.source, self.report_ = embeddings, source, report
 
     @property
     def model_names(self) -> np.ndarray:
@@ -181,6 +192,8 @@ class CorrectnessMatrix:
         ------
         KeyError
             If a name or an id is unknown; the message lists the known ones.
+        ValueError
+            If a name or an id is asked for twice.
         """
         return self._take(_positions("model", models, self.models.index), self._question_positions(questions))
 
@@ -194,6 +207,7 @@ class CorrectnessMatrix:
             self.models.iloc[models],
             self.questions.iloc[questions],
             self.embeddings[questions],
+            self.source,
             self.report_,
         )
         return part
@@ -205,7 +219,7 @@ class CorrectnessMatrix:
         random_state: int = 0,
         own: bool = True,
     ) -> Split:
-        """Divide the questions into train, validation and test parts (paper, section 5: 80/10/10).
+        """Divide the questions into train, validation and test parts (paper: 80/10/10).
 
         Parameters
         ----------
@@ -269,18 +283,13 @@ class CorrectnessMatrix:
 
         One file, written under a temporary name and then renamed: a reader sees the old matrix or the new one.
         """
-        path = Path(path)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".npz")
-        os.close(handle)
-        temporary = Path(name)
-        try:
-            np.savez_compressed(temporary, labels=self.labels, embeddings=self.embeddings)
-            tables = {"models": self.models, "questions": self.questions, "report": self.report_}
+        tables = {"models": self.models, "questions": self.questions, "report": self.report_}
+        described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
+        with replacing(path) as temporary:
+            with temporary.open("wb") as stream:
+                np.savez_compressed(stream, labels=self.labels, embeddings=self.embeddings)
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(_TABLES, json.dumps({key: _to_json(table) for key, table in tables.items()}))
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+                archive.writestr(_TABLES, json.dumps(described))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CorrectnessMatrix:
@@ -292,21 +301,22 @@ class CorrectnessMatrix:
             If the file is not a complete archive of a correctness matrix; no pickled object is ever loaded.
         """
         try:
-            with np.load(path, allow_pickle=False) as archive:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 tables = json.loads(archive[_TABLES])
                 labels, embeddings = archive["labels"], archive["embeddings"]
             frames = {key: _from_json(tables[key]) for key in ("models", "questions", "report")}
-        except FileNotFoundError:
+            return cls(
+                pd.DataFrame(labels, index=frames["models"].index, columns=frames["questions"].index),
+                frames["questions"],
+                embeddings,
+                models=frames["models"],
+                source=tables["source"],
+                report=frames["report"].reset_index(drop=True),
+            )
+        except OSError:
             raise
         except Exception as error:
             raise ValueError(f"{path} was not written by CorrectnessMatrix.save, or not completely: {error}") from error
-        return cls(
-            pd.DataFrame(labels, index=frames["models"].index, columns=frames["questions"].index),
-            frames["questions"],
-            embeddings,
-            models=frames["models"],
-            report=frames["report"].reset_index(drop=True),
-        )
 
     def _summary(self) -> pd.DataFrame:
         table = self.accuracy(by="benchmark")
@@ -317,7 +327,7 @@ class CorrectnessMatrix:
 
     def __repr__(self) -> str:
         return (
-            f"CorrectnessMatrix: {self.n_models} models x {self.n_questions:,} questions, "
+            f"CorrectnessMatrix ({self.source}): {self.n_models} models x {self.n_questions:,} questions, "
             f"{len(self.benchmark_names)} benchmarks, {self._observed_share():.1%} observed"
         )
 
@@ -355,7 +365,10 @@ def _positions(what: str, wanted: Iterable[str] | np.ndarray | None, known: pd.I
         if keys.shape != (len(known),):
             raise ValueError(f"a mask of {what}s must have {len(known)} entries, got {keys.size}")
         return np.flatnonzero(keys)
-    return name_positions(what, keys, known)
+    positions = name_positions(what, keys, known)
+    if (repeated := pd.Series(positions).duplicated()).any():
+        raise ValueError(f"{what} {keys[repeated.to_numpy()][0]!r} is asked for twice: names must be unique")
+    return positions
 
 
 def name_positions(what: str, wanted: Iterable[str], known: Iterable[str]) -> np.ndarray:
@@ -391,8 +404,9 @@ def _to_int8(labels: pd.DataFrame) -> np.ndarray:
 def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
     if bad.any():
         row, column = np.argwhere(bad)[0]
+        value, model, question = labels.astype(object).iat[row, column], labels.index[row], labels.columns[column]
         raise ValueError(
-            f"label {labels.iat[row, column]!r} of model {labels.index[row]!r} on question {labels.columns[column]!r}: "
+            f"label {value!r} of model {model!r} on question {question!r}: "
             f"use 1 (right), 0 (wrong) or -1 (not observed)"
         )
 

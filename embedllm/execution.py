@@ -125,12 +125,14 @@ class Notebook:
     def _papermill(self, output: Path, parameters: Mapping[str, Any]) -> str | None:
         # Papermill records the paths in its output, which the book publishes: relative ones do not name the machine.
         paths = [path.relative_to(self.root).as_posix() for path in (self.ipynb, output)]
+        threads = max(1, (os.cpu_count() or 1) // WORKERS)
         given = ["--parameters_yaml", yaml.safe_dump(dict(parameters))] if parameters else []
         run = subprocess.run(
             [sys.executable, "-m", "papermill", "--no-progress-bar", *given, *paths],
             cwd=self.root,
-            # The kernel named python3 is this environment's, not one registered for the user.
-            env={**os.environ, "JUPYTER_PREFER_ENV_PATH": "1"},
+            # Notebooks that run side by side share the cores instead of fighting for them, unless the user sets the
+            # number of threads; and the kernel named python3 is this environment's, not one registered for the user.
+            env={"OMP_NUM_THREADS": str(threads), **os.environ, "JUPYTER_PREFER_ENV_PATH": "1"},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

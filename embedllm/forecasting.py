@@ -1,4 +1,4 @@
-"""Correctness forecasting: how well is it known beforehand who answers what rightly? (paper, section 5)"""
+"""Correctness forecasting: how well is it known beforehand who answers what rightly?"""
 
 from __future__ import annotations
 
@@ -8,10 +8,9 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from embedllm.correctness import RIGHT, CorrectnessMatrix
+from embedllm.correctness import OVERALL, RIGHT, CorrectnessMatrix
 from embedllm.predictor import THRESHOLD, CorrectnessPredictor
 
-OVERALL = "overall"
 # A certain prediction that is wrong has an infinite log loss; probabilities are kept this far from 0 and 1 for it.
 LOG_LOSS_CLIP = 1e-3
 
@@ -33,9 +32,9 @@ def evaluate_forecasts(
     Returns
     -------
     DataFrame
-        One row for each predictor and each group, the group `overall` first. Columns: `predictor`, the grouping,
-        `accuracy`, `log_loss` (nats, probabilities clipped to [0.001, 0.999]), `brier`, `n_observed` (cells); the
-        metrics of a group without an observed cell are NaN.
+        One row for each predictor and each group, the group `overall` first. Columns: `data` (the source of the
+        matrix), `predictor`, the grouping, `accuracy`, `log_loss` (nats, probabilities clipped to [0.001, 0.999]),
+        `brier`, `n_observed` (cells); the metrics of a group without an observed cell are NaN.
 
     Raises
     ------
@@ -63,6 +62,25 @@ def evaluate_forecasts(
         counts = cells.groupby(groups).size()
         counts[OVERALL] = len(cells)
         means["n_observed"] = counts.reindex(order, fill_value=0)
-        frames.append(means.rename_axis(by).reset_index().assign(predictor=name))
+        frames.append(means.rename_axis(by).reset_index().assign(data=matrix.source, predictor=name))
     table = pd.concat(frames, ignore_index=True)
-    return table[["predictor", by, "accuracy", "log_loss", "brier", "n_observed"]]
+    return table[["data", "predictor", by, "accuracy", "log_loss", "brier", "n_observed"]]
+
+
+def percent_table(table: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Accuracies of a tidy frame in percent, one row for each benchmark and one column for each method.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `evaluate_forecasts` or `evaluate_routers`.
+    method : "predictor" or "router"
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `data` and `benchmark`; rows and columns in the order of the frame, rounded to a tenth of a point.
+    """
+    wide = table.pivot(index=["data", "benchmark"], columns=method, values="accuracy") * 100
+    rows = table[["data", "benchmark"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(rows), list(pd.unique(table[method]))].round(1)

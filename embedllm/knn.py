@@ -72,7 +72,7 @@ def _nearest_observed(closeness: torch.Tensor, shortlist: np.ndarray, mask: np.n
     The shortlist (n_questions, reach) answers this cheaply where it holds k of them in every row.
     """
     observed = mask[shortlist]
-    if observed.sum(axis=1).min() >= k:
+    if (observed.sum(axis=1) >= k).all():
         first = observed & (observed.cumsum(axis=1) <= k)
         return shortlist[first].reshape(-1, k)
     inside = torch.from_numpy(mask)

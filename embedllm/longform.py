@@ -11,8 +11,11 @@ Columns may stand in any order, and others are ignored. Models are matched by na
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 
 import numpy as np
 import pandas as pd
@@ -46,7 +49,7 @@ def benchmark_of(category: str) -> str:
     return _BENCHMARK_OF.get(category, category)
 
 
-def read_long_form(folder: Path) -> CorrectnessMatrix:
+def read_long_form(folder: Path, source: str | None = None) -> CorrectnessMatrix:
     """Read a folder in the authors' long form.
 
     A (model, question) that occurs several times gets the majority of its labels; a tie is not observed. What was
@@ -55,6 +58,8 @@ def read_long_form(folder: Path) -> CorrectnessMatrix:
     Parameters
     ----------
     folder : Path
+    source : str, optional
+        What the data are; by default, the name of the folder.
 
     Returns
     -------
@@ -111,6 +116,7 @@ def read_long_form(folder: Path) -> CorrectnessMatrix:
         table[answered],
         embeddings[answered],
         models=models[[column for column in models if column not in ("model_id", "")]],
+        source=folder.resolve().name if source is None else source,
         report=pd.DataFrame([line for line in report if line[1]], columns=list(REPORT_COLUMNS)),
     )
 
@@ -134,10 +140,12 @@ class _Once:
 
 def _answer_files(folder: Path) -> dict[str, Path]:
     """The files of answers, by split; a folder without a split of its own has one file, named "all"."""
-    found = {}
+    found: dict[str, Path] = {}
     for key, stem in {"all": "correctness", **{split: split for split in SPLITS}}.items():
         for path in (folder / f"{stem}.csv", folder / f"{stem}.csv.gz"):
             if path.is_file():
+                if key in found:
+                    raise ValueError(f"{folder} holds both {found[key].name} and {path.name}: remove one of them")
                 found[key] = path
     if set(found) not in ({"all"}, set(SPLITS)):
         names = sorted(path.name for path in found.values())
@@ -151,17 +159,20 @@ def _read_order(path: Path, key: str) -> pd.DataFrame:
     if not path.is_file():
         raise FileNotFoundError(f"{path} is missing: it gives the order of the {key}s")
     columns = _header(path, [key])
-    table = pd.read_csv(path, dtype={column: str for column in columns}, keep_default_na=False, encoding="utf-8-sig")
+    with _named(path):
+        table = pd.read_csv(path, dtype=dict.fromkeys(columns, str), keep_default_na=False, encoding="utf-8-sig")
     if (repeated := table[key].duplicated()).any():
         raise ValueError(f"{path}, row {repeated.argmax() + 1}: {key} {table[key][repeated].iloc[0]!r} occurs twice")
     table = table.set_index(key)
     if "params_b" in table:
-        table["params_b"] = pd.to_numeric(table["params_b"].replace("", np.nan))
+        with _named(path):
+            table["params_b"] = pd.to_numeric(table["params_b"].replace("", np.nan))
     return table.loc[:, ~table.columns.str.startswith("Unnamed:")]
 
 
 def _header(path: Path, required: list[str]) -> list[str]:
-    columns = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+    with _named(path):
+        columns = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
     if missing := [column for column in required if column not in columns]:
         raise ValueError(f"{path} has no column {missing[0]!r}; it has {columns}")
     return columns
@@ -169,12 +180,14 @@ def _header(path: Path, required: list[str]) -> list[str]:
 
 def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
     arrays, tensors = folder / "question_embeddings.npy", folder / "question_embeddings.pth"
-    if arrays.is_file():
-        path, vectors = arrays, np.load(arrays, allow_pickle=False)
-    elif tensors.is_file():
-        path, vectors = tensors, torch.load(tensors, weights_only=True, map_location="cpu").numpy()
-    else:
+    path = arrays if arrays.is_file() else tensors
+    if not path.is_file():
         raise FileNotFoundError(f"{arrays} is missing: one row of floats for each row of question_order.csv")
+    with _named(path):
+        if path == arrays:
+            vectors = np.load(path, allow_pickle=False)
+        else:
+            vectors = torch.load(path, weights_only=True, map_location="cpu").detach().numpy()
     if vectors.ndim != 2 or len(vectors) != n_questions:
         raise ValueError(f"{path} has shape {vectors.shape}, but question_order.csv lists {n_questions} questions")
     return vectors
@@ -182,15 +195,20 @@ def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
 
 def _chunks(path: Path) -> Iterator[pd.DataFrame]:
     _header(path, list(_ROW_COLUMNS))
-    with pd.read_csv(
-        path,
-        usecols=list(_ROW_COLUMNS),
-        dtype=str,
-        keep_default_na=False,
-        encoding="utf-8-sig",
-        chunksize=_CHUNK,
-    ) as chunks:
+    reading = {"usecols": list(_ROW_COLUMNS), "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
+    with _named(path), pd.read_csv(path, chunksize=_CHUNK, **reading) as chunks:
         yield from chunks
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Let what a reader raises name the file."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
+    except (ValueError, OSError, EOFError, zlib.error, UnpicklingError, RuntimeError, AttributeError) as error:
+        raise ValueError(f"{path} cannot be read: {error}") from error
 
 
 def _codes(values: pd.Series, known: pd.Index, path: Path, order_file: str) -> np.ndarray:

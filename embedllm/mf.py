@@ -1,4 +1,4 @@
-"""Matrix factorization: a vector for each model, learned from which questions it answers rightly (paper, section 4).
+"""Matrix factorization: a vector for each model, learned from which questions it answers rightly.
 
 The logit difference of model m on question q is
 
@@ -14,8 +14,9 @@ distribution and so neither the expected loss nor its gradient.
 from __future__ import annotations
 
 import json
+import numbers
+import operator
 import os
-import tempfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -24,12 +25,13 @@ import numpy as np
 import pandas as pd
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save as serialize
 from torch.nn import functional
 from tqdm import tqdm
 from typing_extensions import Self
 
 from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix
+from embedllm.files import replacing
 from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix, check_positive
 
 
@@ -57,11 +59,14 @@ class TrainingPreset:
     one_cycle: bool = False
     min_steps: int = 0
 
+    def __post_init__(self) -> None:
+        check_positive("pairs_per_step", self.pairs_per_step)
+
 
 PRESETS = {
     "paper": TrainingPreset(pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5),
     "fast": TrainingPreset(
-        pairs_per_step=14_336, epochs=8, learning_rate=5e-3, weight_decay=1e-5, one_cycle=True, min_steps=600
+        pairs_per_step=14_336, epochs=10, learning_rate=3e-3, weight_decay=1e-5, one_cycle=True, min_steps=600
     ),
 }
 
@@ -195,10 +200,10 @@ class MatrixFactorization(CorrectnessPredictor):
         """
         matrix = check_matrix(matrix)
         dim, preset, device = check_positive("dim", self.dim), self._preset(), self._device()
-        if not 0 <= self.alpha < float("inf"):
+        if not (isinstance(self.alpha, numbers.Real) and 0 <= self.alpha < float("inf")):
             raise ValueError(f"alpha must be a number of at least 0, got {self.alpha!r}")
-        generator = torch.Generator().manual_seed(self.random_state)
-        noise_generator = torch.Generator(device).manual_seed(self.random_state)
+        seed = operator.index(self.random_state)
+        generator, noise_generator = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
 
         # Models are trained in the order of their names, so that the order of the matrix changes nothing.
         by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
@@ -217,7 +222,6 @@ class MatrixFactorization(CorrectnessPredictor):
             if preset.one_cycle
             else None
         )
-        self.model_names_ = matrix.model_names
         history = []
         progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None)
         for _ in progress:
@@ -227,7 +231,7 @@ class MatrixFactorization(CorrectnessPredictor):
                 batch = questions[rows]
                 if self.alpha:
                     noise = torch.empty_like(batch).normal_(generator=noise_generator)
-                    batch.add_(noise, alpha=self.alpha)
+                    batch.add_(noise, alpha=float(self.alpha))
                 loss = block_loss(parameters, batch, labels[rows])
                 optimizer.zero_grad()
                 loss.backward()
@@ -240,6 +244,8 @@ class MatrixFactorization(CorrectnessPredictor):
                 record |= _evaluate(parameters, held_out_questions, held_out_labels)
             history.append(record)
             progress.set_postfix(record)
+        # Only now: an interrupted fit leaves the estimator as it was.
+        self.model_names_ = matrix.model_names
         self._finish(parameters, by_name)
         self.history_ = pd.DataFrame(history).rename_axis("epoch")
         return self
@@ -256,20 +262,18 @@ class MatrixFactorization(CorrectnessPredictor):
         The file is written under a temporary name and then renamed.
         """
         self._check_fitted()
-        path = Path(path)
-        preset = self.preset if isinstance(self.preset, str) else asdict(self.preset)
         header = {
-            "hyperparameters": dict(dim=self.dim, alpha=self.alpha, preset=preset, random_state=self.random_state),
+            "hyperparameters": {
+                "dim": int(self.dim),
+                "alpha": float(self.alpha),
+                "preset": self.preset if isinstance(self.preset, str) else asdict(self.preset),
+                "random_state": int(self.random_state),
+            },
             "model_names": self.model_names_.tolist(),
             "history": self.history_.to_dict(orient="list"),
         }
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name)
-        os.close(handle)
-        try:
-            save_file(self.parameters_._asdict(), name, metadata={"embedllm": json.dumps(header)})
-            Path(name).replace(path)
-        finally:
-            Path(name).unlink(missing_ok=True)
+        with replacing(path) as temporary:
+            temporary.write_bytes(serialize(self.parameters_._asdict(), metadata={"embedllm": json.dumps(header)}))
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "auto") -> MatrixFactorization:

@@ -6,7 +6,8 @@ One style file, `companion.mplstyle`, serves them all, and a method has the same
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import ParamSpec
 
@@ -17,18 +18,20 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from embedllm.correctness import CorrectnessMatrix
-from embedllm.forecasting import OVERALL
+from embedllm.correctness import OVERALL, CorrectnessMatrix
 
+# By value: a colour named "C0" would be looked up when the figure is shown, after the style is gone.
+_PALETTE = sns.color_palette("colorblind").as_hex()
+_GREY = _PALETTE[7]
 _COLORS = {
-    "MF": "C0",
-    "KNN": "C1",
-    "benchmark mean": "C7",
-    "best of benchmark": "C7",
-    "oracle": "C2",
-    "single best": "C3",
-    "weighted random": "C4",
-    "uniform random": "C5",
+    "MF": _PALETTE[0],
+    "KNN": _PALETTE[1],
+    "benchmark mean": _GREY,
+    "best of benchmark": _GREY,
+    "oracle": _PALETTE[2],
+    "single best": _PALETTE[3],
+    "weighted random": _PALETTE[4],
+    "uniform random": _PALETTE[5],
 }
 _MARKERS = dict(zip(_COLORS, "osDDv^PX", strict=True))
 
@@ -59,17 +62,27 @@ def plot_composition(matrix: CorrectnessMatrix) -> Figure:
     """
     questions = matrix.questions["benchmark"].value_counts()
     figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.32 * len(questions) + 1.2))
-    left.barh(questions.index, questions, color="C0")
+    left.barh(questions.index, questions, color=_PALETTE[0])
     left.bar_label(left.containers[0], fmt="{:,.0f}", padding=2, fontsize=8)
     left.margins(x=0.18)
     left.invert_yaxis()
-    left.set(xlabel="questions", title=f"{matrix.n_questions:,} questions")
+    left.set(xlabel="questions", title=f"{matrix.source}: {matrix.n_questions:,} questions")
     left.grid(axis="y", visible=False)
-    accuracy = matrix.accuracy(by=["model", "benchmark"])["accuracy"].reset_index()
-    box = {"color": "#9fc9e3", "fliersize": 2, "linewidth": 1}
-    sns.boxplot(accuracy, x="accuracy", y="benchmark", order=questions.index, ax=right, **box)
+    accuracy = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    right.boxplot(
+        [accuracy[benchmark].dropna() for benchmark in questions.index],
+        positions=range(len(questions)),
+        widths=0.6,
+        orientation="horizontal",
+        manage_ticks=False,
+        patch_artist=True,
+        boxprops={"facecolor": _PALETTE[9]},
+        medianprops={"color": "black"},
+        flierprops={"markersize": 3},
+    )
+    right.grid(axis="y", visible=False)
     _percent(right)
-    right.set(xlabel="accuracy of a model", ylabel="", title=f"{matrix.n_models} models")
+    right.set(xlabel="accuracy of a model", title=f"{matrix.n_models} models")
     return figure
 
 
@@ -94,7 +107,7 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
         yticklabels=max(1, len(table) // 28),
         cbar_kws={"label": "accuracy (%)"},
     )
-    axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)")
+    axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)", title=matrix.source)
     axes.tick_params(axis="y", labelsize=7, rotation=0)
     axes.tick_params(axis="x", rotation=40)
     plt.setp(axes.get_xticklabels(), ha="right")
@@ -102,19 +115,21 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
 
 
 @_styled
-def plot_history(history: pd.DataFrame) -> Figure:
+def plot_history(history: pd.DataFrame, data: str) -> Figure:
     """Cross-entropy of the factorization over the epochs of its fit.
 
     Parameters
     ----------
     history : DataFrame
         `MatrixFactorization.history_`, with validation data.
+    data : str
+        Source of the training data.
     """
     figure, axes = plt.subplots(figsize=(7.5, 3))
     epochs = history.index + 1
-    axes.plot(epochs, history["train_loss"], "o-", color="C7", label="training, with noise")
+    axes.plot(epochs, history["train_loss"], "o-", color=_GREY, label="training, with noise")
     axes.plot(epochs, history["val_loss"], "s-", color=_COLORS["MF"], label="validation")
-    axes.set(xlabel="epoch", ylabel="cross-entropy (nats per answer)")
+    axes.set(xlabel="epoch", ylabel="cross-entropy (nats per answer)", title=data)
     axes.legend()
     return figure
 
@@ -146,31 +161,33 @@ def plot_routers(evaluation: pd.DataFrame) -> Figure:
         evaluation, "router", count="n_questions", unit="test questions", label="share of questions answered rightly"
     )
     overall = evaluation[evaluation["benchmark"] == OVERALL]
+    colors = _colors(overall["router"])
     for offset, row in zip(_offsets(len(overall)), overall.itertuples(), strict=True):
-        figure.axes[0].errorbar(
-            row.accuracy, offset, xerr=2 * row.stderr, color=_COLORS.get(str(row.router)), capsize=2, linewidth=1
-        )
+        color = colors[str(row.router)]
+        figure.axes[0].errorbar(row.accuracy, offset, xerr=2 * row.stderr, color=color, capsize=2, linewidth=1)
     return figure
 
 
 @_styled
-def plot_route_shares(shares: dict[str, pd.Series], top: int = 12) -> Figure:
+def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) -> Figure:
     """Share of the questions that the most used models receive from each router.
 
     Parameters
     ----------
     shares : mapping from the name of a router to its `route_shares`
+    data : str
+        Source of the questions.
     top : int
         Models shown, those with the largest share from any router.
     """
     table = pd.DataFrame(shares)
     table = table.loc[table.max(axis=1).nlargest(top).index]
     figure, axes = plt.subplots(figsize=(7.5, 0.3 * len(table) + 1.2))
-    table.plot.barh(ax=axes, color=[_COLORS.get(name) for name in table], width=0.8)
+    table.plot.barh(ax=axes, color=_colors(table), width=0.8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
     _percent(axes)
-    axes.set(xlabel="share of the test questions", ylabel="")
+    axes.set(xlabel="share of the test questions", ylabel="", title=data)
     axes.legend(title="router")
     return figure
 
@@ -181,17 +198,24 @@ def _by_benchmark(table: pd.DataFrame, method: str, count: str, unit: str, label
     sizes = table.drop_duplicates("benchmark").set_index("benchmark")[count]
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(benchmarks) + 1.6))
     methods = list(pd.unique(table[method]))
+    colors = _colors(methods)
     for offset, name in zip(_offsets(len(methods)), methods, strict=True):
         rows = table[table[method] == name]
         positions = [benchmarks.index(benchmark) + offset for benchmark in rows["benchmark"]]
-        axes.plot(rows["accuracy"], positions, _MARKERS.get(name, "o"), color=_COLORS.get(name), label=name)
+        axes.plot(rows["accuracy"], positions, _MARKERS.get(name, "o"), color=colors[name], label=name)
     axes.set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]:,})" for name in benchmarks])
     axes.axhline(0.5, color="#888888", linewidth=0.8)
     axes.invert_yaxis()
     _percent(axes)
-    axes.set(xlabel=label, ylabel=f"benchmark ({unit})")
+    axes.set(xlabel=label, ylabel=f"benchmark ({unit})", title=", ".join(pd.unique(table["data"])))
     figure.legend(loc="outside upper center", ncols=4)
     return figure
+
+
+def _colors(methods: Iterable[str]) -> dict[str, str]:
+    """Colour of each method: its own everywhere, or, for one that the companion does not know, one of the rest."""
+    rest = itertools.cycle(color for color in _PALETTE if color not in _COLORS.values())
+    return {name: _COLORS.get(name) or next(rest) for name in methods}
 
 
 def _offsets(n: int) -> list[float]:

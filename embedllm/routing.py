@@ -1,4 +1,4 @@
-"""Routing: send each question to the model most likely to answer it rightly (paper, section 5).
+"""Routing: send each question to the model most likely to answer it rightly.
 
 A router gives each question a share for every model, so that random routers are evaluated by their exact expectation
 and all routers by the same sum. Where an answer was not observed, there is nothing to score: every router chooses among
@@ -16,8 +16,7 @@ import numpy as np
 import pandas as pd
 
 from embedllm.baselines import BenchmarkMean
-from embedllm.correctness import RIGHT, CorrectnessMatrix, name_positions
-from embedllm.forecasting import OVERALL
+from embedllm.correctness import OVERALL, RIGHT, CorrectnessMatrix, name_positions
 from embedllm.predictor import CorrectnessPredictor
 
 
@@ -158,9 +157,9 @@ def evaluate_routers(routers: Mapping[str, Router], matrix: CorrectnessMatrix) -
     Returns
     -------
     DataFrame
-        One row for each router and each benchmark, `overall` first. Columns: `router`, `benchmark`, `accuracy`
-        (expected share of right answers; NaN without a question), `stderr` (standard error of that mean over questions;
-        NaN below two), `n_questions` (with at least one observed answer).
+        One row for each router and each benchmark, `overall` first. Columns: `data` (the source of the matrix),
+        `router`, `benchmark`, `accuracy` (expected share of right answers; NaN without a question), `stderr` (standard
+        error of that mean over questions; NaN below two), `n_questions` (with at least one observed answer).
     """
     answered = matrix.observed.any(axis=0)
     benchmarks = matrix.benchmarks[answered]
@@ -173,12 +172,13 @@ def evaluate_routers(routers: Mapping[str, Router], matrix: CorrectnessMatrix) -
         table = expected.groupby(benchmarks).agg(**statistics)
         table.loc[OVERALL] = [expected.mean(), expected.sem(), len(expected)]
         table = table.reindex(order).fillna({"n_questions": 0}).astype({"n_questions": int})
-        frames.append(table.rename_axis("benchmark").reset_index().assign(router=name))
-    return pd.concat(frames, ignore_index=True)[["router", "benchmark", "accuracy", "stderr", "n_questions"]]
+        frames.append(table.rename_axis("benchmark").reset_index().assign(data=matrix.source, router=name))
+    columns = ["data", "router", "benchmark", "accuracy", "stderr", "n_questions"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def route_shares(router: Router, matrix: CorrectnessMatrix) -> pd.Series:
-    """Share of the questions that each model receives, (n_models,), largest first."""
+    """Share of the questions that each model receives, (n_models,), largest first; NaN if nothing was observed."""
     received = router.shares(matrix).sum(axis=1)
-    shares = pd.Series(received / received.sum(), index=matrix.models.index, name="share")
+    shares = pd.Series(received / (received.sum() or np.nan), index=matrix.models.index, name="share")
     return shares.sort_index().sort_values(ascending=False, kind="stable")

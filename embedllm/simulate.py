@@ -3,10 +3,10 @@
 Every model, question and answer here is made up. The pool exists so that the whole companion runs offline in minutes,
 and so that what a method recovers can be compared with what was planted:
 
-    topic of a question      t_q = benchmark part + subject part + own part                     in R^26
+    topic of a question      t_q = benchmark part + subject part + own part                     in R^36
     its embedding            unit(topic frame . t_q + wording noise)                            in R^768
     logit of a right answer  ability_m + affinity_m[benchmark] + skill_m . t_q - difficulty_q
-    difficulty               easiness of the benchmark, a direction in topic space, and a part that no text shows
+    difficulty_q             a direction in topic space, a part that no text shows, and the level of the benchmark
 
 The constants are tuned so that single models score 0.2 to 0.7, the two predictors land near the published accuracies,
 noise of 0.05 in training is close to the best, and the oracle is clearly above every router.
@@ -25,22 +25,22 @@ WIDTH = 768  # of all-mpnet-base-v2, the paper's encoder
 N_QUESTIONS = 35_673  # distinct prompts of the paper's release
 N_HELD_OUT = 3_000  # of them in each of the validation and test parts
 
-# Items of each benchmark in the paper's release, and how many subjects share them here.
+# Items of each benchmark in the paper's release; how many subjects share them here, and the pool's mean accuracy.
 _BENCHMARKS = pd.DataFrame.from_dict(
     {
-        "MMLU": (14_042, 57, "knowledge"),
-        "GPQA": (5_960, 15, "knowledge"),
-        "MedMCQA": (4_183, 12, "knowledge"),
-        "MathQA": (2_985, 8, "mathematics"),
-        "ASDiv": (2_305, 6, "mathematics"),
-        "SocialQA": (1_954, 6, "everyday"),
-        "PIQA": (1_838, 6, "everyday"),
-        "GSM8K": (1_319, 5, "mathematics"),
-        "TruthfulQA": (817, 4, "everyday"),
-        "LogiQA": (651, 4, "everyday"),
+        "MMLU": (14_042, 57, "knowledge", 0.48),
+        "GPQA": (5_960, 15, "knowledge", 0.28),
+        "MedMCQA": (4_183, 12, "knowledge", 0.40),
+        "MathQA": (2_985, 8, "mathematics", 0.34),
+        "ASDiv": (2_305, 6, "mathematics", 0.55),
+        "SocialQA": (1_954, 6, "everyday", 0.50),
+        "PIQA": (1_838, 6, "everyday", 0.70),
+        "GSM8K": (1_319, 5, "mathematics", 0.38),
+        "TruthfulQA": (817, 4, "everyday", 0.42),
+        "LogiQA": (651, 4, "everyday", 0.32),
     },
     orient="index",
-    columns=["items", "subjects", "domain"],
+    columns=["items", "subjects", "domain", "accuracy"],
 )
 _GPQA_WORDINGS = 5_960 / 546  # one GPQA question stands in the release in up to 15 wordings
 
@@ -61,15 +61,14 @@ _AFFINITY = {
     "chat": {"TruthfulQA": 0.5, "SocialQA": 0.3},
 }
 
-_TOPIC_DIM = 26
+_TOPIC_DIM = 36
 _TOPIC_SHARE = 0.7  # of the squared length of an embedding; the rest is wording
 _TOPIC_PARTS = {"domain": 0.15, "benchmark": 0.15, "subject": 0.2, "own": 0.5}  # shares of the topic's variance
 _SKILL_PARTS = {"tier": 0.2, "tag": 0.35, "own": 0.45}  # shares of the variance of a model's skill
 _SKILL_SD = 1.2  # logit
-_DIFFICULTY_SD = 2.7  # logit, along a direction in topic space
-_UNSEEN_DIFFICULTY_SD = 2.6  # logit, of the part that the text does not show
-_BENCHMARK_SD = 0.5  # logit
-_ABILITY_MEAN, _ABILITY_SD, _ABILITY_PER_DOUBLING = -1.05, 0.85, 0.35  # logit
+_DIFFICULTY_SD = 3.0  # logit, along a direction in topic space
+_UNSEEN_DIFFICULTY_SD = 2.3  # logit, of the part that the text does not show
+_ABILITY_SD, _ABILITY_PER_DOUBLING = 0.85, 0.35  # logit
 
 
 class PlantedTruth(NamedTuple):
@@ -79,9 +78,9 @@ class PlantedTruth(NamedTuple):
     ----------
     probability : ndarray of shape (n_models, n_questions), float32
         Probability of a right answer.
-    skills : DataFrame of shape (n_models, 26)
+    skills : DataFrame of shape (n_models, 36)
         Skill of each model in topic space; models of one size tier or speciality share a part.
-    topics : DataFrame of shape (n_questions, 26)
+    topics : DataFrame of shape (n_questions, 36)
     """
 
     probability: np.ndarray
@@ -125,6 +124,7 @@ def simulate_pool(scale: float = 1.0, random_state: int = 0) -> tuple[Correctnes
         questions[["benchmark", "category", "split"]],
         embeddings,
         models=models,
+        source="simulated pool",
     )
     return matrix, PlantedTruth(
         probability, pd.DataFrame(skills, index=models.index), pd.DataFrame(topics, index=questions.index)
@@ -179,7 +179,7 @@ def _questions(scale: float, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _topics(questions: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Topics (n_questions, 26) and unit embeddings (n_questions, 768)."""
+    """Topics (n_questions, 36) and unit embeddings (n_questions, 768)."""
     groups = {
         "domain": questions["benchmark"].map(_BENCHMARKS["domain"]),
         "benchmark": questions["benchmark"],
@@ -197,7 +197,7 @@ def _topics(questions: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def _skills(models: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Skills (n_models, 26): a part of the size tier, a part of the speciality, a part of one's own."""
+    """Skills (n_models, 36): a part of the size tier, a part of the speciality, a part of one's own."""
     groups = {
         "tier": pd.cut(models["params_b"], [0, 5, 9, 20, 50, 100], labels=False),
         "tag": models["tags"],
@@ -212,16 +212,28 @@ def _logits(
 ) -> np.ndarray:
     """Logits of a right answer, (n_models, n_questions)."""
     doublings = np.log2(models["params_b"].to_numpy() / 7)
-    ability = _ABILITY_MEAN + _ABILITY_PER_DOUBLING * doublings + _ABILITY_SD * rng.standard_normal(len(models))
+    ability = _ABILITY_PER_DOUBLING * doublings + _ABILITY_SD * rng.standard_normal(len(models))
     affinity = pd.DataFrame(0.0, index=models.index, columns=_BENCHMARKS.index)
     for tag, boosts in _AFFINITY.items():
         for benchmark, boost in boosts.items():
             affinity.loc[models["tags"] == tag, benchmark] = boost
-    affinity += _BENCHMARK_SD * rng.standard_normal(len(_BENCHMARKS))
     direction = rng.standard_normal(_TOPIC_DIM)
     direction *= _DIFFICULTY_SD / np.linalg.norm(direction)
     easiness = topics @ direction + _UNSEEN_DIFFICULTY_SD * _shared_normal(questions["source"], 1, rng)[:, 0]
-    return ability[:, None] + affinity[questions["benchmark"]].to_numpy() + skills @ topics.T + easiness
+    logits = ability[:, None] + affinity[questions["benchmark"]].to_numpy() + skills @ topics.T + easiness
+    for benchmark, columns in questions.groupby("benchmark").indices.items():
+        logits[:, columns] += _offset_to(_BENCHMARKS.at[benchmark, "accuracy"], logits[:, columns])
+    return logits
+
+
+def _offset_to(accuracy: float, logits: np.ndarray) -> float:
+    """What to add to all logits for a given mean probability, by bisection."""
+    low, high = -20.0, 20.0
+    while high - low > 1e-3:
+        middle = (low + high) / 2
+        too_low = (1 / (1 + np.exp(-logits - middle))).mean() < accuracy
+        low, high = (middle, high) if too_low else (low, middle)
+    return (low + high) / 2
 
 
 def _shared_normal(groups: pd.Series, width: int, rng: np.random.Generator) -> np.ndarray:

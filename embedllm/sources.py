@@ -38,7 +38,8 @@ def load_dataset(
     if name_or_path == "simulated":
         return simulate_pool(scale=scale, random_state=random_state)[0]
     if name_or_path == "embedllm":
-        return read_long_form(_download(_catalogue()["embedllm"]))
+        entry = _catalogue()["embedllm"]
+        return read_long_form(_download(entry), source=f"{entry['repository']}, revision {entry['revision']}")
     folder = Path(name_or_path)
     if not folder.is_dir():
         raise FileNotFoundError(f"no data set {str(name_or_path)!r}: use 'simulated', 'embedllm' or an existing folder")
@@ -52,13 +53,12 @@ def _catalogue() -> dict[str, Any]:
 def _download(source: dict[str, Any]) -> Path:
     # Imported late: a reader of local data needs no network library.
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 
     try:
         folder = snapshot_download(
             source["repository"], repo_type="dataset", revision=source["revision"], allow_patterns=source["files"]
         )
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except Exception as error:  # each network library below the hub's has error classes of its own
         raise ConnectionError(
             f"the data set {source['repository']} is neither in the cache of huggingface_hub nor could it be "
             f"downloaded: connect this machine, set HF_ENDPOINT to a mirror, or copy the cache here"

@@ -13,17 +13,14 @@
 # questions, how good the models are, and how much of the matrix was observed.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # "simulated", "embedllm" (the paper's release), or a folder in the authors' long form
+dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated questions
 seed: int = 0  # of the simulated pool
 
-# %%
+# %% tags=["remove-input"]
 from embedllm.parameters import check_parameters
 
 check_parameters()
-
-# %% tags=["remove-cell"]
-from myst_nb import glue
 
 # %%
 from embedllm import load_dataset
@@ -63,8 +60,10 @@ plot_composition(matrix)
 plot_accuracy(matrix)
 
 # %%
-accuracy = matrix.accuracy(by="model").sort_values("accuracy", ascending=False)
-accuracy
+accuracy = matrix.accuracy(by="model").sort_values(
+    "accuracy", ascending=False
+)
+accuracy.round(4)
 
 # %% [markdown]
 # ## The split
@@ -73,9 +72,13 @@ accuracy
 
 # %%
 parts = matrix.split(random_state=seed)
-{name: repr(part) for name, part in parts._asdict().items()}
+for name, part in parts._asdict().items():
+    print(f"{name}: {part.n_questions:,} questions")
 
 # %% tags=["remove-cell"]
+from myst_nb import glue
+
+glue("data_source", matrix.source, display=False)
 glue("data_models", matrix.n_models, display=False)
 glue("data_questions", matrix.n_questions, display=False)
 glue("data_benchmarks", len(matrix.benchmark_names), display=False)
@@ -86,6 +89,6 @@ glue("data_best", float(accuracy["accuracy"].max() * 100), display=False)
 glue("data_observed", float(matrix.observed.mean() * 100), display=False)
 
 # %% [markdown]
-# **Recap.** {glue:text}`data_models:,d` models, {glue:text}`data_questions:,d` questions of
+# **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,d` models, {glue:text}`data_questions:,d` questions of
 # {glue:text}`data_benchmarks:d` benchmarks, {glue:text}`data_observed:.1f` % of the cells observed; single models are
 # right on {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` % of their questions.

@@ -13,21 +13,18 @@
 # against the nearest questions (KNN), above the floor of a predictor that does not read the question.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # "simulated", "embedllm" (the paper's release), or a folder in the authors' long form
+dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated questions
 dim: int = 232  # size of a model embedding
 alpha: float = 0.05  # noise on the question embeddings, in training only
 n_neighbors: int = 131  # k of KNN
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
-seed: int = 0  # of the simulated pool, the split, and MF
+seed: int = 0  # of the simulated pool, the split and MF
 
-# %%
+# %% tags=["remove-input"]
 from embedllm.parameters import check_parameters
 
 check_parameters()
-
-# %% tags=["remove-cell"]
-from myst_nb import glue
 
 # %%
 from embedllm import (
@@ -38,6 +35,7 @@ from embedllm import (
     load_dataset,
     load_published,
 )
+from embedllm.forecasting import percent_table
 from embedllm.plots import plot_forecasts, plot_history
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -51,8 +49,10 @@ matrix
 # the question embeddings, which is on in training only.
 
 # %%
-mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset, random_state=seed).fit(train, validation=val)
-plot_history(mf.history_)
+mf = MatrixFactorization(
+    dim=dim, alpha=alpha, preset=preset, random_state=seed
+).fit(train, validation=val)
+plot_history(mf.history_, train.source)
 
 # %% [markdown]
 # ## Compare
@@ -70,14 +70,14 @@ forecasts = evaluate_forecasts(predictors, test)
 plot_forecasts(forecasts)
 
 # %%
-overall = forecasts.query("benchmark == 'overall'").set_index("predictor").drop(columns="benchmark")
-overall
+overall = forecasts.query("benchmark == 'overall'").set_index("predictor")
+overall.round(4)
 
 # %% [markdown]
 # Accuracy by benchmark, in percent:
 
 # %%
-forecasts.pivot(index="benchmark", columns="predictor", values="accuracy").loc[["overall", *test.benchmark_names]] * 100
+percent_table(forecasts, "predictor")
 
 # %% [markdown]
 # ## Beside the paper
@@ -89,12 +89,18 @@ forecasts.pivot(index="benchmark", columns="predictor", values="accuracy").loc[[
 load_published().loc[["mf_accuracy", "knn_accuracy"]]
 
 # %% tags=["remove-cell"]
-mf_accuracy, knn_accuracy, floor_accuracy = (float(overall.loc[name, "accuracy"] * 100) for name in predictors)
+from myst_nb import glue
+
+mf_accuracy, knn_accuracy, floor_accuracy = (
+    float(overall.loc[name, "accuracy"] * 100) for name in predictors
+)
 glue("mf_accuracy", mf_accuracy, display=False)
 glue("knn_accuracy", knn_accuracy, display=False)
 glue("floor_accuracy", floor_accuracy, display=False)
 glue("mf_minus_knn", mf_accuracy - knn_accuracy, display=False)
-glue("forecast_answers", int(overall.loc["MF", "n_observed"]), display=False)
+glue(
+    "forecast_answers", int(overall.loc["MF", "n_observed"]), display=False
+)
 
 # %% [markdown]
 # **Recap.** Over {glue:text}`forecast_answers:,d` test answers MF forecasts {glue:text}`mf_accuracy:.2f` % rightly, KNN

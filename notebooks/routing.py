@@ -10,24 +10,21 @@
 # # Routing questions to models
 #
 # **Goal.** Send each question to the model most likely to answer it rightly, and measure what that gains over always
-# asking the best single model (paper, section 5).
+# asking the best single model.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # "simulated", "embedllm" (the paper's release), or a folder in the authors' long form
+dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated questions
 dim: int = 232  # size of a model embedding
 alpha: float = 0.05  # noise on the question embeddings, in training only
 n_neighbors: int = 131  # k of KNN
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
-seed: int = 0  # of the simulated pool, the split, and MF
+seed: int = 0  # of the simulated pool, the split and MF
 
-# %%
+# %% tags=["remove-input"]
 from embedllm.parameters import check_parameters
 
 check_parameters()
-
-# %% tags=["remove-cell"]
-from myst_nb import glue
 
 # %%
 from embedllm import (
@@ -38,6 +35,7 @@ from embedllm import (
     route_shares,
     standard_routers,
 )
+from embedllm.forecasting import percent_table
 from embedllm.plots import plot_route_shares, plot_routers
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -57,39 +55,48 @@ matrix
 # Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
 
 # %%
-mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset, random_state=seed).fit(train, validation=val)
+mf = MatrixFactorization(
+    dim=dim, alpha=alpha, preset=preset, random_state=seed
+).fit(train, validation=val)
 knn = KNNCorrectness(n_neighbors).fit(train)
 routers = standard_routers(train, mf, knn)
 evaluation = evaluate_routers(routers, test)
 plot_routers(evaluation)
 
 # %%
-overall = evaluation.query("benchmark == 'overall'").set_index("router").drop(columns="benchmark")
-overall
+overall = evaluation.query("benchmark == 'overall'").set_index("router")
+overall.round(4)
 
 # %% [markdown]
 # Accuracy by benchmark, in percent:
 
 # %%
-evaluation.pivot(index="benchmark", columns="router", values="accuracy").loc[
-    ["overall", *test.benchmark_names], list(routers)
-] * 100
+percent_table(evaluation, "router")
 
 # %% [markdown]
 # ## Who gets the questions?
 
 # %%
-plot_route_shares({name: route_shares(routers[name], test) for name in ("MF", "KNN")})
+shares = {name: route_shares(routers[name], test) for name in ("MF", "KNN")}
+plot_route_shares(shares, test.source)
 
 # %% tags=["remove-cell"]
+from myst_nb import glue
+
 percent = overall["accuracy"] * 100
-glue("route_questions", int(overall.loc["MF", "n_questions"]), display=False)
+glue(
+    "route_questions", int(overall.loc["MF", "n_questions"]), display=False
+)
 glue("route_mf", float(percent["MF"]), display=False)
 glue("route_knn", float(percent["KNN"]), display=False)
 glue("route_single", float(percent["single best"]), display=False)
 glue("route_oracle", float(percent["oracle"]), display=False)
 glue("route_weighted", float(percent["weighted random"]), display=False)
-glue("route_gain", float(percent["MF"] - percent["single best"]), display=False)
+glue(
+    "route_gain",
+    float(percent["MF"] - percent["single best"]),
+    display=False,
+)
 
 # %% [markdown]
 # **Recap.** On {glue:text}`route_questions:,d` test questions the MF router is right on {glue:text}`route_mf:.1f` %,
