@@ -79,16 +79,20 @@ def substitute_published(app: Sphinx, config: Config) -> None:
 
 
 def published_values(figures: pd.DataFrame) -> dict[str, str]:
-    """Write each published value as text, with its unit."""
-    return {key: f"{row['value']:,} {row['unit']}".strip() for key, row in figures.iterrows()}
+    """Write each published value as text, with its unit, and say so where nobody verified it."""
+    values = {}
+    for key, row in figures.iterrows():
+        number = row["value"] if isinstance(row["value"], str) else f"{row['value']:,}"
+        values[str(key)] = f"{number} {row['unit']}".strip() + ("" if row["verified"] else " (unverified)")
+    return values
 
 
 def published_table(figures: pd.DataFrame) -> str:
     """Lay out the published figures as a Markdown table."""
-    rows = [["figure", "value", "where", "seen in", "verified"], ["---"] * 5]
+    rows = [["figure", "value", "where", "seen in"], ["---"] * 4]
     for key, value in published_values(figures).items():
         row = figures.loc[key]
-        rows.append([row["figure"], value, row["where"], row["seen_in"], "yes" if row["verified"] else "no"])
+        rows.append([row["figure"], value, row["where"], row["seen_in"]])
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for cells in rows)
 
 

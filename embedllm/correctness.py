@@ -12,6 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
+from embedllm.checks import check_seed
 from embedllm.files import replacing
 
 WRONG, RIGHT, NOT_OBSERVED = 0, 1, -1
@@ -121,7 +122,7 @@ class CorrectnessMatrix:
             source,
             pd.DataFrame(columns=list(REPORT_COLUMNS)) if report is None else report,
         )
-        if (unnamed := self.questions["benchmark"].isin([None, np.nan, ""])).any():
+        if (unnamed := self.questions["benchmark"].isna() | self.questions["benchmark"].eq("").eq(True)).any():
             raise ValueError(f"question {self.question_ids[unnamed.to_numpy()][0]!r} has no benchmark")
         for what, names in (("benchmark", self.benchmark_names), ("model", self.model_names)):
             if OVERALL in names:
@@ -214,7 +215,7 @@ class CorrectnessMatrix:
 
     def split(
         self,
-        fractions: tuple[float, float, float] = (0.8, 0.1, 0.1),
+        fractions: tuple[float, float, float] | None = None,
         *,
         random_state: int = 0,
         own: bool = True,
@@ -223,9 +224,10 @@ class CorrectnessMatrix:
 
         Parameters
         ----------
-        fractions : three positive numbers that sum to 1
+        fractions : three positive numbers that sum to 1, optional
+            By default 0.8, 0.1, 0.1.
         random_state : int
-            Seed of the random division.
+            Seed of the random division; without effect on a split that the source brings.
         own : bool
             Use the source's own split (column `split` of `questions`) where there is one.
 
@@ -235,14 +237,17 @@ class CorrectnessMatrix:
             `train`, `val`, `test`; within each, questions keep the order of this matrix.
         """
         if own and "split" in self.questions:
+            if fractions is not None:
+                raise ValueError("these data bring their own split, which has no use for fractions: pass own=False")
             assigned = self.questions["split"].to_numpy(dtype=object)
             if unknown := set(assigned) - set(SPLITS):
                 raise ValueError(f"column 'split' holds {sorted(map(str, unknown))}; it may hold {list(SPLITS)}")
             parts = [np.flatnonzero(assigned == name) for name in SPLITS]
         else:
+            fractions = (0.8, 0.1, 0.1) if fractions is None else fractions
             if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
                 raise ValueError(f"fractions must be three positive numbers that sum to 1, got {fractions}")
-            order = np.random.default_rng(random_state).permutation(self.n_questions)
+            order = np.random.default_rng(check_seed(random_state)).permutation(self.n_questions)
             ends = np.rint(np.cumsum(fractions[:2]) * self.n_questions).astype(int)
             parts = [np.sort(part) for part in np.split(order, ends)]
         everyone = np.arange(self.n_models)
@@ -360,6 +365,8 @@ def _match(what: str, found: pd.Index, expected: pd.Index) -> None:
 def _positions(what: str, wanted: Iterable[str] | np.ndarray | None, known: pd.Index) -> np.ndarray:
     if wanted is None:
         return np.arange(len(known))
+    if isinstance(wanted, str):
+        raise TypeError(f"{what}s must be a list of names, got the text {wanted!r}: pass [{wanted!r}]")
     keys = np.asarray(list(wanted))
     if keys.dtype == bool:
         if keys.shape != (len(known),):

@@ -28,7 +28,8 @@ import nbformat
 import yaml
 from jupytext.cli import jupytext
 
-from embedllm.parameters import declared_parameters
+from embedllm.parameters import default_parameters
+from embedllm.sources import dataset_folder
 
 WORKERS = 2
 """Notebooks executed at a time."""
@@ -78,11 +79,11 @@ class Notebook:
         """What the executed copy was made from."""
         return self.executed.with_suffix(".stamp.json")
 
-    def parameters(self) -> set[str]:
-        """Return the names that the parameters cell declares."""
+    def parameters(self) -> dict[str, Any]:
+        """Return the names that the parameters cell declares, with their defaults."""
         for cell in nbformat.read(self.ipynb, as_version=4).cells:
             if "parameters" in cell.metadata.get("tags", []):
-                return set(declared_parameters(cell.source))
+                return default_parameters(cell.source)
         raise ValueError(f'notebooks/{self.name}.py has no parameters cell: begin it with # %% tags=["parameters"]')
 
     def sync(self) -> bool:
@@ -158,15 +159,15 @@ def digest(files: Iterable[Path], base: Path) -> str:
     return total.hexdigest()
 
 
-def shared_inputs(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """Describe what all notebooks depend on: the package, the data and the versions of what computes.
+def inputs(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe what a notebook depends on beside itself: the package, the data and the versions of what computes.
 
     Parameters
     ----------
     root : Path
         Root of the repository.
     parameters : mapping
-        Parameters of the book; if ``dataset`` is a folder, its files are data.
+        Those that the notebook runs with; if ``dataset`` is a folder, its files are data.
 
     Returns
     -------
@@ -181,9 +182,8 @@ def shared_inputs(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
         "the data": digest(_files(data), data),
         "a version": {"python": platform.python_version(), **{name: _version(name) for name in VERSIONED}},
     }
-    dataset = root / str(parameters.get("dataset", ""))
-    if "dataset" in parameters and dataset.is_dir():
-        described["the data set"] = digest(_files(dataset), dataset)
+    if (name := parameters.get("dataset")) and (folder := dataset_folder(name)):
+        described["the data set"] = digest(_files(root / folder), root / folder)
     return described
 
 
@@ -229,14 +229,14 @@ def refresh(
             say(f"notebooks/{notebook.name}: ipynb regenerated from its py")
     _remove_orphans(root, names)
 
-    accepted = {notebook.name: notebook.parameters() for notebook in notebooks}
-    if unknown := set(parameters) - set().union(*accepted.values()):
+    declared = {notebook.name: notebook.parameters() for notebook in notebooks}
+    if unknown := set(parameters) - set().union(*declared.values()):
         raise ValueError(f"no notebook declares {', '.join(sorted(unknown))}: remove it from embedllm_parameters")
-    shared = shared_inputs(root, parameters)
 
     def run(notebook: Notebook) -> str | None:
-        passed = {name: value for name, value in parameters.items() if name in accepted[notebook.name]}
-        stamp = {"the notebook": digest([notebook.source], root), "a parameter": passed, **shared}
+        passed = {name: value for name, value in parameters.items() if name in declared[notebook.name]}
+        stamp = {"the notebook": digest([notebook.source], root), "a parameter": passed}
+        stamp |= inputs(root, {**declared[notebook.name], **passed})
         reason = _stale(notebook, stamp)
         if reason is None:
             say(f"notebooks/{notebook.name}: unchanged")
@@ -271,4 +271,5 @@ def _remove_orphans(root: Path, names: Sequence[str]) -> None:
     """Remove executed copies that the table of contents no longer lists, which Sphinx would still pick up."""
     wanted = {path for name in names for path in (Notebook(root, name).executed, Notebook(root, name).stamp)}
     for path in set((root / "book" / "notebooks").glob("*.*")) - wanted:
-        path.unlink()
+        if path.is_file():
+            path.unlink()

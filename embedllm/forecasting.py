@@ -33,8 +33,9 @@ def evaluate_forecasts(
     -------
     DataFrame
         One row for each predictor and each group, the group `overall` first. Columns: `data` (the source of the
-        matrix), `predictor`, the grouping, `accuracy`, `log_loss` (nats, probabilities clipped to [0.001, 0.999]),
-        `brier`, `n_observed` (cells); the metrics of a group without an observed cell are NaN.
+        matrix), `predictor`, the grouping, `accuracy` with its `stderr`, `log_loss` (nats, probabilities clipped to
+        [0.001, 0.999]), `brier`, `n_observed` (cells), `n_questions`. The metrics of a group without an observed cell
+        are NaN. The standard error is over questions: answers to one question are right or wrong together.
 
     Raises
     ------
@@ -46,6 +47,7 @@ def evaluate_forecasts(
         "model": np.broadcast_to(matrix.model_names[:, None], matrix.labels.shape),
     }[by][matrix.observed]
     right = (matrix.labels == RIGHT)[matrix.observed]
+    question = np.nonzero(matrix.observed)[1]
     order = [OVERALL, *(matrix.benchmark_names if by == "benchmark" else matrix.model_names)]
     frames = []
     for name, predictor in predictors.items():
@@ -59,12 +61,24 @@ def evaluate_forecasts(
             }
         )
         means = pd.concat([cells.mean().to_frame(OVERALL).T, cells.groupby(groups).mean()]).reindex(order)
-        counts = cells.groupby(groups).size()
-        counts[OVERALL] = len(cells)
-        means["n_observed"] = counts.reindex(order, fill_value=0)
+        errors = [_by_question(cells["accuracy"], question).rename(OVERALL)]
+        errors += [
+            _by_question(cells["accuracy"][members], question[members]).rename(group)
+            for group, members in cells.groupby(groups).indices.items()
+        ]
+        means = means.join(pd.DataFrame(errors)).fillna({"n_observed": 0, "n_questions": 0})
+        means = means.astype({"n_observed": int, "n_questions": int})
         frames.append(means.rename_axis(by).reset_index().assign(data=matrix.source, predictor=name))
     table = pd.concat(frames, ignore_index=True)
-    return table[["data", "predictor", by, "accuracy", "log_loss", "brier", "n_observed"]]
+    return table[["data", "predictor", by, "accuracy", "stderr", "log_loss", "brier", "n_observed", "n_questions"]]
+
+
+def _by_question(hits: pd.Series, question: np.ndarray) -> pd.Series:
+    """Standard error of a mean over cells, for cells that come in clusters, one for each question, and their counts."""
+    sums = (hits - hits.mean()).groupby(question).sum()
+    n = len(sums)
+    stderr = np.sqrt(n / (n - 1) * (sums**2).sum()) / len(hits) if n > 1 else np.nan
+    return pd.Series({"stderr": stderr, "n_observed": len(hits), "n_questions": n})
 
 
 def percent_table(table: pd.DataFrame, method: str) -> pd.DataFrame:

@@ -6,8 +6,9 @@ import numpy as np
 import torch
 from typing_extensions import Self
 
+from embedllm.checks import check_positive
 from embedllm.correctness import CorrectnessMatrix
-from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix, check_positive
+from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix
 
 _BLOCK = 256  # questions scored at a time, which bounds the distances held at once to (256, n_train)
 

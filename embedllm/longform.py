@@ -1,7 +1,7 @@
-"""The authors' long form: a folder with one CSV row for each answer.
+"""The authors' long form: a folder with one CSV row for each answer::
 
     correctness.csv[.gz]      or train.csv, val.csv and test.csv (each also .gz), which keep the source's own split;
-                              columns prompt_id, model_name, category, label
+                              columns prompt_id, model_name, label and, unless question_order.csv has it, category
     question_order.csv        columns prompt_id and, optionally, category and prompt
     model_order.csv           column model_name; further columns, such as params_b or tags, become metadata
     question_embeddings.npy   or .pth; row i belongs to row i of question_order.csv
@@ -11,11 +11,13 @@ Columns may stand in any order, and others are ignored. Models are matched by na
 
 from __future__ import annotations
 
+import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -24,8 +26,11 @@ import torch
 from embedllm.correctness import NOT_OBSERVED, REPORT_COLUMNS, RIGHT, SPLITS, WRONG, CorrectnessMatrix
 
 _CHUNK = 500_000  # rows of a CSV held at a time
+# A name that reads NA is a name; a row longer than the header is an error, not a hidden index.
+_READING: dict[str, Any] = {"keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
+_READ_ERRORS = (ValueError, TypeError, OSError, EOFError, zlib.error, UnpicklingError, RuntimeError, AttributeError)
 _LABELS = {"1": RIGHT, "0": WRONG, "1.0": RIGHT, "0.0": WRONG, "true": RIGHT, "false": WRONG}
-_ROW_COLUMNS = ("prompt_id", "model_name", "category", "label")
+_ROW_COLUMNS = ["prompt_id", "model_name", "label"]
 
 # The release's categories that are not named after their benchmark in the paper.
 _BENCHMARK_OF = {
@@ -84,33 +89,44 @@ def read_long_form(folder: Path, source: str | None = None) -> CorrectnessMatrix
     n_seen = np.zeros_like(n_right)
     benchmarks = _Once("benchmark", questions.index)
     splits = _Once("split", questions.index)
+    categories = np.full(len(questions), None, dtype=object)
+    required = [*_ROW_COLUMNS, "category"]
     if "category" in questions:
-        categories = questions["category"]
-        benchmarks.set(np.arange(len(questions)), categories.map(benchmark_of), folder / "question_order.csv")
+        required = _ROW_COLUMNS
+        categories[:] = questions["category"]
+        everything = np.arange(len(questions))
+        benchmarks.set(everything, questions["category"].map(benchmark_of), folder / "question_order.csv")
     for split, path in answers.items():
-        for chunk in _chunks(path):
+        for chunk in _chunks(path, required):
             model = _codes(chunk["model_name"], models.index, path, "model_order.csv")
             question = _codes(chunk["prompt_id"], questions.index, path, "question_order.csv")
             label = _labels(chunk["label"], path)
             np.add.at(n_right, (model, question), label)
             np.add.at(n_seen, (model, question), 1)
-            pairs = pd.DataFrame({"question": question, "category": chunk["category"].to_numpy()}).drop_duplicates()
-            benchmarks.set(pairs["question"].to_numpy(), pairs["category"].map(benchmark_of), path)
-            splits.set(pairs["question"].to_numpy(), pd.Series(split, index=pairs.index), path)
+            splits.set(np.unique(question), pd.Series(split, index=np.unique(question)), path)
+            if "category" in chunk:
+                pairs = pd.DataFrame({"question": question, "category": chunk["category"].to_numpy()}).drop_duplicates()
+                benchmarks.set(pairs["question"].to_numpy(), pairs["category"].map(benchmark_of), path)
+                # A question may stand in several categories of its benchmark: it keeps the first that was read.
+                new = pairs[pd.isna(categories[pairs["question"]])].drop_duplicates("question")
+                categories[new["question"]] = new["category"]
 
     n_wrong = n_seen - n_right
     labels = np.where(n_right > n_wrong, RIGHT, np.where(n_wrong > n_right, WRONG, NOT_OBSERVED)).astype(np.int8)
     answered = n_seen.any(axis=0)
+    if not answered.any():
+        raise ValueError(f"{', '.join(str(path) for path in answers.values())}: no answer in it")
     report = [
         ("repeated rows", int((n_seen - 1).clip(min=0).sum()), "majority of the labels of a (model, question)"),
         ("conflicting labels", int(((n_right > 0) & (n_wrong > 0)).sum()), "majority of the labels"),
         ("tied labels", int(((n_right == n_wrong) & (n_seen > 0)).sum()), "not observed"),
         ("questions without an answer", int((~answered).sum()), "left out"),
     ]
-    table = pd.DataFrame({"benchmark": benchmarks.values}, index=questions.index)
+    table = pd.DataFrame({"benchmark": benchmarks.values, "category": categories}, index=questions.index)
     if set(answers) == set(SPLITS):
         table["split"] = splits.values
-    table = table.join(questions[[column for column in ("category", "prompt") if column in questions]])
+    if "prompt" in questions:
+        table["prompt"] = questions["prompt"]
     return CorrectnessMatrix(
         pd.DataFrame(labels[:, answered], index=models.index, columns=questions.index[answered]),
         table[answered],
@@ -160,7 +176,9 @@ def _read_order(path: Path, key: str) -> pd.DataFrame:
         raise FileNotFoundError(f"{path} is missing: it gives the order of the {key}s")
     columns = _header(path, [key])
     with _named(path):
-        table = pd.read_csv(path, dtype=dict.fromkeys(columns, str), keep_default_na=False, encoding="utf-8-sig")
+        table = pd.read_csv(path, dtype=dict.fromkeys(columns, str), **_READING)
+    if (empty := table[key] == "").any():
+        raise ValueError(f"{path}, row {empty.argmax() + 1}: the {key} is empty")
     if (repeated := table[key].duplicated()).any():
         raise ValueError(f"{path}, row {repeated.argmax() + 1}: {key} {table[key][repeated].iloc[0]!r} occurs twice")
     table = table.set_index(key)
@@ -172,7 +190,9 @@ def _read_order(path: Path, key: str) -> pd.DataFrame:
 
 def _header(path: Path, required: list[str]) -> list[str]:
     with _named(path):
-        columns = list(pd.read_csv(path, nrows=0, encoding="utf-8-sig").columns)
+        columns = pd.read_csv(path, header=None, nrows=1, dtype=str, **_READING).iloc[0].tolist()
+    if repeated := [column for column in columns if column and columns.count(column) > 1]:
+        raise ValueError(f"{path} has more than one column {repeated[0]!r}")
     if missing := [column for column in required if column not in columns]:
         raise ValueError(f"{path} has no column {missing[0]!r}; it has {columns}")
     return columns
@@ -185,18 +205,17 @@ def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
         raise FileNotFoundError(f"{arrays} is missing: one row of floats for each row of question_order.csv")
     with _named(path):
         if path == arrays:
-            vectors = np.load(path, allow_pickle=False)
+            vectors = np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
         else:
-            vectors = torch.load(path, weights_only=True, map_location="cpu").detach().numpy()
+            vectors = torch.load(path, weights_only=True, map_location="cpu").detach().float().numpy()
     if vectors.ndim != 2 or len(vectors) != n_questions:
         raise ValueError(f"{path} has shape {vectors.shape}, but question_order.csv lists {n_questions} questions")
     return vectors
 
 
-def _chunks(path: Path) -> Iterator[pd.DataFrame]:
-    _header(path, list(_ROW_COLUMNS))
-    reading = {"usecols": list(_ROW_COLUMNS), "dtype": str, "keep_default_na": False, "encoding": "utf-8-sig"}
-    with _named(path), pd.read_csv(path, chunksize=_CHUNK, **reading) as chunks:
+def _chunks(path: Path, required: list[str]) -> Iterator[pd.DataFrame]:
+    columns = [column for column in _header(path, required) if column in (*_ROW_COLUMNS, "category")]
+    with _named(path), pd.read_csv(path, usecols=columns, dtype=str, chunksize=_CHUNK, **_READING) as chunks:
         yield from chunks
 
 
@@ -204,10 +223,14 @@ def _chunks(path: Path) -> Iterator[pd.DataFrame]:
 def _named(path: Path) -> Iterator[None]:
     """Let what a reader raises name the file."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            yield
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is not UTF-8 (byte {error.start}): save it as UTF-8") from error
-    except (ValueError, OSError, EOFError, zlib.error, UnpicklingError, RuntimeError, AttributeError) as error:
+    except pd.errors.ParserWarning as error:
+        raise ValueError(f"{path} has rows with more fields than its header: quote texts that hold commas") from error
+    except _READ_ERRORS as error:
         raise ValueError(f"{path} cannot be read: {error}") from error
 
 

@@ -1,6 +1,6 @@
 """Matrix factorization: a vector for each model, learned from which questions it answers rightly.
 
-The logit difference of model m on question q is
+The logit difference of model m on question q is::
 
     z[m, q] = ((c1 - c0) * p_m) . (W (q + alpha e) + b) + (a1 - a0),    e ~ N(0, I),
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 import numbers
-import operator
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,9 +29,10 @@ from torch.nn import functional
 from tqdm import tqdm
 from typing_extensions import Self
 
+from embedllm.checks import check_positive, check_seed
 from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix
 from embedllm.files import replacing
-from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix, check_positive
+from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix
 
 
 @dataclass(frozen=True)
@@ -150,7 +150,7 @@ class MatrixFactorization(CorrectnessPredictor):
         Standard deviation of the noise on the question embeddings, in training only (authors' default: 0.05).
     preset : "fast", "paper", or a TrainingPreset
         "paper": 2,048 pairs a step, Adam at 1e-4 with weight decay 1e-5, 50 epochs. "fast": larger blocks, a
-        one-cycle schedule and fewer epochs, at a validation loss no worse.
+        one-cycle schedule and fewer epochs; a test holds its validation loss against the other's.
     device : "auto", "cpu" or "cuda"
         "auto" takes a GPU if there is one.
     random_state : int
@@ -202,13 +202,14 @@ class MatrixFactorization(CorrectnessPredictor):
         dim, preset, device = check_positive("dim", self.dim), self._preset(), self._device()
         if not (isinstance(self.alpha, numbers.Real) and 0 <= self.alpha < float("inf")):
             raise ValueError(f"alpha must be a number of at least 0, got {self.alpha!r}")
-        seed = operator.index(self.random_state)
+        seed = check_seed(self.random_state)
         generator, noise_generator = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
 
         # Models are trained in the order of their names, so that the order of the matrix changes nothing.
         by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
         questions, labels = _tensors(matrix, matrix.model_names[by_name], device)
         if validation is not None:
+            _check_validation(matrix, validation)
             held_out_questions, held_out_labels = _tensors(validation, matrix.model_names[by_name], device)
         initial = init_parameters(matrix.n_models, questions.shape[1], dim, generator)
         parameters = Parameters(*(value.to(device).requires_grad_() for value in initial))
@@ -295,6 +296,10 @@ class MatrixFactorization(CorrectnessPredictor):
                 hyperparameters["preset"] = TrainingPreset(**hyperparameters["preset"])
             loaded = cls(**hyperparameters, device=device)
             loaded.model_names_ = np.array(header["model_names"], dtype=object)
+            if parameters.model_embeddings.shape != (len(set(header["model_names"])), loaded.dim):
+                raise ValueError("the number of names, or dim, does not fit the model embeddings")
+            if not all(bool(value.isfinite().all()) for value in parameters):
+                raise ValueError("a parameter is not finite")
             loaded.history_ = pd.DataFrame(header["history"]).rename_axis("epoch")
             loaded._finish(parameters, np.arange(len(loaded.model_names_)))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
@@ -326,6 +331,16 @@ class MatrixFactorization(CorrectnessPredictor):
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError("device 'cuda' was asked for, but this machine has no usable GPU: use 'auto' or 'cpu'")
         return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def _check_validation(matrix: CorrectnessMatrix, validation: object) -> None:
+    if not isinstance(validation, CorrectnessMatrix):
+        raise TypeError(f"validation must be a CorrectnessMatrix, got {type(validation).__name__}")
+    if missing := sorted(set(matrix.model_names) - set(validation.model_names)):
+        raise ValueError(f"the validation data lack {len(missing)} of the models, the first {missing[0]!r}")
+    widths = matrix.embeddings.shape[1], validation.embeddings.shape[1]
+    if widths[0] != widths[1]:
+        raise ValueError(f"question embeddings are {widths[0]} wide in training and {widths[1]} in validation")
 
 
 def _tensors(

@@ -34,15 +34,41 @@ def declared_parameters(source: str) -> dict[str, str]:
     dict of str to str
         Name to annotation, in the order of the cell; empty if the cell holds anything but annotated assignments.
     """
+    return {name: ast.unparse(statement.annotation) for name, statement in _declarations(source).items()}
+
+
+def default_parameters(source: str) -> dict[str, Any]:
+    """Return the parameters that a cell declares, with their defaults.
+
+    Parameters
+    ----------
+    source : str
+        Python source of one cell.
+
+    Returns
+    -------
+    dict
+        Name to value, or to None where the default is no literal.
+    """
+    defaults: dict[str, Any] = {}
+    for name, statement in _declarations(source).items():
+        try:
+            defaults[name] = ast.literal_eval(statement.value)  # type: ignore[arg-type]
+        except ValueError:
+            defaults[name] = None
+    return defaults
+
+
+def _declarations(source: str) -> dict[str, ast.AnnAssign]:
     try:
         body = ast.parse(source).body
     except SyntaxError:
         return {}
-    found: dict[str, str] = {}
+    found: dict[str, ast.AnnAssign] = {}
     for statement in body:
         if not (isinstance(statement, ast.AnnAssign) and isinstance(statement.target, ast.Name) and statement.value):
             return {}
-        found[statement.target.id] = ast.unparse(statement.annotation)
+        found[statement.target.id] = statement
     return found
 
 
@@ -75,7 +101,7 @@ def check_history(cells: Sequence[str], namespace: Mapping[str, Any]) -> None:
     namespace : mapping
         The variables that they left.
     """
-    injected = [i for i, source in enumerate(cells) if source.startswith(INJECTED)]
+    injected = [i for i, source in enumerate(cells) if source.partition("\n")[0].strip() == INJECTED]
     declared = [i for i, source in enumerate(cells) if declared_parameters(source)]
     if not injected:
         return

@@ -18,7 +18,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
-from embedllm.correctness import OVERALL, CorrectnessMatrix
+from embedllm.correctness import CorrectnessMatrix
 
 # By value: a colour named "C0" would be looked up when the figure is shown, after the style is gone.
 _PALETTE = sns.color_palette("colorblind").as_hex()
@@ -136,36 +136,26 @@ def plot_history(history: pd.DataFrame, data: str) -> Figure:
 
 @_styled
 def plot_forecasts(forecasts: pd.DataFrame) -> Figure:
-    """Forecasting accuracy of each predictor, overall and by benchmark.
+    """Forecasting accuracy of each predictor, overall and by benchmark, with two standard errors to each side.
 
     Parameters
     ----------
     forecasts : DataFrame
         From `evaluate_forecasts`.
     """
-    return _by_benchmark(
-        forecasts, "predictor", count="n_observed", unit="test answers", label="share of answers forecast rightly"
-    )
+    return _by_benchmark(forecasts, "predictor", "share of answers forecast rightly")
 
 
 @_styled
 def plot_routers(evaluation: pd.DataFrame) -> Figure:
-    """Accuracy of each router, overall and by benchmark; overall with a bar of two standard errors on either side.
+    """Accuracy of each router, overall and by benchmark, with two standard errors to each side.
 
     Parameters
     ----------
     evaluation : DataFrame
         From `evaluate_routers`.
     """
-    figure = _by_benchmark(
-        evaluation, "router", count="n_questions", unit="test questions", label="share of questions answered rightly"
-    )
-    overall = evaluation[evaluation["benchmark"] == OVERALL]
-    colors = _colors(overall["router"])
-    for offset, row in zip(_offsets(len(overall)), overall.itertuples(), strict=True):
-        color = colors[str(row.router)]
-        figure.axes[0].errorbar(row.accuracy, offset, xerr=2 * row.stderr, color=color, capsize=2, linewidth=1)
-    return figure
+    return _by_benchmark(evaluation, "router", "share of questions answered rightly")
 
 
 @_styled
@@ -192,10 +182,10 @@ def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) ->
     return figure
 
 
-def _by_benchmark(table: pd.DataFrame, method: str, count: str, unit: str, label: str) -> Figure:
+def _by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
     """One row for each benchmark, one marker for each method."""
     benchmarks = list(pd.unique(table["benchmark"]))
-    sizes = table.drop_duplicates("benchmark").set_index("benchmark")[count]
+    sizes = table.drop_duplicates("benchmark").set_index("benchmark")["n_questions"]
     figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(benchmarks) + 1.6))
     methods = list(pd.unique(table[method]))
     colors = _colors(methods)
@@ -203,11 +193,14 @@ def _by_benchmark(table: pd.DataFrame, method: str, count: str, unit: str, label
         rows = table[table[method] == name]
         positions = [benchmarks.index(benchmark) + offset for benchmark in rows["benchmark"]]
         axes.plot(rows["accuracy"], positions, _MARKERS.get(name, "o"), color=colors[name], label=name)
+        axes.errorbar(
+            rows["accuracy"], positions, xerr=2 * rows["stderr"], fmt="none", ecolor=colors[name], elinewidth=0.8
+        )
     axes.set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]:,})" for name in benchmarks])
     axes.axhline(0.5, color="#888888", linewidth=0.8)
     axes.invert_yaxis()
     _percent(axes)
-    axes.set(xlabel=label, ylabel=f"benchmark ({unit})", title=", ".join(pd.unique(table["data"])))
+    axes.set(xlabel=label, ylabel="benchmark (test questions)", title=", ".join(pd.unique(table["data"])))
     figure.legend(loc="outside upper center", ncols=4)
     return figure
 

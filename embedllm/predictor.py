@@ -98,22 +98,11 @@ def check_embeddings(embeddings: np.ndarray, width: int) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If the shape is another one.
+        If the shape is another one, or a value is not finite.
     """
     vectors = torch.tensor(embeddings, dtype=torch.float32)
     if vectors.ndim != 2 or vectors.shape[1] != width:
         raise ValueError(f"embeddings has shape {tuple(vectors.shape)}; the fit was on shape (n_questions, {width})")
+    if not (finite := vectors.isfinite().all(dim=1)).all():
+        raise ValueError(f"the embedding in row {int((~finite).nonzero()[0])} is not finite")
     return vectors
-
-
-def check_positive(name: str, value: object) -> int:
-    """Return a count.
-
-    Raises
-    ------
-    ValueError
-        If it is not a positive whole number.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
-    return int(value)

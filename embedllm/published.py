@@ -22,8 +22,9 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
     Returns
     -------
     DataFrame indexed by `key`
-        Columns `figure` (what it is), `value` (number), `unit`, `where` and `seen_in` (its source, and where that was
-        read) and `verified` (whether it was read in the paper's own record or the authors' repository).
+        Columns `figure` (what it is), `value` (a number, or text where qualitative), `unit`, `where` and `seen_in`
+        (its source, and where that was read) and `verified` (whether it was read in the paper's own record or the
+        authors' repository).
 
     Raises
     ------

@@ -1,7 +1,7 @@
 """A simulated pool with a planted truth, shaped like the paper's release.
 
 Every model, question and answer here is made up. The pool exists so that the whole companion runs offline in minutes,
-and so that what a method recovers can be compared with what was planted:
+and so that what a method recovers can be compared with what was planted::
 
     topic of a question      t_q = benchmark part + subject part + own part                     in R^36
     its embedding            unit(topic frame . t_q + wording noise)                            in R^768
@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from embedllm.checks import check_seed
 from embedllm.correctness import CorrectnessMatrix
 
 WIDTH = 768  # of all-mpnet-base-v2, the paper's encoder
@@ -111,7 +112,7 @@ def simulate_pool(scale: float = 1.0, random_state: int = 0) -> tuple[Correctnes
     """
     if not 0 < scale <= 1:
         raise ValueError(f"scale must be above 0 and at most 1, got {scale!r}")
-    rng = np.random.default_rng(random_state)
+    rng = np.random.default_rng(check_seed(random_state))
     models = _models()
     questions = _questions(scale, rng)
     topics, embeddings = _topics(questions, rng)
@@ -156,7 +157,7 @@ def _questions(scale: float, rng: np.random.Generator) -> pd.DataFrame:
     counts = np.floor(exact).astype(int)
     counts[(exact - counts).nlargest(n - counts.sum()).index] += 1
     if (counts == 0).any():
-        raise ValueError(f"scale {scale} leaves {counts.idxmin()} without questions: use at least 0.002")
+        raise ValueError(f"scale {scale} leaves {counts.idxmin()} without questions: 0.002 is enough")
     frame = pd.DataFrame({"benchmark": np.repeat(counts.index.to_numpy(dtype=object), counts)})
     subject = np.concatenate(
         [rng.integers(0, _BENCHMARKS.at[name, "subjects"], count) for name, count in counts.items()]

@@ -13,6 +13,21 @@ from embedllm.correctness import CorrectnessMatrix
 from embedllm.longform import read_long_form
 from embedllm.simulate import simulate_pool
 
+NAMED = ("simulated", "embedllm")
+
+
+def dataset_folder(name_or_path: str | os.PathLike[str]) -> Path | None:
+    """Return the folder that a data set's name stands for, or None for a named data set.
+
+    Raises
+    ------
+    ValueError
+        If the name is empty.
+    """
+    if not str(name_or_path):
+        raise ValueError(f"the name of a data set is empty: use one of {NAMED} or a folder")
+    return None if name_or_path in NAMED else Path(name_or_path)
+
 
 def load_dataset(
     name_or_path: str | os.PathLike[str] = "simulated", *, scale: float = 1.0, random_state: int = 0
@@ -35,12 +50,12 @@ def load_dataset(
     ConnectionError
         If the paper's release is neither cached nor can be downloaded.
     """
+    folder = dataset_folder(name_or_path)
     if name_or_path == "simulated":
         return simulate_pool(scale=scale, random_state=random_state)[0]
-    if name_or_path == "embedllm":
+    if folder is None:
         entry = _catalogue()["embedllm"]
         return read_long_form(_download(entry), source=f"{entry['repository']}, revision {entry['revision']}")
-    folder = Path(name_or_path)
     if not folder.is_dir():
         raise FileNotFoundError(f"no data set {str(name_or_path)!r}: use 'simulated', 'embedllm' or an existing folder")
     return read_long_form(folder)
@@ -61,6 +76,6 @@ def _download(source: dict[str, Any]) -> Path:
     except Exception as error:  # each network library below the hub's has error classes of its own
         raise ConnectionError(
             f"the data set {source['repository']} is neither in the cache of huggingface_hub nor could it be "
-            f"downloaded: connect this machine, set HF_ENDPOINT to a mirror, or copy the cache here"
+            f"downloaded: connect this machine, set HF_ENDPOINT to a mirror, or copy the cache here ({error})"
         ) from error
     return Path(folder)

@@ -14,7 +14,7 @@
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
-scale: float = 1.0  # share of the simulated questions
+scale: float = 1.0  # share of the simulated pool; no effect on others
 seed: int = 0  # of the simulated pool
 
 # %% tags=["remove-input"]

@@ -14,7 +14,7 @@
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
-scale: float = 1.0  # share of the simulated questions
+scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float = 0.05  # noise on the question embeddings, in training only
 n_neighbors: int = 131  # k of KNN
@@ -65,7 +65,7 @@ plot_routers(evaluation)
 
 # %%
 overall = evaluation.query("benchmark == 'overall'").set_index("router")
-overall.round(4)
+overall.drop(columns="benchmark").round(4)
 
 # %% [markdown]
 # Accuracy by benchmark, in percent:

@@ -253,8 +253,8 @@ def test_published_table_escapes_its_delimiter(tmp_path):
     path = tmp_path / "published.yml"
     path.write_text(PUBLISHED.replace("figure: accuracy", "figure: p|q"))
     table = published_table(load_published(path)).splitlines()
-    assert table[0] == "| figure | value | where | seen in | verified |"
-    assert table[2] == "| p&#124;q | 74.09 % | paper | a summary | no |"
+    assert table[0] == "| figure | value | where | seen in |"
+    assert table[2] == "| p&#124;q | 74.09 % (unverified) | paper | a summary |"
 
 
 def test_missing_page_is_named_by_the_check(book):

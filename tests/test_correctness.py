@@ -447,3 +447,23 @@ class TestDisplay:
     def test_empty_part_can_be_shown(self, toy):
         for part in (toy.subset(questions=[]), toy.subset(models=[])):
             assert f"{part.n_models} models x {part.n_questions} questions" in part._repr_html_()
+
+
+def test_fractions_are_not_ignored_beside_an_own_split(toy):
+    questions = toy.questions.assign(split=["train", "val", "test", "train"] * 10)
+    labels = pd.DataFrame(toy.labels, index=toy.model_names, columns=toy.question_ids)
+    matrix = CorrectnessMatrix(labels, questions, toy.embeddings)
+    with pytest.raises(ValueError, match="own=False"):
+        matrix.split((0.5, 0.25, 0.25))
+    assert matrix.split((0.5, 0.25, 0.25), own=False).train.n_questions == 20
+
+
+def test_text_is_no_list_of_names(toy):
+    with pytest.raises(TypeError, match="list of names"):
+        toy.subset(models="m1")
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.5, True, "7"])
+def test_bad_seed_is_named(toy, seed):
+    with pytest.raises(ValueError, match="the seed"):
+        toy.split(random_state=seed)

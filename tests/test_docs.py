@@ -118,3 +118,9 @@ def test_python_blocks_run_in_order(page, tmp_path):
     path.write_text(script, encoding="utf-8")
     run = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_every_module_is_in_the_reference():
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    modules = {path.stem for path in (ROOT / "embedllm").glob("*.py")} - {"__init__"}
+    assert set(re.findall(r"automodule:: embedllm\.(\w+)", text)) == modules

@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from embedllm import execution
-from embedllm.execution import Notebook, digest, refresh, shared_inputs
+from embedllm.execution import Notebook, digest, inputs, refresh
 
 SOURCE = """\
 # ---
@@ -106,11 +106,35 @@ def test_folder_as_data_set_is_data(root, tmp_path):
     folder = tmp_path / "own"
     folder.mkdir()
     (folder / "correctness.csv").write_text("1")
-    before = shared_inputs(root, {"dataset": "own"})
+    before = inputs(root, {"dataset": "own"})
     (folder / "correctness.csv").write_text("2")
-    after = shared_inputs(root, {"dataset": "own"})
+    after = inputs(root, {"dataset": "own"})
     assert {key for key in after if after[key] != before[key]} == {"the data set"}
-    assert "the data set" not in shared_inputs(root, {"dataset": "simulated"})
+    assert "the data set" not in inputs(root, {"dataset": "simulated"})
+
+
+def test_named_data_set_is_not_the_folder_of_the_package(root):
+    assert (root / "embedllm").is_dir()
+    assert "the data set" not in inputs(root, {"dataset": "embedllm"})
+
+
+def test_data_set_named_in_a_notebook_only_is_data(root, papermill):
+    (root / "own").mkdir()
+    (root / "own" / "correctness.csv").write_text("1")
+    (root / "notebooks" / "one.py").write_text(SOURCE + 'dataset: str = "own"\n')
+    refreshed(root)
+    (root / "own" / "correctness.csv").write_text("2")
+    lines = refreshed(root)[1]
+    assert "notebooks/one: executing (the data set changed)" in lines
+    assert "notebooks/two: unchanged" in lines
+
+
+def test_folders_beside_executed_copies_are_left_alone(root, papermill):
+    checkpoints = root / "book" / "notebooks" / ".ipynb_checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "one.ipynb").write_text("x")
+    assert refreshed(root)[0] == {}
+    assert checkpoints.is_dir()
 
 
 def test_digest_depends_on_names_and_bytes_only(tmp_path):

@@ -151,3 +151,15 @@ def test_predictors_keep_their_order(toy):
     assert table["predictor"].tolist() == ["z"] * 3 + ["a"] * 3
     one = evaluate_forecasts({"a": predictors["a"]}, toy)
     pd.testing.assert_frame_equal(table.iloc[3:].reset_index(drop=True), one)
+
+
+def test_standard_error_is_over_questions(toy):
+    # Answers to one question that are all right or all wrong count once, not once for each model.
+    labels = np.tile(np.arange(toy.n_questions) % 4 > 0, (toy.n_models, 1)).astype(np.int8)
+    matrix = CorrectnessMatrix(
+        pd.DataFrame(labels, index=toy.model_names, columns=toy.question_ids), toy.questions, toy.embeddings
+    )
+    table = evaluate_forecasts({"mean": BenchmarkMean().fit(matrix)}, matrix)
+    overall = table[table["benchmark"] == "overall"].iloc[0]
+    assert overall["n_questions"] == toy.n_questions
+    assert overall["stderr"] == pytest.approx(pd.Series(labels[0] == 1).sem())

@@ -264,6 +264,16 @@ MALFORMED = {
         edit("rows", 2, 2, "gsm8k"),
         r"correctness\.csv: question '0' belongs to benchmark 'GSM8K' here, and to 'MMLU' elsewhere",
     ),
+    "questions longer than their header": (
+        lambda folder: [row.append("?") for row in folder.questions[1:]],
+        r"question_order\.csv has rows with more fields than its header",
+    ),
+    "two columns of labels": (
+        lambda folder: [row.append(row[3]) for row in folder.rows],
+        r"correctness\.csv has more than one column 'label'",
+    ),
+    "no answers": (lambda folder: folder.rows.__delitem__(slice(1, None)), r"correctness\.csv: no answer in it"),
+    "model without a name": (edit("models", 1, 2, ""), r"model_order\.csv, row 1: the model_name is empty"),
     "row cut short": (lambda folder: folder.rows[2].pop(), r"correctness\.csv, row 2: label '' is neither"),
     "too few embeddings": (
         lambda folder: setattr(folder, "vectors", np.eye(2, 3)),
@@ -415,3 +425,19 @@ class TestZeroEval:
         row = zeroeval.accuracy(by=["model", "benchmark"]).loc[("command-r", "crux")]
         assert np.isnan(row["accuracy"])
         assert row["n_observed"] == 0
+
+
+def test_category_stands_in_either_file(folder):
+    drop_column("rows", "category")(folder)
+    folder.questions = [["prompt_id", "category"], ["0", "mmlu_law"], ["1", "piqa"], ["2", "own"]]
+    matrix = folder.read()
+    assert matrix.benchmarks.tolist() == ["MMLU", "PIQA", "own"]
+    assert matrix.questions["category"].tolist() == ["mmlu_law", "piqa", "own"]
+
+
+@pytest.mark.parametrize("rows", [slice(1, None), slice(3, 4)], ids=["every row", "one row"])
+def test_fields_beyond_the_header_shift_no_column(folder, rows):
+    # As with a comma at the end of each line, which pandas by itself takes for a hidden index.
+    for row in folder.rows[rows]:
+        row.append("?")
+    assert folder.read().labels.tolist() == [[1, 1, 1], [1, 1, 1]]

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 import embedllm.mf
-from embedllm import PRESETS, CorrectnessMatrix, KNNCorrectness, MatrixFactorization, TrainingPreset
+from embedllm import PRESETS, CorrectnessMatrix, KNNCorrectness, MatrixFactorization, TrainingPreset, load_dataset
 from embedllm.mf import Parameters, block_logits, block_loss, init_parameters
 
 QUICK = TrainingPreset(pairs_per_step=64, epochs=12, learning_rate=1e-2, weight_decay=1e-5)
@@ -655,6 +655,36 @@ class TestFile:
         quick().fit(toy).save(tmp_path / "mf")
         (tmp_path / "plain").touch()
         assert len({stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}) == 1
+
+
+def test_unsuitable_validation_is_named(toy):
+    with pytest.raises(TypeError, match="validation must be a CorrectnessMatrix, got ndarray"):
+        quick().fit(toy, toy.embeddings)
+    with pytest.raises(ValueError, match="the validation data lack 1 of the models, the first"):
+        quick().fit(toy, toy.subset(models=toy.model_names[1:]))
+
+
+def test_names_that_do_not_fit_the_tensors_are_refused(toy, tmp_path):
+    model = quick().fit(toy)
+    model.model_names_ = model.model_names_[:2]
+    model.save(tmp_path / "mf")
+    with pytest.raises(ValueError, match="does not fit the model embeddings"):
+        MatrixFactorization.load(tmp_path / "mf")
+
+
+@pytest.fixture(params=["simulated", "zeroeval"])
+def pool(request):
+    if request.param == "zeroeval":
+        return request.getfixturevalue("zeroeval")
+    return load_dataset("simulated", scale=0.2)
+
+
+def test_fast_preset_is_no_worse_than_the_paper_preset(pool):
+    train, val, _ = pool.split()
+    fast, paper = (MatrixFactorization(preset=preset).fit(train, val).history_.iloc[-1] for preset in ("fast", "paper"))
+    # The loss of the paper preset itself wanders by this much between its last epochs.
+    assert fast["val_loss"] < paper["val_loss"] + 0.002
+    assert fast["val_accuracy"] > paper["val_accuracy"] - 0.002
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

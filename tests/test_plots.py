@@ -235,10 +235,10 @@ def assert_markers(axes, table, method, count):
 class TestForecasts:
     def test_markers(self, forecasts):
         figure = plots.plot_forecasts(forecasts)
-        drawn = assert_markers(figure.axes[0], forecasts, "predictor", "n_observed")
+        drawn = assert_markers(figure.axes[0], forecasts, "predictor", "n_questions")
         assert len(drawn) == 3
         assert figure.axes[0].get_xlabel() == "share of answers forecast rightly"
-        assert "test answers" in figure.axes[0].get_ylabel()
+        assert "test questions" in figure.axes[0].get_ylabel()
         assert [text.get_text() for text in figure.legends[0].get_texts()] == list(drawn)
 
     def test_a_method_looks_alike_in_every_figure(self, forecasts, evaluation):
@@ -256,16 +256,14 @@ class TestRouters:
         assert axes.get_xlabel() == "share of questions answered rightly"
         assert "test questions" in axes.get_ylabel()
 
-    def test_overall_has_error_bars_of_two_standard_errors(self, evaluation):
+    def test_error_bars_are_two_standard_errors(self, evaluation):
         axes = plots.plot_routers(evaluation).axes[0]
-        overall = evaluation[evaluation["benchmark"] == "overall"]
         containers = [container for container in axes.containers if isinstance(container, ErrorbarContainer)]
-        assert len(containers) == len(overall)
-        for container, row in zip(containers, overall.itertuples(), strict=True):
-            (segment,) = container[2][0].get_segments()
-            assert segment[:, 0].tolist() == pytest.approx(
-                [row.accuracy - 2 * row.stderr, row.accuracy + 2 * row.stderr]
-            )
+        segments = np.array([segment for bars in containers for segment in bars[2][0].get_segments()])
+        assert len(segments) == len(evaluation)
+        half = 2 * evaluation["stderr"]
+        np.testing.assert_allclose(segments[:, 0, 0], evaluation["accuracy"] - half)
+        np.testing.assert_allclose(segments[:, 1, 0], evaluation["accuracy"] + half)
 
     def test_benchmark_without_a_question(self, evaluation):
         # As in a test part that holds none of a small benchmark's questions.

@@ -133,7 +133,7 @@ class TestScale:
             simulate_pool(scale)
 
     def test_too_small_is_refused_with_the_limit(self):
-        with pytest.raises(ValueError, match=r"leaves \w+ without questions: use at least 0\.002"):
+        with pytest.raises(ValueError, match=r"leaves \w+ without questions: 0\.002 is enough"):
             simulate_pool(0.0001)
         assert len(simulate_pool(0.002)[0].benchmark_names) == 10
 

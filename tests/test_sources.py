@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from embedllm import CorrectnessMatrix, load_dataset, load_published
+from embedllm.longform import benchmark_of
 from embedllm.simulate import simulate_pool
 
 CATALOGUE = yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml").read_text(encoding="utf-8"))
@@ -93,6 +94,8 @@ class TestRelease:
                 {"repo_type": "dataset", "revision": RELEASE["revision"], "allow_patterns": RELEASE["files"]},
             )
         ]
+        categories = matrix.questions.pop("category")
+        assert categories.map(benchmark_of).tolist() == expected.benchmarks.tolist()
         assert_same(matrix, expected)
         assert RELEASE["repository"] in matrix.source
         assert RELEASE["revision"] in matrix.source
