@@ -41,6 +41,8 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
         place = f"{file.name}, entry {number} ({entry.get('key')})"
         if missing := {"key", *COLUMNS} - set(entry):
             raise ValueError(f"{place} lacks {', '.join(sorted(missing))}")
+        if unknown := set(entry) - {"key", *COLUMNS}:
+            raise ValueError(f"{place} has unknown keys {sorted(unknown)}: quote texts that hold commas")
         key = str(entry["key"])
         if not key.isidentifier() or key in entries:
             raise ValueError(f"{place}: a key is of letters, digits and underscores, and occurs once")

@@ -75,7 +75,7 @@ overall.drop(columns="benchmark").round(4)
 
 # %% [markdown]
 # The standard error is over questions, since answers to one question are right or wrong together. On a small benchmark
-# it is wide: read the bars before ranking the methods there. Accuracy by benchmark, in percent:
+# it is wide: read the bars (two standard errors to each side) before ranking the methods there. Accuracy by benchmark, in percent:
 
 # %%
 percent_table(forecasts, "predictor")

@@ -53,6 +53,7 @@ matrix
 #   exact expectation over draws.
 #
 # Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
+# The bars are two standard errors over questions to each side.
 
 # %%
 mf = MatrixFactorization(

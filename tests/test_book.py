@@ -237,6 +237,7 @@ def test_missing_published_figures_are_named(book):
             "- {key: a, figure: f, value: 1, where: w, seen_in: s, verified: true}",
             r"published.yml, entry 1 \(a\) lacks unit",
         ),
+        (PUBLISHED.replace("where: paper", "where: paper, page 3", 1), r"entry 1 .* unknown keys \['page 3'\]: quote"),
         (PUBLISHED.replace("accuracy,", "MF accuracy,"), r"entry 1 \(MF accuracy\): a key is of letters"),
         (PUBLISHED.replace("key: questions", "key: accuracy"), r"entry 2 \(accuracy\): .* occurs once"),
         (PUBLISHED.replace("false", "perhaps"), "entry 1 .* verified is 'perhaps', not true or false"),
