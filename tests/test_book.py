@@ -140,7 +140,7 @@ def test_parameters_come_from_the_configuration(clean_build):
 
 def test_published_figures_are_shown(clean_build):
     text = clean_build[0].text("index")
-    assert "The paper says 74.09 % of 36,054." in text
+    assert "The paper says 74.09 % (unverified) of 36,054." in text
     assert "number of questions" in text
 
 
