@@ -26,7 +26,7 @@ import torch
 from embedllm.correctness import NOT_OBSERVED, REPORT_COLUMNS, RIGHT, SPLITS, WRONG, CorrectnessMatrix
 
 _CHUNK = 500_000  # rows of a CSV held at a time
-# A name that reads NA is a name; a row longer than the header is an error, not a hidden index.
+# A name that reads NA is a name, and where rows are longer than the header the first column is still no index.
 _READING: dict[str, Any] = {"keep_default_na": False, "encoding": "utf-8-sig", "index_col": False}
 _READ_ERRORS = (ValueError, TypeError, OSError, EOFError, zlib.error, UnpicklingError, RuntimeError, AttributeError)
 _LABELS = {"1": RIGHT, "0": WRONG, "1.0": RIGHT, "0.0": WRONG, "true": RIGHT, "false": WRONG}
@@ -103,7 +103,8 @@ def read_long_form(folder: Path, source: str | None = None) -> CorrectnessMatrix
             label = _labels(chunk["label"], path)
             np.add.at(n_right, (model, question), label)
             np.add.at(n_seen, (model, question), 1)
-            splits.set(np.unique(question), pd.Series(split, index=np.unique(question)), path)
+            seen = np.unique(question)
+            splits.set(seen, pd.Series(split, index=seen), path)
             if "category" in chunk:
                 pairs = pd.DataFrame({"question": question, "category": chunk["category"].to_numpy()}).drop_duplicates()
                 benchmarks.set(pairs["question"].to_numpy(), pairs["category"].map(benchmark_of), path)

@@ -1,4 +1,4 @@
-"""The figures of the companion: each function takes a tidy frame and returns a matplotlib figure.
+"""The figures of the companion: each function takes a matrix or a tidy frame and returns a matplotlib figure.
 
 One style file, `companion.mplstyle`, serves them all, and a method has the same colour in every figure.
 """
