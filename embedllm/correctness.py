@@ -63,7 +63,12 @@ class CorrectnessMatrix:
     source : str
     labels : ndarray of shape (n_models, n_questions), int8
     embeddings : ndarray of shape (n_questions, width), float32
-    models, questions, report_ : DataFrame
+    models : DataFrame
+        Indexed by model name.
+    questions : DataFrame
+        Indexed by question id.
+    report_ : DataFrame
+        Columns `what`, `count`, `rule`.
 
     Raises
     ------

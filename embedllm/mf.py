@@ -160,8 +160,9 @@ class MatrixFactorization(CorrectnessPredictor):
     ----------
     model_names_ : ndarray of shape (n_models,)
     model_embeddings_ : ndarray of shape (n_models, dim), float32
-    coef_, intercept_ : ndarrays of shape (n_models, width) and (n_models,), float32
+    coef_ : ndarray of shape (n_models, width), float32
         The same predictor with everything multiplied out: logits are `embeddings @ coef_.T + intercept_`.
+    intercept_ : ndarray of shape (n_models,), float32
     parameters_ : Parameters, on the CPU
     history_ : DataFrame
         For each epoch `train_loss` and, with validation data, `val_loss` and `val_accuracy` (per observed pair).
