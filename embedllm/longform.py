@@ -11,6 +11,7 @@ Columns may stand in any order, and others are ignored. Models are matched by na
 
 from __future__ import annotations
 
+import os
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -24,6 +25,7 @@ import pandas as pd
 import torch
 
 from embedllm.correctness import NOT_OBSERVED, REPORT_COLUMNS, RIGHT, SPLITS, WRONG, CorrectnessMatrix
+from embedllm.files import creating_folder
 
 _CHUNK = 500_000  # rows of a CSV held at a time
 # A name that reads NA is a name, and where rows are longer than the header the first column is still no index.
@@ -255,3 +257,36 @@ def _labels(values: pd.Series, path: Path) -> np.ndarray:
             f"use 1 or 0; leave the row out if the answer was not observed"
         )
     return labels.to_numpy(dtype=np.int32)
+
+
+def write_long_form(matrix: CorrectnessMatrix, folder: str | os.PathLike[str]) -> None:
+    """Write a matrix as a folder that `load_dataset(folder)` reads back.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+        A column `split` of its questions makes three files of answers, otherwise there is one.
+    folder : path
+        Must not exist, or be empty. It appears when it is complete.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there already.
+    """
+    with creating_folder(folder) as temporary:
+        questions = matrix.questions
+        parts = {"correctness": np.arange(matrix.n_questions)}
+        if "split" in questions:
+            parts = {split: np.flatnonzero(questions["split"] == split) for split in SPLITS}
+        for stem, columns in parts.items():
+            with (temporary / f"{stem}.csv").open("w", encoding="utf-8", newline="") as stream:
+                pd.DataFrame(columns=_ROW_COLUMNS).to_csv(stream, index=False)
+                for name, labels in zip(matrix.model_names, matrix.labels[:, columns], strict=True):
+                    observed = labels != NOT_OBSERVED
+                    rows = {"prompt_id": matrix.question_ids[columns[observed]], "model_name": name}
+                    pd.DataFrame(rows | {"label": labels[observed]}).to_csv(stream, index=False, header=False)
+        order = questions[[name for name in ("benchmark", "category", "prompt") if name in questions]]
+        order.to_csv(temporary / "question_order.csv", index_label="prompt_id")
+        matrix.models.to_csv(temporary / "model_order.csv", index_label="model_name")
+        np.save(temporary / "question_embeddings.npy", matrix.embeddings)

@@ -20,7 +20,7 @@ from embedllm.correctness import OVERALL, RIGHT, CorrectnessMatrix, name_positio
 from embedllm.predictor import CorrectnessPredictor
 
 
-class Router(ABC):
+class RoutingPolicy(ABC):
     """Chooses a model for each question of a matrix."""
 
     @abstractmethod
@@ -34,7 +34,7 @@ class Router(ABC):
         """
 
 
-class _BestScore(Router):
+class _BestScore(RoutingPolicy):
     """Chooses the observed model with the highest score."""
 
     @abstractmethod
@@ -93,20 +93,20 @@ class Oracle(_BestScore):
         return matrix.labels
 
 
-class UniformRandom(Router):
+class UniformRandom(RoutingPolicy):
     """Chooses among the observed models with equal probability."""
 
     def shares(self, matrix: CorrectnessMatrix) -> np.ndarray:
         return _normalised(matrix.observed.astype(float))
 
 
-class WeightedRandom(Router):
+class WeightedRandom(RoutingPolicy):
     """Chooses blindly, but each model as often as another router chooses it on the same questions.
 
     What that router gains over this one comes from reading the question.
     """
 
-    def __init__(self, router: Router) -> None:
+    def __init__(self, router: RoutingPolicy) -> None:
         self.router = router
 
     def shares(self, matrix: CorrectnessMatrix) -> np.ndarray:
@@ -125,7 +125,7 @@ def _normalised(weights: np.ndarray) -> np.ndarray:
 
 def standard_routers(
     train: CorrectnessMatrix, mf: CorrectnessPredictor, knn: CorrectnessPredictor
-) -> dict[str, Router]:
+) -> dict[str, RoutingPolicy]:
     """The routers that the paper compares, from fitted predictors and the data they were fitted on.
 
     Returns
@@ -145,7 +145,7 @@ def standard_routers(
     }
 
 
-def evaluate_routers(routers: Mapping[str, Router], matrix: CorrectnessMatrix) -> pd.DataFrame:
+def evaluate_routers(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMatrix) -> pd.DataFrame:
     """Accuracy of the answers that each router obtains.
 
     Parameters
@@ -177,7 +177,7 @@ def evaluate_routers(routers: Mapping[str, Router], matrix: CorrectnessMatrix) -
     return pd.concat(frames, ignore_index=True)[columns]
 
 
-def route_shares(router: Router, matrix: CorrectnessMatrix) -> pd.Series:
+def route_shares(router: RoutingPolicy, matrix: CorrectnessMatrix) -> pd.Series:
     """Share of the questions that each model receives, (n_models,), largest first; NaN if nothing was observed."""
     received = router.shares(matrix).sum(axis=1)
     shares = pd.Series(received / (received.sum() or np.nan), index=matrix.models.index, name="share")

@@ -14,7 +14,7 @@ from embedllm import (
     route_shares,
     standard_routers,
 )
-from embedllm.routing import Oracle, PredictedBest, Router, SingleBest, UniformRandom, WeightedRandom
+from embedllm.routing import Oracle, PredictedBest, RoutingPolicy, SingleBest, UniformRandom, WeightedRandom
 
 MODELS = ["zeta", "alpha", "mid"]
 #           q0  q1  q2  q3  q4
@@ -36,7 +36,7 @@ def hand():
     return matrix_of(LABELS, benchmarks=BENCHMARKS)
 
 
-class Given(Router):
+class Given(RoutingPolicy):
     """Routes as it is told: shares for each model by name, the same for every question."""
 
     def __init__(self, shares):
