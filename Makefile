@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help book test lint notebooks figure lock clean
+.PHONY: help book test lint bench notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -21,6 +21,9 @@ lint: $(READY) ## check style and types
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+
+bench: $(READY) ## measure reading against pandas (writes 3.3 GB to the temporary folder)
+	$(BIN)/python -m benchmarks.reading
 
 notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
 	$(BIN)/jupytext --to ipynb --update notebooks/*.py

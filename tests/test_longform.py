@@ -1,12 +1,16 @@
 """Folders in the authors' long form: any matrix written so is read back equal, and what is malformed is named."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
 
-from embedllm import CorrectnessMatrix, longform
-from embedllm.longform import benchmark_of, read_long_form
+from embedllm import CorrectnessMatrix, tables
+from embedllm.longform import benchmark_of, list_answers, read_long_form
+from embedllm.longform import write_long_form as write_folder
 
 TEXTS = ["plain", "N/A", "two\nlines", "commas, \"quotes\", 'both'", "提示文字", "🦙🙂", "", " spaces ", "x" * 200_000]
 NAMES = ["NA", "null", "nan", "org/model@v1.0 (chat)__x", "模型 七", "007"]
@@ -63,7 +67,7 @@ class TestRoundTrip:
     @pytest.mark.parametrize("rows", [1, 2, 7, 10_000])
     def test_chunk_boundaries_change_nothing(self, tmp_path, rich, write_long_form, assert_same, monkeypatch, rows):
         folder = write_long_form(tmp_path, rich, by_split=True)
-        monkeypatch.setattr(longform, "_CHUNK", rows)
+        monkeypatch.setattr(tables, "_ROWS", rows)
         assert_same(read_long_form(folder), rich)
 
     def test_categories_may_stand_in_the_answers_only(self, tmp_path, rich, write_long_form, write_csv):
@@ -151,7 +155,7 @@ class TestRepeatedRows:
             assert_same(matrix, read[0])
             assert matrix.report_.to_numpy().tolist() == [
                 ["repeated rows", 10, "majority of the labels of a (model, question)"],
-                ["conflicting labels", 10, "majority of the labels"],
+                ["conflicting labels", 10, "majority of the labels of a (model, question)"],
                 ["tied labels", 10, "not observed"],
             ]
         expected = toy.labels.copy()
@@ -172,7 +176,7 @@ class TestRepeatedRows:
     )
     @pytest.mark.parametrize("chunk", [1, 1000])
     def test_majority(self, folder, monkeypatch, labels, expected, repeats, conflicts, ties, chunk):
-        monkeypatch.setattr(longform, "_CHUNK", chunk)
+        monkeypatch.setattr(tables, "_ROWS", chunk)
         cell = next(row for row in folder.rows if row[:2] == ["1", "B"])
         folder.rows.remove(cell)
         folder.rows = shuffled([*folder.rows, *([*cell[:3], label] for label in labels)], seed=0)
@@ -206,7 +210,7 @@ class TestLabels:
             folder.read()
 
     def test_row_is_counted_over_chunks(self, folder, monkeypatch):
-        monkeypatch.setattr(longform, "_CHUNK", 2)
+        monkeypatch.setattr(tables, "_ROWS", 2)
         folder.rows[5][3] = "?"
         with pytest.raises(ValueError, match=r"row 5: label '\?'"):
             folder.read()
@@ -250,14 +254,14 @@ MALFORMED = {
     ),
     "unknown model": (
         edit("rows", 3, 1, "C"),
-        r"correctness\.csv, row 3: model_name 'C' is not in model_order\.csv",
+        r"correctness\.csv, row 3: model_name 'C' is not in model_order: add it",
     ),
-    "model in another case": (edit("rows", 1, 1, "a"), r"row 1: model_name 'a' is not in model_order\.csv"),
+    "model in another case": (edit("rows", 1, 1, "a"), r"row 1: model_name 'a' is not in model_order: add it"),
     "unknown question": (
         edit("rows", 6, 0, "7"),
-        r"correctness\.csv, row 6: prompt_id '7' is not in question_order\.csv",
+        r"correctness\.csv, row 6: prompt_id '7' is not in question_order: add it",
     ),
-    "question id as a float": (edit("rows", 2, 0, "0.0"), r"row 2: prompt_id '0\.0' is not in question_order\.csv"),
+    "question id as a float": (edit("rows", 2, 0, "0.0"), r"row 2: prompt_id '0\.0' is not in question_order: add it"),
     "model twice": (add_row("models", ["2", "2", "A"]), r"model_order\.csv, row 3: model_name 'A' occurs twice"),
     "question twice": (add_row("questions", ["1", "again"]), r"question_order\.csv, row 4: prompt_id '1' occurs twice"),
     "question in two benchmarks": (
@@ -266,26 +270,76 @@ MALFORMED = {
     ),
     "questions longer than their header": (
         lambda folder: [row.append("?") for row in folder.questions[1:]],
-        r"question_order\.csv has rows with more fields than its header",
+        r"question_order\.csv, row 1 has 3 fields, the header 2: quote texts that hold commas",
     ),
     "two columns of labels": (
         lambda folder: [row.append(row[3]) for row in folder.rows],
         r"correctness\.csv has more than one column 'label'",
     ),
-    "no answers": (lambda folder: folder.rows.__delitem__(slice(1, None)), r"correctness\.csv: no answer in it"),
     "model without a name": (edit("models", 1, 2, ""), r"model_order\.csv, row 1: the model_name is empty"),
-    "row cut short": (lambda folder: folder.rows[2].pop(), r"correctness\.csv, row 2: label '' is neither"),
+    "row cut short": (
+        lambda folder: folder.rows[2].pop(),
+        r"correctness\.csv, row 2 has 3 fields, the header 4: quote",
+    ),
     "too few embeddings": (
         lambda folder: setattr(folder, "vectors", np.eye(2, 3)),
-        r"question_embeddings\.npy has shape \(2, 3\), but question_order\.csv lists 3 questions",
+        r"question_embeddings\.npy has shape \(2, 3\), but question_order lists 3 questions",
     ),
     "embeddings in one row": (
         lambda folder: setattr(folder, "vectors", np.ones(3)),
-        r"question_embeddings\.npy has shape \(3,\), but question_order\.csv lists 3 questions",
+        r"question_embeddings\.npy has shape \(3,\), but question_order lists 3 questions",
     ),
     "embedding that is not a number": (
         lambda folder: folder.vectors.__setitem__((1, 1), np.nan),
-        r"the embedding of question '1' \(row 1\) is not finite",
+        r"question_embeddings\.npy, row 2 is not finite: encode that question anew",
+    ),
+    "category empty in a row": (
+        edit("rows", 3, 2, ""),
+        r"correctness\.csv, row 3: the category is empty: fill it in",
+    ),
+    "embedding of zeros": (
+        lambda folder: folder.vectors.__setitem__(0, 0),
+        r"question_embeddings\.npy, row 1 is all zeros: encode that question anew",
+    ),
+    "benchmark empty": (
+        lambda folder: setattr(folder, "questions", [["prompt_id", "benchmark"], ["0", "x"], ["1", ""], ["2", "x"]]),
+        r"question_order\.csv, row 2: the benchmark is empty: fill it in",
+    ),
+    "category empty": (
+        lambda folder: setattr(folder, "questions", [["prompt_id", "category"], ["0", "x"], ["1", "x"], ["2", ""]]),
+        r"question_order\.csv, row 3: the category is empty: fill it in",
+    ),
+    "benchmark named as the summary row": (
+        lambda folder: [row.__setitem__(2, "overall") for row in folder.rows[1:]],
+        r"test_is_named.*: a benchmark is named 'overall', as the summary row of every table: rename it",
+    ),
+    "split that is none": (
+        lambda folder: [
+            row.append(value) for row, value in zip(folder.questions, ["split", "train", "dev", "test"], strict=True)
+        ],
+        r"question_order\.csv, row 2: split 'dev' is none of train, val, test",
+    ),
+    "size that is no number": (
+        lambda folder: [
+            row.append(value) for row, value in zip(folder.models, ["params_b", "7", "seven"], strict=True)
+        ],
+        r"model_order\.csv, row 2: params_b 'seven' is no number of billions",
+    ),
+    "header only": (lambda folder: folder.rows.__delitem__(slice(1, None)), r"correctness\.csv: no answer in it"),
+    "empty file": (lambda folder: folder.rows.clear(), r"correctness\.csv is empty: its first line must name"),
+    "empty list of models": (lambda folder: folder.models.clear(), r"model_order\.csv is empty: its first line must"),
+    "no model": (
+        lambda folder: folder.models.__delitem__(slice(1, None)),
+        r"correctness\.csv, row 1: model_name 'A' is not in model_order",
+    ),
+    "no question": (
+        lambda folder: (folder.questions.__delitem__(slice(1, None)), setattr(folder, "vectors", np.ones((0, 3)))),
+        r"correctness\.csv, row 1: prompt_id '0' is not in question_order",
+    ),
+    "question without an id": (edit("questions", 2, 0, ""), r"question_order\.csv, row 2: the prompt_id is empty"),
+    "embeddings of objects": (
+        lambda folder: setattr(folder, "vectors", np.array([{}, {}, {}])),
+        r"question_embeddings\.npy cannot be read: Object arrays cannot be loaded",
     ),
     "benchmark differs from question_order": (
         lambda folder: setattr(folder, "questions", [["prompt_id", "category"], *([str(i), "piqa"] for i in range(3))]),
@@ -303,11 +357,14 @@ class TestMalformed:
         change(folder)
         with pytest.raises(ValueError, match=message):
             folder.read()
+        assert {path.name for path in folder.path.iterdir()} == {
+            "correctness.csv", "model_order.csv", "question_order.csv", "question_embeddings.npy",
+        }  # fmt: skip
 
     @pytest.mark.parametrize("chunk", [1, 1000])
     def test_question_in_two_splits(self, tmp_path, rich, write_long_form, write_csv, monkeypatch, chunk):
         folder = write_long_form(tmp_path, rich, by_split=True)
-        monkeypatch.setattr(longform, "_CHUNK", chunk)
+        monkeypatch.setattr(tables, "_ROWS", chunk)
         model, question = rich.model_names[0], rich.question_ids[2]
         rows = [
             ["prompt_id", "model_name", "category", "label"],
@@ -322,7 +379,10 @@ class TestMalformed:
     @pytest.mark.parametrize(
         ("name", "message"),
         [
-            ("correctness.csv", r"must hold correctness\.csv, or train\.csv, val\.csv and test\.csv .*; it holds \[\]"),
+            (
+                "correctness.csv",
+                r"must hold correctness\.csv, or train\.csv, val\.csv and test\.csv .*; of these it holds \[\]",
+            ),
             ("model_order.csv", r"model_order\.csv is missing: it gives the order of the model_names"),
             ("question_order.csv", r"question_order\.csv is missing: it gives the order of the prompt_ids"),
             ("question_embeddings.npy", r"question_embeddings\.npy is missing: one row of floats for each row"),
@@ -435,9 +495,174 @@ def test_category_stands_in_either_file(folder):
     assert matrix.questions["category"].tolist() == ["mmlu_law", "piqa", "own"]
 
 
-@pytest.mark.parametrize("rows", [slice(1, None), slice(3, 4)], ids=["every row", "one row"])
-def test_fields_beyond_the_header_shift_no_column(folder, rows):
-    # As with a comma at the end of each line, which pandas by itself takes for a hidden index.
-    for row in folder.rows[rows]:
-        row.append("?")
-    assert folder.read().labels.tolist() == [[1, 1, 1], [1, 1, 1]]
+class TestSplitFiles:
+    def test_model_missing_from_one_file(self, tmp_path, rich, write_long_form, write_csv):
+        folder = write_long_form(tmp_path, rich, by_split=True)
+        val = pd.read_csv(folder / "val.csv", dtype=str, keep_default_na=False)
+        left = val[val["model_name"] != "NA"]
+        write_csv(folder / "val.csv", [list(left), *left.to_numpy().tolist()])
+        with pytest.raises(
+            ValueError, match=r"val\.csv: no answer of model 'NA', which model_order lists: add its rows"
+        ):
+            read_long_form(folder)
+
+    def test_file_without_a_row(self, tmp_path, rich, write_long_form):
+        folder = write_long_form(tmp_path, rich, by_split=True)
+        (folder / "test.csv").write_text((folder / "test.csv").read_text(encoding="utf-8").splitlines()[0] + "\n")
+        with pytest.raises(ValueError, match=r"test\.csv: no answer in it"):
+            read_long_form(folder)
+
+    def test_column_that_disagrees_with_the_files(self, tmp_path, rich, write_long_form):
+        folder = write_long_form(tmp_path, rich, by_split=True)
+        table = pd.read_csv(folder / "question_order.csv", dtype=str, keep_default_na=False)
+        table["split"] = "train"
+        table.to_csv(folder / "question_order.csv", index=False)
+        with pytest.raises(ValueError, match=r"val\.csv: question '\d+' belongs to split 'val' here, and to 'train'"):
+            read_long_form(folder)
+
+
+def test_benchmark_of_question_order_wins(folder):
+    folder.questions = [["prompt_id", "benchmark"], ["0", "mine"], ["1", "mine"], ["2", "gsm8k"]]
+    matrix = folder.read()
+    # Taken as it stands, not as a category; the category of the rows is kept beside it.
+    assert matrix.benchmarks.tolist() == ["mine", "mine", "gsm8k"]
+    assert matrix.questions["category"].tolist() == ["mmlu_a"] * 3
+
+
+def test_category_of_the_rows_is_not_needed_twice(folder):
+    folder.questions = [["prompt_id", "benchmark", "category"], *([str(number), "b", "c"] for number in range(3))]
+    folder.rows[1][2] = ""
+    assert folder.read().questions["category"].tolist() == ["c"] * 3
+
+
+def test_of_several_categories_the_first_in_sorted_order(folder):
+    folder.rows += [["0", "A", "mmlu_0", "1"], ["1", "A", "mmlu_b", "1"]]
+    for seed in range(4):
+        folder.rows = shuffled(folder.rows, seed)
+        matrix = folder.read()
+        assert matrix.questions["category"].tolist() == ["mmlu_0", "mmlu_a", "mmlu_a"]
+        report = dict(zip(matrix.report_["what"], matrix.report_["count"], strict=True))
+        assert report == {"repeated rows": 2, "questions in several categories": 2}
+
+
+def test_model_without_an_answer_is_kept_and_counted(folder):
+    folder.models.append(["2", "2", "C"])
+    matrix = folder.read()
+    assert matrix.labels.tolist() == [[1, 1, 1], [1, 1, 1], [-1, -1, -1]]
+    assert matrix.report_.to_numpy().tolist() == [["models without an answer", 1, "kept, not observed"]]
+
+
+def test_ids_are_texts(folder):
+    """Case 13: ids that are not contiguous, negative, or differ only as texts."""
+    ids = ["7", "1000000007", "007"]
+    folder.questions = [["prompt_id", "category"], *([name, "own"] for name in ids)]
+    folder.rows = [
+        folder.rows[0],
+        *([name, "A", "own", str(n % 2)] for n, name in enumerate(ids)),
+        ["-1", "B", "own", "1"],
+    ]
+    folder.questions.append(["-1", "own"])
+    folder.vectors = np.eye(4, dtype=np.float32)
+    matrix = folder.read()
+    assert matrix.question_ids.tolist() == [*ids, "-1"]
+    assert matrix.labels.tolist() == [[0, 1, 0, -1], [-1, -1, -1, 1]]
+
+
+def test_strict_rule_names_the_first_repeat(folder):
+    folder.rows.append(["1", "B", "mmlu_a", "1"])
+    folder.read()
+    with pytest.raises(ValueError, match=r"model 'B' has 2 rows on question '1', and 0 more .* have several"):
+        read_long_form(folder.path, duplicates="error")
+
+
+class TestListAnswers:
+    def test_each_text_is_held_once(self, tmp_path, write_csv):
+        rows = [[q, m, "1", f"prompt {q}"] for m in ("B", "A") for q in ("2", "0", "1")]
+        for part in ("train", "test"):
+            write_csv(tmp_path / f"{part}.csv", [["prompt_id", "model_name", "label", "prompt"], *rows])
+        models, questions = list_answers({part: tmp_path / f"{part}.csv" for part in ("train", "test")})
+        assert models.tolist() == ["B", "A"]
+        assert questions["prompt"].to_dict() == {"2": "prompt 2", "0": "prompt 0", "1": "prompt 1"}
+        assert questions.index.tolist() == ["2", "0", "1"]
+
+    @pytest.mark.parametrize(
+        ("row", "message"),
+        [
+            (["", "A", "1", "x"], r"all\.csv, row 2: the prompt_id is empty"),
+            (["1", "", "1", "x"], r"all\.csv, row 2: the model_name is empty"),
+            (
+                ["0", "B", "1", "y" * 99],
+                r"prompt_id '0' stands for two prompts, 'x' and 'y{57}\.\.\.': give each",
+            ),
+        ],
+    )
+    def test_malformed(self, tmp_path, write_csv, row, message):
+        write_csv(tmp_path / "all.csv", [["prompt_id", "model_name", "label", "prompt"], ["0", "A", "1", "x"], row])
+        with pytest.raises(ValueError, match=message):
+            list_answers({"all": tmp_path / "all.csv"})
+
+
+def test_no_partial_folder_is_written(tmp_path, rich, monkeypatch):
+    def fail(*_, **__):
+        raise OSError("disk full")
+
+    monkeypatch.setattr("numpy.save", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_folder(rich, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == []
+
+
+class TestWrite:
+    def test_what_is_known_of_questions_is_kept(self, tmp_path, rich):
+        questions = rich.questions.assign(difficulty=[str(number) for number in range(40)])
+        labels = pd.DataFrame(rich.labels, rich.model_names, rich.question_ids)
+        matrix = CorrectnessMatrix(labels, questions, rich.embeddings, models=rich.models)
+        write_folder(matrix, tmp_path / "out")
+        assert read_long_form(tmp_path / "out").questions["difficulty"].tolist() == questions["difficulty"].tolist()
+
+    @pytest.mark.parametrize(
+        ("models", "questions", "message"),
+        [
+            (["", "B"], {}, r"out/model_order\.csv, row 1: the model_name is empty"),
+            (["A", "B"], {"split": ["train", None]}, r"out/question_order\.csv, row 2: split '' is none of train"),
+            (["A", "B"], {"prompt_id": [1, 2]}, r"the index as column 'prompt_id', and there is such a column already"),
+        ],
+    )
+    def test_what_could_not_be_read_back_is_refused(self, tmp_path, models, questions, message):
+        table = pd.DataFrame({"benchmark": ["x", "x"], **questions}, index=["1", "2"])
+        matrix = CorrectnessMatrix(pd.DataFrame([[1, 0], [0, 1]], models, ["1", "2"]), table, np.eye(2))
+        with pytest.raises(ValueError, match=message):
+            write_folder(matrix, tmp_path / "out")
+        assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("call", ["read_answers", "list_answers"])
+def test_memory_does_not_grow_with_the_rows(tmp_path, call):
+    """Case 16: the text stands on every row, and is held once."""
+    code = """
+import resource, sys
+from pathlib import Path
+import pandas as pd
+from embedllm.longform import list_answers, read_answers
+files = {"all": Path(sys.argv[1])}
+if sys.argv[2] == "list_answers":
+    models, questions = list_answers(files)
+    assert (len(models), len(questions)) == (int(sys.argv[3]), 500)
+else:
+    questions = pd.DataFrame(index=pd.Index([str(number) for number in range(500)], dtype=object))
+    models = pd.Index([f"m{number}" for number in range(int(sys.argv[3]))], dtype=object)
+    assert read_answers(files, models, questions).labels.shape == (len(models), 500)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+    peaks = []
+    for n_models in (80, 400):
+        path = tmp_path / f"{n_models}.csv"
+        with path.open("w") as stream:
+            stream.write("prompt_id,model_name,label,category,prompt\n")
+            for model in range(n_models):
+                stream.writelines(f'{question},m{model},1,c,"{question} {"text, " * 250}"\n' for question in range(500))
+        command = [sys.executable, "-c", code, str(path), call, str(n_models)]
+        peaks.append(float(subprocess.run(command, capture_output=True, text=True, check=True).stdout))
+        size = path.stat().st_size / 2**20
+    assert size > 250  # MiB
+    assert peaks[1] - peaks[0] < size / 6

@@ -619,6 +619,17 @@ class TestFile:
             with pytest.raises(ValueError, match=f"{path.name} is not a factorization written by"):
                 MatrixFactorization.load(path)
 
+    def test_file_of_an_earlier_version_is_told_so(self, toy, tmp_path):
+        from safetensors.torch import save_file
+
+        model = quick().fit(toy)
+        model.save(tmp_path / "mf")
+        header = json.loads(embedllm.mf.safe_open(tmp_path / "mf", "pt").metadata()["embedllm"])
+        del header["sha256"]
+        save_file(model.parameters_._asdict(), tmp_path / "mf", metadata={"embedllm": json.dumps(header)})
+        with pytest.raises(ValueError, match=r"mf is not .*: it has no checksum, .*: fit and save it again"):
+            MatrixFactorization.load(tmp_path / "mf")
+
     def test_pickle_is_not_run(self, tmp_path):
         class Bomb:
             def __reduce__(self):

@@ -1,0 +1,1 @@
+"""What is measured, each against an independent plain implementation, on the machine that runs it."""
