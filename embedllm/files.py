@@ -6,7 +6,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -31,20 +31,25 @@ def creating_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises
     ------
-    FileExistsError
+    FileExistsError, NotADirectoryError
         As `check_new_folder` does.
     """
     check_new_folder(path)
     target = Path(path).resolve()
     temporary = _beside(target)
+    made = [folder for folder in temporary.parents if not folder.exists()]  # the innermost first
     temporary.mkdir(parents=True)
     try:
         yield temporary
         if target.exists():
             target.rmdir()
         temporary.rename(target)
-    finally:
+    except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
+        for folder in made:
+            with suppress(OSError):  # somebody else has put something into it
+                folder.rmdir()
+        raise
 
 
 def check_new_folder(path: str | os.PathLike[str]) -> None:
@@ -54,10 +59,17 @@ def check_new_folder(path: str | os.PathLike[str]) -> None:
     ------
     FileExistsError
         If something is there already, other than an empty folder: what a user has is never overwritten.
+    NotADirectoryError
+        If no folder can be made there.
     """
     target = Path(path).resolve()
     if target.exists() and not (target.is_dir() and not any(target.iterdir())):
         raise FileExistsError(f"{path} exists already: name a new folder, or remove it first")
+    ancestor = next(folder for folder in target.parents if folder.exists())
+    if not (ancestor.is_dir() and os.access(ancestor, os.W_OK)):
+        raise NotADirectoryError(
+            f"{path} cannot be made, since {ancestor} is no folder that can be written: name another"
+        )
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ def read_json(path: Path) -> Any:
     Raises
     ------
     ValueError
-        If it is empty, not UTF-8 or not JSON.
+        If it is empty, not UTF-8 or not JSON, or holds half a surrogate pair.
     """
     return _parse(path.read_bytes(), str(path))
 
@@ -31,7 +32,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises
     ------
     ValueError
-        If a line is not UTF-8, not JSON, or no object.
+        If a line is not UTF-8, not JSON or no object, or holds half a surrogate pair.
     """
     # In bytes, a line ends at a line feed only; as text, it would also end at some that may stand inside a JSON string.
     with path.open("rb") as stream:
@@ -45,7 +46,12 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 def _parse(data: bytes, where: str) -> Any:
     try:
-        return json.loads(data.decode("utf-8-sig"))
+        value = json.loads(data.decode("utf-8-sig"))
+        if re.search(rb"\\u[dD][89a-fA-F]", data):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{where} holds half a surrogate pair, which is no character: remove it") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{where} is not UTF-8: save it as UTF-8") from error
     except json.JSONDecodeError as error:
@@ -53,4 +59,4 @@ def _parse(data: bytes, where: str) -> Any:
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "a text", type(None): "null"}.get(type(value), "a number")
+    return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")

@@ -60,12 +60,14 @@ def read_resolved(folder: Path, questions: Path) -> Resolved:
 
     Raises
     ------
-    FileNotFoundError
-        If the folder holds no list.
+    FileNotFoundError, NotADirectoryError
+        If the folder holds no list, or is none.
     ValueError
         If a file is damaged, empty or holds no list, a model has none or two, an id is unknown or listed twice, or a
         question has no id or prompt: names file, row and value.
     """
+    if not folder.is_dir():
+        raise NotADirectoryError(f"{folder} is no folder: name the one that holds a list for each model")
     table = _read_questions(questions, folder.resolve().name)
     files = _result_files(folder)
     position = {name: number for number, name in enumerate(table.index)}
@@ -108,7 +110,11 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
         for number, line in read_json_lines(path):
             yield f"line {number}", line
     else:
-        columns = [name for name in read_header(path) if name in (*_ID, *_PROMPT, *_BENCHMARK)]
+        header = read_header(path)
+        for names in (_ID, _PROMPT):
+            if not set(names) & set(header):
+                raise ValueError(f"{path} has no column {' or '.join(names)}; it has {header}")
+        columns = [name for name in header if name in (*_ID, *_PROMPT, *_BENCHMARK)]
         for rows in read_rows(path, columns):
             for number, row in enumerate(rows.columns.to_pylist(), start=rows.first):
                 yield f"row {number}", row

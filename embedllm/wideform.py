@@ -62,11 +62,14 @@ def read_wide(
     """
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be a list of names, got the text {ignore!r}: pass [{ignore!r}]")
-    known = [prompt_column, benchmark_column] + ([] if id_column is None else [id_column])
+    # A column may be prompt and id at once.
+    known = list(dict.fromkeys(name for name in (prompt_column, benchmark_column, id_column) if name is not None))
+    if needed := set(known) & set(ignore):
+        raise ValueError(f"column {needed.pop()!r} is needed: name another one for its part, or don't ignore it")
     header = read_header(path, [*known, *ignore])
     if id_column is None and _DEFAULT_ID in header and _DEFAULT_ID not in ignore:
         id_column = _DEFAULT_ID
-        known.append(id_column)
+        known = list(dict.fromkeys([*known, id_column]))
     unnamed = [column for column in header if not column or column.startswith("Unnamed:")]
     models = [column for column in header if column not in (*known, *ignore, *unnamed)]
     if not models:

@@ -741,7 +741,7 @@ MALFORMED = {
     ),
     "resolved: question without an id": (
         resolved_case({"A.json": []}, "id,prompt\ni-0,p\n"),
-        r"q\.csv, row 1 has no prompt_id or instance_id",
+        r"q\.csv has no column prompt_id or instance_id; it has \['id', 'prompt'\]",
     ),
     "resolved: question without a prompt": (
         resolved_case({"A.json": []}, '{"instance_id": "i-0", "problem_statement": ""}\n', "q.jsonl"),
@@ -880,3 +880,51 @@ class TestCommand:
         code = "import sys; from embedllm.__main__ import main\ntry:\n    main(['import', '--help'])\n"
         code += "except SystemExit:\n    assert not {'numpy', 'pandas', 'torch', 'pyarrow'} & set(sys.modules)"
         assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+class TestFolders:
+    def test_parent_that_is_a_file_is_found_first(self, tmp_path, encoded):
+        (tmp_path / "file").touch()
+        (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
+        with pytest.raises(NotADirectoryError, match=r"out cannot be made, since .*file is no folder"):
+            import_wide(tmp_path / "a.csv", tmp_path / "file" / "out")
+        assert encoded == []
+
+    def test_parents_that_were_made_are_removed_again(self, tmp_path, monkeypatch):
+        (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
+        monkeypatch.setattr("numpy.save", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            import_wide(tmp_path / "a.csv", tmp_path / "x" / "y" / "out")
+        assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+
+
+def test_column_in_two_roles(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\ny,b,0\n")
+    matrix = import_wide(tmp_path / "a.csv", tmp_path / "out", id_column="prompt")
+    assert matrix.question_ids.tolist() == matrix.questions["prompt"].tolist() == ["x", "y"]
+
+
+def test_needed_column_cannot_be_ignored(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
+    with pytest.raises(ValueError, match="column 'prompt' is needed: name another one for its part"):
+        import_wide(tmp_path / "a.csv", tmp_path / "out", ignore=["prompt"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("q.csv", "id,prompt\n1,x\n", r"q\.csv has no column prompt_id or instance_id; it has \['id', 'prompt'\]"),
+        ("q.csv", "prompt_id,text\n1,x\n", r"q\.csv has no column prompt or problem_statement; it has"),
+        ("q.json", "[]", r"q\.json is of an unknown form"),
+        ("q.jsonl", '{"prompt_id": "1", "prompt": "\\ud83e"}\n', r"q\.jsonl, line 1 holds half a surrogate pair"),
+        ("q.jsonl", "true\n", r"q\.jsonl, line 1 is true or false, not an object"),
+    ],
+)
+def test_questions_at_fault(tmp_path, name, content, message):
+    (tmp_path / "lists").mkdir()
+    (tmp_path / "lists" / "A.json").write_text('["1"]')
+    (tmp_path / name).write_text(content)
+    with pytest.raises(ValueError, match=message):
+        import_resolved(tmp_path / "lists", tmp_path / "out", questions=tmp_path / name)
+    with pytest.raises(NotADirectoryError, match="is no folder: name the one that holds a list for each model"):
+        import_resolved(tmp_path / name, tmp_path / "out", questions=tmp_path / name)
