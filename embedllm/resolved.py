@@ -19,7 +19,7 @@ import pandas as pd
 
 from embedllm.correctness import NOT_OBSERVED, RIGHT, WRONG
 from embedllm.jsontext import read_json, read_json_lines
-from embedllm.tables import named, read_header, read_rows
+from embedllm.tables import FORMS, named, read_header, read_rows
 
 _IN_FOLDER = ("results.json", "results/results.json", "report.json")
 _RESOLVED = ("resolved", "resolved_ids")
@@ -109,6 +109,9 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     if path.suffix == ".jsonl":
         for number, line in read_json_lines(path):
             yield f"line {number}", line
+    elif not path.name.endswith(FORMS):
+        # As for every table, but here lines of JSON are taken too.
+        raise ValueError(f"{path} is of an unknown form: bring it as one of {', '.join(('.jsonl', *FORMS))}")
     else:
         header = read_header(path)
         for names in (_ID, _PROMPT):

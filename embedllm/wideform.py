@@ -57,15 +57,15 @@ def read_wide(
     TypeError
         If `ignore` is a single text.
     ValueError
-        If the file is damaged, empty or lacks a column, a cell is no label, a prompt, a benchmark or an id is empty, or
-        an id occurs twice: names file, row and value.
+        If a needed column is to be ignored, or the file is damaged, empty or lacks a column, a cell is no label, a
+        prompt, a benchmark or an id is empty, or an id occurs twice: names file, row and value.
     """
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be a list of names, got the text {ignore!r}: pass [{ignore!r}]")
     # A column may be prompt and id at once.
     known = list(dict.fromkeys(name for name in (prompt_column, benchmark_column, id_column) if name is not None))
-    if needed := set(known) & set(ignore):
-        raise ValueError(f"column {needed.pop()!r} is needed: name another one for its part, or don't ignore it")
+    if needed := [name for name in known if name in ignore]:
+        raise ValueError(f"column {needed[0]!r} is needed: name another one for its part, or don't ignore it")
     header = read_header(path, [*known, *ignore])
     if id_column is None and _DEFAULT_ID in header and _DEFAULT_ID not in ignore:
         id_column = _DEFAULT_ID

@@ -904,6 +904,12 @@ def test_column_in_two_roles(tmp_path):
     assert matrix.question_ids.tolist() == matrix.questions["prompt"].tolist() == ["x", "y"]
 
 
+def test_prompt_that_is_its_own_benchmark(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,A\nx,1\ny,0\n")
+    matrix = import_wide(tmp_path / "a.csv", tmp_path / "out", benchmark_column="prompt")
+    assert matrix.benchmarks.tolist() == matrix.questions["prompt"].tolist() == ["x", "y"]
+
+
 def test_needed_column_cannot_be_ignored(tmp_path):
     (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
     with pytest.raises(ValueError, match="column 'prompt' is needed: name another one for its part"):
@@ -915,7 +921,7 @@ def test_needed_column_cannot_be_ignored(tmp_path):
     [
         ("q.csv", "id,prompt\n1,x\n", r"q\.csv has no column prompt_id or instance_id; it has \['id', 'prompt'\]"),
         ("q.csv", "prompt_id,text\n1,x\n", r"q\.csv has no column prompt or problem_statement; it has"),
-        ("q.json", "[]", r"q\.json is of an unknown form"),
+        ("q.json", "[]", r"q\.json is of an unknown form: bring it as one of \.jsonl, \.csv, \.csv\.gz, \.parquet$"),
         ("q.jsonl", '{"prompt_id": "1", "prompt": "\\ud83e"}\n', r"q\.jsonl, line 1 holds half a surrogate pair"),
         ("q.jsonl", "true\n", r"q\.jsonl, line 1 is true or false, not an object"),
     ],
