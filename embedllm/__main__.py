@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
-_ENCODER_HELP = "a Hub id, or a local folder with the encoder; the Hub is asked only if no folder is named"
-_DEVICE_HELP = "'auto', 'cpu' or 'cuda' (default: auto)"
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; the exit status is 1, with one line on stderr, where the input is at fault."""
@@ -41,8 +38,7 @@ def _add_import(commands: Any) -> None:
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("source", metavar="SOURCE", help="file or folder with the results")
     shared.add_argument("--out", metavar="DIR", required=True, help="folder to write the data set in; must be new")
-    shared.add_argument("--encoder", metavar="DIR_OR_ID", help=_ENCODER_HELP)
-    shared.add_argument("--device", help=_DEVICE_HELP)
+    _add_encoder(shared)
 
     long = forms.add_parser("long", parents=[shared], help="the authors' long form: a row for each answer")
     long.add_argument("--duplicates", metavar="RULE", help="majority (the default), any, last, rows or error")
@@ -73,12 +69,20 @@ def _import(options: argparse.Namespace) -> None:
     print(f"data set written to {options.out}; load it with load_dataset({options.out!r})")
 
 
+def _add_encoder(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--encoder",
+        metavar="DIR_OR_ID",
+        help="a Hub id, or a local folder with the encoder; the Hub is asked only if no folder is named",
+    )
+    parser.add_argument("--device", default="auto", help="'auto', 'cpu' or 'cuda' (default: %(default)s)")
+
+
 def _add_fit(commands: Any) -> None:
     parser = commands.add_parser("fit", help="fit a router to all answers of a data set")
     parser.add_argument("dataset", metavar="DATASET", help="'embedllm', or a folder in the authors' long form")
     parser.add_argument("--router", metavar="DIR", required=True, help="folder to save the router in")
-    parser.add_argument("--encoder", metavar="DIR_OR_ID", help=_ENCODER_HELP)
-    parser.add_argument("--device", default="auto", help=_DEVICE_HELP)
+    _add_encoder(parser)
     parser.add_argument("--dim", type=int, default=232, help="size of a model embedding (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument("--preset", default="fast", help="'fast' or 'paper' (default: %(default)s)")
@@ -105,8 +109,7 @@ def _add_route(commands: Any) -> None:
     parser = commands.add_parser("route", help="choose a model for each question")
     parser.add_argument("questions", metavar="QUESTION", nargs="+")
     parser.add_argument("--router", metavar="DIR", required=True, help="folder that a router was saved in")
-    parser.add_argument("--encoder", metavar="DIR_OR_ID", help=_ENCODER_HELP)
-    parser.add_argument("--device", default="auto", help=_DEVICE_HELP)
+    _add_encoder(parser)
     parser.set_defaults(run=_route)
 
 

@@ -58,8 +58,7 @@ def import_long(
         If a file is damaged or lacks a column, a name, id or prompt is empty, one id stands for two prompts, two
         benchmarks or two splits, or a label is unknown: names file, row and value.
     """
-    check_new_folder(out)
-    path = _existing(source)
+    path = _checked(source, out)
     files = answer_files(path) if path.is_dir() else {"all": path}
     models, questions = list_answers(files)
     answers = read_answers(files, models, questions, duplicates=duplicates)
@@ -100,8 +99,7 @@ def import_wide(
     ValueError
         As `embedllm.wideform.read_wide` does.
     """
-    check_new_folder(out)
-    path = _existing(source)
+    path = _checked(source, out)
     labels, questions = read_wide(
         path, prompt_column=prompt_column, benchmark_column=benchmark_column, id_column=id_column, ignore=ignore
     )
@@ -145,8 +143,7 @@ def import_lm_eval(
     ValueError
         As `embedllm.harness.read_lm_eval` does.
     """
-    check_new_folder(out)
-    path = _existing(source)
+    path = _checked(source, out)
     labels, questions, report = read_lm_eval(path, metric=metric, filter=filter)
     return _written(labels, questions, report, path, out, encoder, device)
 
@@ -181,10 +178,14 @@ def import_resolved(
     ValueError
         As `embedllm.resolved.read_resolved` does.
     """
-    check_new_folder(out)
-    path = _existing(source)
+    path = _checked(source, out)
     labels, table, report = read_resolved(path, _existing(questions))
     return _written(labels, table, report, path, out, encoder, device)
+
+
+def _checked(source: _Path, out: _Path) -> Path:
+    check_new_folder(out)
+    return _existing(source)
 
 
 def _existing(path: _Path) -> Path:
