@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: help book test lint bench notebooks figure lock clean
+.PHONY: help book expected test lint bench notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -13,6 +13,9 @@ book: $(READY) ## execute the stale notebooks and write book/_build/html
 	$(BIN)/jupyter-book build book/ || status=1; \
 	$(BIN)/python -m embedllm.book book/ || status=1; \
 	exit $$status
+
+expected: $(READY) ## execute the stale notebooks and record the bands of their numbers in data/expected
+	$(BIN)/python -m embedllm.regression
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest

@@ -1,8 +1,8 @@
 """The Sphinx extension that makes ``jupyter-book build book/`` reproduce the paper, and a check of what it built.
 
-The extension, listed in ``_config.yml``, executes the stale notebooks before Sphinx reads the pages, offers the
-published figures of ``data/published.yml`` to the pages, and fails the build on any warning. Afterwards ``python -m
-embedllm.book book/`` checks that every page of ``_toc.yml`` was written.
+The extension, listed in ``_config.yml``, executes the stale notebooks before Sphinx reads the pages, compares their
+numbers with the recorded bands, offers the published figures of ``data/published.yml`` to the pages, and fails the
+build on any warning. Afterwards ``python -m embedllm.book book/`` checks that every page of ``_toc.yml`` was written.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import yaml
 
 from embedllm.execution import refresh
 from embedllm.published import load_published
+from embedllm.regression import check
 
 # Sphinx is imported where it is needed: the check has to explain itself where Jupyter Book 1 is not installed.
 if TYPE_CHECKING:
@@ -37,21 +38,26 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def refresh_notebooks(app: Sphinx) -> None:
-    """Execute the stale notebooks; a failure is shown, on its page too, and fails the build."""
+    """Execute the stale notebooks and compare their numbers with the recorded bands.
+
+    A failure is shown, that of a notebook on its page too, and fails the build; so does a number outside its band.
+    """
     from sphinx.errors import ConfigError
     from sphinx.util import logging
 
     logger = logging.getLogger(__name__)
-    root = Path(app.srcdir).parent
-    prefix = "notebooks/"
-    names = [page.removeprefix(prefix) for page in toc_pages(root / "_toc.yml") if page.startswith(prefix)]
+    root, parameters = Path(app.srcdir).parent, app.config.embedllm_parameters
+    names = book_notebooks(root)
     try:
-        failed = refresh(root, names, app.config.embedllm_parameters, say=logger.info)
+        failed = refresh(root, names, parameters, say=logger.info)
+        for name, error_text in failed.items():
+            # An error counts as a warning, which makes the exit status non-zero.
+            logger.error("notebooks/%s failed. %s", name, error_text)
+        if not failed:
+            passed, message = check(root, names, parameters)
+            (logger.info if passed else logger.error)("regression check: %s", message)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    for name, error_text in failed.items():
-        # An error counts as a warning, which makes the exit status non-zero.
-        logger.error("notebooks/%s failed. %s", name, error_text)
 
 
 def every_document(app: Sphinx, *_: Any) -> set[str]:
@@ -94,6 +100,12 @@ def published_table(figures: pd.DataFrame) -> str:
         row = figures.loc[key]
         rows.append([row["figure"], value, row["where"], row["seen_in"]])
     return "\n".join(f"| {' | '.join(cell.replace('|', '&#124;') for cell in cells)} |" for cells in rows)
+
+
+def book_notebooks(root: Path) -> list[str]:
+    """Return the names of the notebooks of the book, in reading order."""
+    prefix = "notebooks/"
+    return [page.removeprefix(prefix) for page in toc_pages(root / "_toc.yml") if page.startswith(prefix)]
 
 
 def toc_pages(path: Path) -> list[str]:

@@ -2,8 +2,11 @@
 
 ``notebooks/x.py`` is the source, ``notebooks/x.ipynb`` its pair for Jupyter and Papermill, ``book/notebooks/x.ipynb``
 the executed copy that the book shows. Beside each executed copy lies a stamp of all that went into it, by content, so
-that a notebook runs again when, and only when, one of its inputs changed. :mod:`embedllm.book` calls this module from
-Sphinx; it knows nothing of Sphinx itself.
+that a notebook runs again when, and only when, one of its inputs changed, and the numbers that its page quotes.
+:mod:`embedllm.book` calls this module from Sphinx; it knows nothing of Sphinx itself.
+
+Two notebooks stand out: what `tuning` chooses becomes a parameter of all that declare it, and `summary` reads the
+numbers of all the others.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -28,6 +31,7 @@ import nbformat
 import yaml
 from jupytext.cli import jupytext
 
+from embedllm.headlines import TARGET, read_headlines
 from embedllm.parameters import default_parameters
 from embedllm.sources import dataset_folder
 
@@ -37,8 +41,13 @@ WORKERS = 2
 VERSIONED = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "scikit-learn")
 """Distributions whose version can change a number or a figure."""
 
-# These decide when a notebook runs, not what it computes.
-INFRASTRUCTURE = {"book.py", "execution.py"}
+# These decide when a notebook runs and what is said of its numbers, not what it computes.
+INFRASTRUCTURE = {"book.py", "execution.py", "regression.py"}
+
+TUNING, SUMMARY = "tuning", "summary"
+
+CHOSEN = {"n_neighbors": int, "dim": int, "alpha": float}
+"""Parameters that `tuning` chooses: the keys of its headlines that carry them, and their types."""
 
 # Kernels choose their ports before they bind them, so two that start together can collide.
 PORT_RACE = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
@@ -79,6 +88,11 @@ class Notebook:
         """What the executed copy was made from."""
         return self.executed.with_suffix(".stamp.json")
 
+    @property
+    def headlines(self) -> Path:
+        """The numbers that the page quotes."""
+        return self.executed.with_suffix(".headlines.json")
+
     def parameters(self) -> dict[str, Any]:
         """Return the names that the parameters cell declares, with their defaults."""
         for cell in nbformat.read(self.ipynb, as_version=4).cells:
@@ -113,17 +127,18 @@ class Notebook:
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         # On the same file system as the executed copy, so that one replaces the other in one step.
         with tempfile.TemporaryDirectory(dir=building) as folder:
-            output = Path(folder, "executed.ipynb")
-            error = self._papermill(output, parameters)
+            output, headlines = Path(folder, "executed.ipynb"), Path(folder, "headlines.json")
+            error = self._papermill(output, headlines, parameters)
             if error and PORT_RACE.search(error):
-                error = self._papermill(output, parameters)
-            if output.exists():
-                os.replace(output, self.executed)
-            else:
-                self.executed.unlink(missing_ok=True)
+                error = self._papermill(output, headlines, parameters)
+            for made, place in ((output, self.executed), (headlines, self.headlines)):
+                if made.exists():
+                    os.replace(made, place)
+                else:
+                    place.unlink(missing_ok=True)
         return error
 
-    def _papermill(self, output: Path, parameters: Mapping[str, Any]) -> str | None:
+    def _papermill(self, output: Path, headlines: Path, parameters: Mapping[str, Any]) -> str | None:
         # Papermill records the paths in its output, which the book publishes: relative ones do not name the machine.
         paths = [path.relative_to(self.root).as_posix() for path in (self.ipynb, output)]
         threads = max(1, (os.cpu_count() or 1) // WORKERS)
@@ -133,7 +148,12 @@ class Notebook:
             cwd=self.root,
             # Notebooks that run side by side share the cores instead of fighting for them, unless the user sets the
             # number of threads; and the kernel named python3 is this environment's, not one registered for the user.
-            env={"OMP_NUM_THREADS": str(threads), **os.environ, "JUPYTER_PREFER_ENV_PATH": "1"},
+            env={
+                "OMP_NUM_THREADS": str(threads),
+                **os.environ,
+                "JUPYTER_PREFER_ENV_PATH": "1",
+                TARGET: str(headlines),
+            },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -189,8 +209,8 @@ def inputs(root: Path, parameters: Mapping[str, Any]) -> dict[str, Any]:
 
 def _files(folder: Path, suffixes: set[str] | None = None) -> Iterable[Path]:
     for path in folder.rglob("*"):
-        # Caches are made by running, and would make their own run look stale.
-        derived = {"__pycache__", "cache"} & set(path.relative_to(folder).parts)
+        # Caches and bands are made by running, and would make their own run look stale.
+        derived = {"__pycache__", "cache", "expected"} & set(path.relative_to(folder).parts)
         if path.is_file() and not derived and (suffixes is None or path.suffix in suffixes):
             yield path
 
@@ -234,9 +254,21 @@ def refresh(
         raise ValueError(f"no notebook declares {', '.join(sorted(unknown))}: remove it from embedllm_parameters")
 
     def run(notebook: Notebook) -> str | None:
-        passed = {name: value for name, value in parameters.items() if name in declared[notebook.name]}
+        given = dict(parameters)
+        needed = [TUNING] if CHOSEN.keys() & declared[notebook.name].keys() else []
+        needed = [name for name in names if name != SUMMARY] if notebook.name == SUMMARY else needed
+        for name in needed:
+            if name in runs and name != notebook.name and runs[name].result():
+                say(f"notebooks/{notebook.name}: not executed, since notebooks/{name} failed")
+                return f"It needs the results of notebooks/{name}, which failed."
+        if needed == [TUNING] and TUNING in runs:
+            given = chosen_parameters(Notebook(root, TUNING)) | given
+        passed = {name: value for name, value in given.items() if name in declared[notebook.name]}
         stamp = {"the notebook": digest([notebook.source], root), "a parameter": passed}
         stamp |= inputs(root, {**declared[notebook.name], **passed})
+        if notebook.name == SUMMARY:
+            quoted = (Notebook(root, name).headlines for name in needed)
+            stamp["a headline"] = digest((path for path in quoted if path.exists()), root)
         reason = _stale(notebook, stamp)
         if reason is None:
             say(f"notebooks/{notebook.name}: unchanged")
@@ -250,9 +282,29 @@ def refresh(
             notebook.stamp.write_text(json.dumps(stamp, indent=1))
         return error
 
+    # Workers take them in this order, so that whoever waits for a notebook waits for one that has begun.
+    in_order = sorted(notebooks, key=lambda each: _turn(each.name, declared[each.name]))
+    runs: dict[str, Future[str | None]] = {}
     with ThreadPoolExecutor(WORKERS) as pool:
-        errors = dict(zip(names, pool.map(run, notebooks), strict=True))
+        for notebook in in_order:
+            runs[notebook.name] = pool.submit(run, notebook)
+        errors = {name: runs[name].result() for name in names}
     return {name: error for name, error in errors.items() if error}
+
+
+def _turn(name: str, declared: Mapping[str, Any]) -> int:
+    """Place of a notebook among the others: what others wait for goes first, what waits for others last."""
+    if name in (TUNING, SUMMARY):
+        return 0 if name == TUNING else 3
+    return 2 if CHOSEN.keys() & declared.keys() else 1
+
+
+def chosen_parameters(tuning: Notebook) -> dict[str, Any]:
+    """Return the parameters that the tuning notebook chose; none if it publishes none."""
+    if not tuning.headlines.exists():
+        return {}
+    _, headlines = read_headlines(tuning.headlines)
+    return {name: kind(headlines[name].value) for name, kind in CHOSEN.items() if name in headlines}
 
 
 def _stale(notebook: Notebook, stamp: Mapping[str, Any]) -> str | None:
@@ -269,7 +321,8 @@ def _stale(notebook: Notebook, stamp: Mapping[str, Any]) -> str | None:
 
 def _remove_orphans(root: Path, names: Sequence[str]) -> None:
     """Remove executed copies that the table of contents no longer lists, which Sphinx would still pick up."""
-    wanted = {path for name in names for path in (Notebook(root, name).executed, Notebook(root, name).stamp)}
+    books = [Notebook(root, name) for name in names]
+    wanted = {path for book in books for path in (book.executed, book.stamp, book.headlines)}
     for path in set((root / "book" / "notebooks").glob("*.*")) - wanted:
         if path.is_file():
             path.unlink()

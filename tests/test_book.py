@@ -11,6 +11,7 @@ import pytest
 
 from embedllm.book import check_pages, published_table, toc_pages
 from embedllm.published import load_published
+from embedllm.regression import record
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,9 +40,9 @@ check_parameters()
 from pathlib import Path
 
 from embedllm.constants import BASE
-from myst_nb import glue
+from embedllm.headlines import Headline, publish
 
-glue("{name}_answer", BASE + seed + float(Path("data/offset.txt").read_text()), display=False)
+publish([Headline("{name}_answer", "the answer", [BASE + seed + float(Path("data/offset.txt").read_text())])], "toy")
 print("{name} is complete")
 """
 
@@ -179,6 +180,21 @@ def test_changing_an_input_changes_the_numbers(book, path, old, new):
     assert status == 0, output
     assert executed == {"one", "two"}
     assert "One notebook says 42.0, the other\n42.0." in book.text("index")
+
+
+def test_number_that_leaves_its_band_fails_every_build_and_is_named(book):
+    record(book.root, ["one", "two"], {"dataset": "simulated", "seed": 0})
+    status, output, executed = book.build()
+    assert status == 0, output
+    assert executed == set()
+    assert "all 2 numbers are within the bands of data/expected/simulated.json" in output
+    book.edit("embedllm/constants.py", "30", "31")
+    for expected in ({"one", "two"}, set()):
+        status, output, executed = book.build()
+        assert status != 0
+        assert executed == expected
+        assert "2 of 2 numbers left the bands of data/expected/simulated.json" in output
+        assert re.search(r"two\.two_answer +the answer +33 +32 +32", output)
 
 
 def test_failing_notebook_fails_every_build_and_is_shown(book):

@@ -1,11 +1,14 @@
 """Which notebooks run again, and what happens when they cannot."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
+import yaml
 
 from embedllm import execution
 from embedllm.execution import Notebook, digest, inputs, refresh
+from embedllm.headlines import TARGET, Headline, publish
 
 SOURCE = """\
 # ---
@@ -80,7 +83,15 @@ def test_stale_notebook_says_why(root, papermill, path, reason):
 
 
 @pytest.mark.parametrize(
-    "path", ["embedllm/book.py", "embedllm/execution.py", "data/cache/x.csv", "embedllm/__pycache__/x.py", "README.md"]
+    "path",
+    [
+        "embedllm/book.py",
+        "embedllm/execution.py",
+        "embedllm/regression.py",
+        "data/cache/x.csv",
+        "embedllm/__pycache__/x.py",
+        "README.md",
+    ],
 )
 def test_what_computes_nothing_makes_nothing_stale(root, papermill, path):
     refreshed(root, ["one"])
@@ -211,3 +222,103 @@ def test_unreadable_stamp_means_stale(root, papermill):
     refreshed(root, ["one"])
     Notebook(root, "one").stamp.write_text('{"the notebook": "ab')
     assert "notebooks/one: executing (no complete run yet)" in refreshed(root, ["one"])[1]
+
+
+class TestDependentNotebooks:
+    """`tuning` feeds those that declare what it chooses, `summary` reads the numbers of all."""
+
+    NAMES = ("summary", "one", "routing", "tuning")
+
+    @pytest.fixture
+    def project(self, root, monkeypatch):
+        """Return what was executed with which parameters, in order, and what each notebook publishes."""
+        declared = {
+            "summary": "seed: int = 0",
+            "tuning": "seed: int = 0",
+            "routing": "dim: int = 232\nalpha: float = 0.05",
+        }
+        for name, cell in declared.items():
+            (root / "notebooks" / f"{name}.py").write_text(SOURCE.replace("seed: int = 0", cell))
+        executed, published = [], {"tuning": [Headline("dim", "dim", [64]), Headline("tuned_mf", "MF", [70.0])]}
+
+        def run(command, *, cwd, env, **_):
+            name = Path(command[-2]).stem
+            given = yaml.safe_load(command[command.index("--parameters_yaml") + 1]) if len(command) > 6 else {}
+            executed.append((name, given))
+            if published.get(name):
+                with monkeypatch.context() as patch:
+                    patch.setenv(TARGET, env[TARGET])
+                    publish(published[name], "toy")
+            (cwd / command[-1]).write_text("executed")
+            return subprocess.CompletedProcess(command, 1 if published.get(name) == [] else 0, stdout="it failed")
+
+        monkeypatch.setattr(execution.subprocess, "run", run)
+        monkeypatch.setattr(execution, "WORKERS", 1)
+        return root, executed, published
+
+    def test_order_and_what_is_passed_on(self, project):
+        root, executed, _ = project
+        assert refreshed(root, self.NAMES)[0] == {}
+        assert executed == [("tuning", {}), ("one", {}), ("routing", {"dim": 64}), ("summary", {})]
+        assert type(executed[2][1]["dim"]) is int
+
+    def test_two_workers_keep_the_order(self, project, monkeypatch):
+        root, executed, _ = project
+        monkeypatch.setattr(execution, "WORKERS", 2)
+        assert refreshed(root, self.NAMES)[0] == {}
+        order = [name for name, _ in executed]
+        assert order.index("tuning") < order.index("routing")
+        assert order[-1] == "summary"
+
+    def test_what_the_user_sets_wins(self, project):
+        root, executed, _ = project
+        refreshed(root, self.NAMES, {"dim": 8})
+        assert ("routing", {"dim": 8}) in executed
+
+    def test_another_choice_makes_stale_what_depends_on_it(self, project):
+        root, executed, published = project
+        refreshed(root, self.NAMES)
+        assert executed[4:] == refreshed(root, self.NAMES)[1][4:] == []
+        published["tuning"] = [Headline("dim", "dim", [32])]
+        (root / "notebooks" / "tuning.py").write_text((root / "notebooks" / "tuning.py").read_text() + "\n# %%\n1\n")
+        assert "notebooks/routing: executing (a parameter changed)" in refreshed(root, self.NAMES)[1]
+        assert [name for name, _ in executed[4:]] == ["tuning", "routing", "summary"]
+
+    def test_summary_is_stale_when_a_number_changed(self, project):
+        root, executed, published = project
+        published["one"] = [Headline("a", "a", [1.0])]
+        refreshed(root, self.NAMES)
+        (root / "notebooks" / "one.py").write_text(SOURCE + "\n# %%\n1\n")
+        assert [name for name, _ in executed[4:]] == []
+        published["one"] = [Headline("a", "a", [2.0])]
+        assert "notebooks/summary: executing (a headline changed)" in refreshed(root, self.NAMES)[1]
+
+    def test_failure_stops_what_depends_on_it(self, project):
+        root, executed, published = project
+        published["tuning"] = []
+        failed, lines = refreshed(root, self.NAMES)
+        assert set(failed) == {"tuning", "routing", "summary"}
+        assert failed["routing"] == "It needs the results of notebooks/tuning, which failed."
+        assert "notebooks/routing: not executed, since notebooks/tuning failed" in lines
+        assert [name for name, _ in executed] == ["tuning", "one"]
+
+    def test_numbers_that_a_notebook_no_longer_publishes_are_removed(self, project):
+        root, _, published = project
+        refreshed(root, self.NAMES)
+        assert Notebook(root, "tuning").headlines.exists()
+        del published["tuning"]
+        (root / "data" / "sources.yml").write_text("b: 1\n")
+        refreshed(root, self.NAMES)
+        assert not Notebook(root, "tuning").headlines.exists()
+
+    def test_without_tuning_in_the_book_the_defaults_hold(self, project):
+        root, executed, _ = project
+        refreshed(root, ["routing", "summary"])
+        assert executed == [("routing", {}), ("summary", {})]
+
+
+def test_recording_bands_makes_nothing_stale(root, papermill):
+    refreshed(root, ["one"])
+    (root / "data" / "expected").mkdir()
+    (root / "data" / "expected" / "simulated.json").write_text("{}")
+    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]

@@ -172,3 +172,18 @@ def test_number_of_numpy_is_a_number(toy):
     np.testing.assert_array_equal(
         KNNCorrectness(np.int64(5)).fit(toy).predict_matrix(toy), KNNCorrectness(5).fit(toy).predict_matrix(toy)
     )
+
+
+class TestSeveralK:
+    def test_one_search_equals_a_fit_for_each(self, toy, toy_with_holes):
+        for matrix in (toy, toy_with_holes):
+            train, _, test = matrix.split()
+            ks = [5, 1, 3, 3, 32, 200]  # in no order, repeated, and more than there are
+            each = KNNCorrectness().fit(train).predict_proba_each(test.embeddings, ks)
+            assert each.shape == (6, test.n_questions, train.n_models)
+            for k, probability in zip(ks, each, strict=True):
+                np.testing.assert_array_equal(probability, KNNCorrectness(k).fit(train).predict_proba(test.embeddings))
+
+    def test_bad_k_is_named(self, toy):
+        with pytest.raises(ValueError, match="n_neighbors must be a positive whole number, got 0"):
+            KNNCorrectness().fit(toy).predict_proba_each(toy.embeddings, [3, 0])
