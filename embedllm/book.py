@@ -17,7 +17,7 @@ import pandas as pd
 import yaml
 
 from embedllm.execution import refresh
-from embedllm.published import load_published
+from embedllm.published import load_published, published_values
 from embedllm.regression import check
 
 # Sphinx is imported where it is needed: the check has to explain itself where Jupyter Book 1 is not installed.
@@ -82,15 +82,6 @@ def substitute_published(app: Sphinx, config: Config) -> None:
         "published_table": published_table(figures),
         **{f"published_{key}": value for key, value in published_values(figures).items()},
     }
-
-
-def published_values(figures: pd.DataFrame) -> dict[str, str]:
-    """Write each published value as text, with its unit, and say so where nobody verified it."""
-    values = {}
-    for key, row in figures.iterrows():
-        number = row["value"] if isinstance(row["value"], str) else f"{row['value']:,}"
-        values[str(key)] = f"{number} {row['unit']}".strip() + ("" if row["verified"] else " (unverified)")
-    return values
 
 
 def published_table(figures: pd.DataFrame) -> str:

@@ -46,6 +46,9 @@ INFRASTRUCTURE = {"book.py", "execution.py", "regression.py"}
 
 TUNING, SUMMARY = "tuning", "summary"
 
+PUBLISHED_SETTINGS = {"cost", "label_rules"}
+"""Notebooks that look into the paper's own settings, and so take nothing from `tuning`."""
+
 CHOSEN = {"n_neighbors": int, "dim": int, "alpha": float}
 """Parameters that `tuning` chooses: the keys of its headlines that carry them, and their types."""
 
@@ -253,15 +256,15 @@ def refresh(
     if unknown := set(parameters) - set().union(*declared.values()):
         raise ValueError(f"no notebook declares {', '.join(sorted(unknown))}: remove it from embedllm_parameters")
 
-    def run(notebook: Notebook) -> str | None:
+    def run(notebook: Notebook, earlier: Sequence[str]) -> str | None:
         given = dict(parameters)
-        needed = [TUNING] if CHOSEN.keys() & declared[notebook.name].keys() else []
-        needed = [name for name in names if name != SUMMARY] if notebook.name == SUMMARY else needed
+        takes_chosen = _takes_chosen(notebook.name, declared[notebook.name])
+        needed = [name for name in earlier if notebook.name == SUMMARY or (takes_chosen and name == TUNING)]
         for name in needed:
-            if name in runs and name != notebook.name and runs[name].result():
+            if runs[name].result():
                 say(f"notebooks/{notebook.name}: not executed, since notebooks/{name} failed")
                 return f"It needs the results of notebooks/{name}, which failed."
-        if needed == [TUNING] and TUNING in runs:
+        if takes_chosen and TUNING in earlier:
             given = chosen_parameters(Notebook(root, TUNING)) | given
         passed = {name: value for name, value in given.items() if name in declared[notebook.name]}
         stamp = {"the notebook": digest([notebook.source], root), "a parameter": passed}
@@ -286,8 +289,8 @@ def refresh(
     in_order = sorted(notebooks, key=lambda each: _turn(each.name, declared[each.name]))
     runs: dict[str, Future[str | None]] = {}
     with ThreadPoolExecutor(WORKERS) as pool:
-        for notebook in in_order:
-            runs[notebook.name] = pool.submit(run, notebook)
+        for position, notebook in enumerate(in_order):
+            runs[notebook.name] = pool.submit(run, notebook, [other.name for other in in_order[:position]])
         errors = {name: runs[name].result() for name in names}
     return {name: error for name, error in errors.items() if error}
 
@@ -296,7 +299,11 @@ def _turn(name: str, declared: Mapping[str, Any]) -> int:
     """Place of a notebook among the others: what others wait for goes first, what waits for others last."""
     if name in (TUNING, SUMMARY):
         return 0 if name == TUNING else 3
-    return 2 if CHOSEN.keys() & declared.keys() else 1
+    return 2 if _takes_chosen(name, declared) else 1
+
+
+def _takes_chosen(name: str, declared: Mapping[str, Any]) -> bool:
+    return bool(CHOSEN.keys() & declared.keys()) and name not in PUBLISHED_SETTINGS
 
 
 def chosen_parameters(tuning: Notebook) -> dict[str, Any]:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 
-from embedllm.correctness import OVERALL, RIGHT, CorrectnessMatrix
+from embedllm.calibration import calibration_errors
+from embedllm.correctness import RIGHT, CorrectnessMatrix
+from embedllm.experiment import Fitted
+from embedllm.headlines import Headline
 from embedllm.predictor import THRESHOLD, CorrectnessPredictor
+from embedllm.tally import Tally, Wanted
 
 # A certain prediction that is wrong has an infinite log loss; probabilities are kept this far from 0 and 1 for it.
 LOG_LOSS_CLIP = 1e-3
+
+METRICS = ("accuracy", "log_loss", "brier")
 
 
 def evaluate_forecasts(
@@ -42,43 +48,107 @@ def evaluate_forecasts(
     KeyError
         If a model of the matrix was not there at fit time.
     """
-    groups = {
-        "benchmark": np.broadcast_to(matrix.benchmarks, matrix.labels.shape),
-        "model": np.broadcast_to(matrix.model_names[:, None], matrix.labels.shape),
-    }[by][matrix.observed]
-    right = (matrix.labels == RIGHT)[matrix.observed]
-    question = np.nonzero(matrix.observed)[1]
-    order = [OVERALL, *(matrix.benchmark_names if by == "benchmark" else matrix.model_names)]
-    frames = []
+    return forecast_table(tally_forecasts(predictors, matrix, by))
+
+
+def tally_forecasts(
+    predictors: Mapping[str, CorrectnessPredictor],
+    matrix: CorrectnessMatrix,
+    by: Literal["benchmark", "model"] = "benchmark",
+    seed: int = 0,
+) -> Tally:
+    """Add up, for each question, the accuracy, log loss and Brier score of its observed cells.
+
+    Parameters
+    ----------
+    predictors, matrix, by
+        As in `evaluate_forecasts`.
+    seed : int
+        Of the repetition.
+
+    Raises
+    ------
+    KeyError
+        If a model of the matrix was not there at fit time.
+    """
+    right = matrix.labels == RIGHT
+    group = {"benchmark": matrix.benchmarks, "model": np.repeat(matrix.model_names, matrix.n_questions)}[by]
+
+    def add_up(cells: np.ndarray) -> np.ndarray:
+        observed = np.where(matrix.observed, cells, 0)  # (n_models, n_questions)
+        return observed.sum(axis=0) if by == "benchmark" else observed.ravel()
+
+    sums = {}
     for name, predictor in predictors.items():
-        probability = predictor.predict_matrix(matrix)[matrix.observed].astype(float)
+        probability = predictor.predict_matrix(matrix).astype(float)
+        sums["accuracy", name] = add_up((probability > THRESHOLD) == right)
         of_the_label = np.where(right, probability, 1 - probability)
-        cells = pd.DataFrame(
-            {
-                "accuracy": (probability > THRESHOLD) == right,
-                "log_loss": -np.log(of_the_label.clip(LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)),
-                "brier": (1 - of_the_label) ** 2,
-            }
-        )
-        means = pd.concat([cells.mean().to_frame(OVERALL).T, cells.groupby(groups).mean()]).reindex(order)
-        errors = [_by_question(cells["accuracy"], question).rename(OVERALL)]
-        errors += [
-            _by_question(cells["accuracy"][members], question[members]).rename(group)
-            for group, members in cells.groupby(groups).indices.items()
-        ]
-        means = means.join(pd.DataFrame(errors)).fillna({"n_observed": 0, "n_questions": 0})
-        means = means.astype({"n_observed": int, "n_questions": int})
-        frames.append(means.rename_axis(by).reset_index().assign(data=matrix.source, predictor=name))
-    table = pd.concat(frames, ignore_index=True)
-    return table[["data", "predictor", by, "accuracy", "stderr", "log_loss", "brier", "n_observed", "n_questions"]]
+        sums["log_loss", name] = add_up(-np.log(of_the_label.clip(LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)))
+        sums["brier", name] = add_up((1 - of_the_label) ** 2)
+    question = np.resize(matrix.question_ids, len(group))
+    rows = {"seed": seed, "group": group, "question": question, "count": add_up(matrix.observed)}
+    return Tally(pd.DataFrame(rows), pd.DataFrame(sums), matrix.source, "predictor", by)
 
 
-def _by_question(hits: pd.Series, question: np.ndarray) -> pd.Series:
-    """Standard error of a mean over cells, for cells that come in clusters, one for each question, and their counts."""
-    sums = (hits - hits.mean()).groupby(question).sum()
-    n = len(sums)
-    stderr = np.sqrt(n / (n - 1) * (sums**2).sum()) / len(hits) if n > 1 else np.nan
-    return pd.Series({"stderr": stderr, "n_observed": len(hits), "n_questions": n})
+def tally_repetitions(fits: Iterable[Fitted]) -> Tally:
+    """Do what `tally_forecasts` does by benchmark, on the test questions of each repetition."""
+    return Tally.join(tally_forecasts(each.predictors, each.split.test, seed=each.seed) for each in fits)
+
+
+def forecast_table(tally: Tally) -> pd.DataFrame:
+    """Return the means over the repetitions: the columns of `evaluate_forecasts`.
+
+    `n_observed` and `n_questions` are those of one repetition, where they differ the mean.
+    """
+    return tally.table().rename(columns={"count": "n_observed"})
+
+
+def forecast_headlines(tally: Tally, bins: pd.DataFrame, curve: pd.DataFrame) -> list[Headline]:
+    """Return the numbers that the forecasting page quotes.
+
+    Parameters
+    ----------
+    tally : Tally
+        From `tally_repetitions`.
+    bins : DataFrame
+        From `reliability_repetitions`.
+    curve : DataFrame
+        From `learning_curve`.
+    """
+    runs, errors = tally.by_seed(), 100 * calibration_errors(bins)
+    accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
+    tested = pd.DataFrame({group: each["MF"].notna() for group, each in accuracy.items()})
+    above = pd.DataFrame({group: each["MF"] > each["benchmark mean"] for group, each in accuracy.items()})
+    answers = tally.rows.groupby("seed")["count"].sum()
+    size = curve["size"].min()
+    smallest = 100 * curve[curve["size"] == size].pivot(index="seed", columns="predictor", values="accuracy")
+    few = f"Forecasting accuracy of MF minus KNN, fitted on {size:,} questions"
+
+    def headline(key: str, what: str, values: pd.Series, unit: str = "") -> Headline:
+        return Headline(key, what, values.astype(float).tolist(), unit)
+
+    return [
+        *tally.headlines(
+            [
+                Wanted("mf_accuracy", "Forecasting accuracy of MF", "MF"),
+                Wanted("knn_accuracy", "Forecasting accuracy of KNN", "KNN"),
+                Wanted("floor_accuracy", "Forecasting accuracy of the floor (benchmark mean)", "benchmark mean"),
+                Wanted("mf_minus_knn", "Forecasting accuracy of MF minus KNN", "MF", minus="KNN"),
+            ]
+        ),
+        headline("mf_minus_knn_smallest", few, smallest["MF"] - smallest["KNN"], "points"),
+        Headline("smallest_size", "Smallest number of training questions", [float(size)]),
+        headline("above_floor", "Benchmarks where MF is above the floor", above.sum(axis=1)),
+        headline("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1)),
+        headline("forecast_answers", "Test answers", answers),
+        *(
+            headline(f"{key}_{metric}", f"{words} of {method}", runs[metric, method], unit)
+            for metric, words, unit in (("log_loss", "Log loss", "nats"), ("brier", "Brier score", ""))
+            for key, method in (("mf", "MF"), ("knn", "KNN"))
+        ),
+        headline("mf_ece", "Expected calibration error of MF", errors["MF"], "points"),
+        headline("knn_ece", "Expected calibration error of KNN", errors["KNN"], "points"),
+    ]
 
 
 def percent_table(table: pd.DataFrame, method: str) -> pd.DataFrame:

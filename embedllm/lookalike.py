@@ -25,7 +25,8 @@ HEADER = ["", "prompt_id", "model_id", "model_name", "category_id", "category", 
 # Of a model in the release: rows in all, and prompts that have more than one.
 _ROWS = {"train": 34_056, "val": 3_424, "test": 3_469}
 _REPEATED_PROMPTS = 381
-_CONFLICTS = 0.1  # share of the repeats that have the other label: made up, as the release was never seen
+CONFLICTS = 0.1
+"""Share of the repeats that have the other label: made up, as the release was never seen."""
 
 _SUBJECTS = [
     "abstract_algebra", "anatomy", "astronomy", "business_ethics", "clinical_knowledge", "college_biology",
@@ -85,14 +86,12 @@ def write_lookalike(folder: str | os.PathLike[str], scale: float = 1.0, random_s
     rng = np.random.default_rng([check_seed(random_state), 1])  # another stream than the pool's
     names = [f"simulated__{name}" for name in matrix.model_names]
     questions = matrix.questions.assign(
-        category=_categories(matrix.questions), prompt=_prompts(matrix.questions["benchmark"], rng)
+        category=release_categories(matrix.questions), prompt=_prompts(matrix.questions["benchmark"], rng)
     )
     category_ids = {name: number for number, name in enumerate(sorted(chain.from_iterable(CATEGORIES.values())))}
     with creating_folder(folder) as temporary:
         for split in SPLITS:
-            rows = _rows(questions, split, scale, rng)
-            labels = matrix.labels[:, rows["question"]].copy()
-            labels[:, rows["repeat"]] ^= rng.random((len(names), rows["repeat"].sum())) < _CONFLICTS
+            rows, labels = draw_answers(matrix.labels, questions, split, scale, rng)
             _write_answers(temporary / f"{split}.csv", rows, labels, names, questions["prompt"], category_ids)
         pd.DataFrame({"model_id": range(len(names)), "model_name": names}).to_csv(temporary / "model_order.csv")
         prompts = pd.DataFrame({"prompt_id": range(len(questions)), "prompt": questions["prompt"].to_numpy()})
@@ -100,13 +99,44 @@ def write_lookalike(folder: str | os.PathLike[str], scale: float = 1.0, random_s
         torch.save(torch.tensor(matrix.embeddings), temporary / "question_embeddings.pth")
 
 
-def _categories(questions: pd.DataFrame) -> list[str]:
-    """The subjects of the pool under the names of the release."""
+def release_categories(questions: pd.DataFrame) -> list[str]:
+    """Return the subjects of the pool's questions under the names of the release."""
     subjects = questions["category"].str.rpartition("/")[2].astype(int)
     return [
         CATEGORIES[name][subject % len(CATEGORIES[name])]
         for name, subject in zip(questions["benchmark"], subjects, strict=True)
     ]
+
+
+def draw_answers(
+    labels: np.ndarray, questions: pd.DataFrame, split: str, scale: float, rng: np.random.Generator
+) -> tuple[pd.DataFrame, np.ndarray]:
+    """Draw the rows of one file of the release: an answer to each question, and repeats, some with the other label.
+
+    Every model has the same rows. Repeats are as many as in the release and sit on as few prompts; the share of them
+    that has the other label is `CONFLICTS`.
+
+    Parameters
+    ----------
+    labels : ndarray of shape (n_models, n_questions), int8
+        Of the simulated pool, where nothing is missing.
+    questions : DataFrame
+        In the order of the columns, with `benchmark`, `split` and, from `release_categories`, `category`.
+    split : "train", "val" or "test"
+    scale : float
+        Share of the repeats.
+    rng : Generator
+
+    Returns
+    -------
+    rows : DataFrame of n_rows rows
+        The rows of a model, in random order: `question` (its position), `category`, and whether it is a `repeat`.
+    labels : ndarray of shape (n_models, n_rows), int8
+    """
+    rows = _rows(questions, split, scale, rng)
+    drawn = labels[:, rows["question"]]  # a copy
+    drawn[:, rows["repeat"]] ^= rng.random((len(labels), rows["repeat"].sum())) < CONFLICTS
+    return rows, drawn
 
 
 def _prompts(benchmarks: pd.Series, rng: np.random.Generator) -> list[str]:
@@ -125,7 +155,7 @@ def _prompts(benchmarks: pd.Series, rng: np.random.Generator) -> list[str]:
 
 
 def _rows(questions: pd.DataFrame, split: str, scale: float, rng: np.random.Generator) -> pd.DataFrame:
-    """The rows of a model in one file: `question`, `category`, and whether it is a `repeat`, in random order."""
+    """The rows of a model in one file, as in `draw_answers`."""
     own = np.flatnonzero(questions["split"] == split)
     frame = pd.DataFrame({"question": own, "category": questions["category"].to_numpy()[own], "repeat": False})
     n_prompts = N_QUESTIONS - 2 * N_HELD_OUT if split == "train" else N_HELD_OUT

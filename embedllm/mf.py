@@ -65,6 +65,28 @@ class TrainingPreset:
     def __post_init__(self) -> None:
         check_positive("pairs_per_step", self.pairs_per_step)
 
+    def schedule(self, n_questions: int, n_pairs: int) -> Schedule:
+        """Return what the preset comes to on so many questions with so many observed pairs."""
+        block = max(1, round(self.pairs_per_step / (n_pairs / n_questions)))
+        steps_per_epoch = -(-n_questions // block)
+        return Schedule(block, steps_per_epoch, max(self.epochs, -(-self.min_steps // steps_per_epoch)))
+
+
+class Schedule(NamedTuple):
+    """A training preset on a data set.
+
+    Attributes
+    ----------
+    block : int
+        Questions in an optimiser step.
+    steps_per_epoch : int
+    epochs : int
+    """
+
+    block: int
+    steps_per_epoch: int
+    epochs: int
+
 
 PRESETS = {
     "paper": TrainingPreset(pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5),
@@ -219,9 +241,7 @@ class MatrixFactorization(CorrectnessPredictor):
         initial = init_parameters(matrix.n_models, questions.shape[1], dim, generator)
         parameters = Parameters(*(value.to(device).requires_grad_() for value in initial))
 
-        block = max(1, round(preset.pairs_per_step / matrix.observed.sum(axis=0).mean()))
-        steps_per_epoch = -(-matrix.n_questions // block)
-        epochs = max(preset.epochs, -(-preset.min_steps // steps_per_epoch))
+        block, steps_per_epoch, epochs = preset.schedule(matrix.n_questions, int(matrix.observed.sum()))
         optimizer = torch.optim.Adam(parameters, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True)
         scheduler = (
             torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=epochs * steps_per_epoch)

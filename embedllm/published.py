@@ -50,3 +50,12 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
             raise ValueError(f"{place}: verified is {entry['verified']!r}, not true or false")
         entries[key] = {column: entry[column] for column in COLUMNS}
     return pd.DataFrame.from_dict(entries, orient="index", columns=list(COLUMNS)).rename_axis("key")
+
+
+def published_values(figures: pd.DataFrame) -> dict[str, str]:
+    """Write each published value as text, with its unit, and say so where nobody verified it."""
+    values = {}
+    for key, row in figures.iterrows():
+        number = row["value"] if isinstance(row["value"], str) else f"{row['value']:,}"
+        values[str(key)] = f"{number} {row['unit']}".strip() + ("" if row["verified"] else " (unverified)")
+    return values

@@ -10,14 +10,18 @@ Ties go to the model whose name comes first in sorted order, whatever the order 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
 from embedllm.baselines import BenchmarkMean
-from embedllm.correctness import OVERALL, RIGHT, CorrectnessMatrix, name_positions
+from embedllm.correctness import RIGHT, CorrectnessMatrix, name_positions
+from embedllm.cost import Measured, measure
+from embedllm.experiment import Fitted
+from embedllm.headlines import Headline
 from embedllm.predictor import CorrectnessPredictor
+from embedllm.tally import Tally, Wanted
 
 
 class RoutingPolicy(ABC):
@@ -161,20 +165,70 @@ def evaluate_routers(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMa
         `router`, `benchmark`, `accuracy` (expected share of right answers; NaN without a question), `stderr` (standard
         error of that mean over questions; NaN below two), `n_questions` (with at least one observed answer).
     """
-    answered = matrix.observed.any(axis=0)
-    benchmarks = matrix.benchmarks[answered]
-    right = (matrix.labels == RIGHT)[:, answered]
-    order = [OVERALL, *matrix.benchmark_names]
-    frames = []
-    for name, router in routers.items():
-        expected = pd.Series((router.shares(matrix)[:, answered] * right).sum(axis=0))  # (n_questions,)
-        statistics = {"accuracy": "mean", "stderr": "sem", "n_questions": "size"}
-        table = expected.groupby(benchmarks).agg(**statistics)
-        table.loc[OVERALL] = [expected.mean(), expected.sem(), len(expected)]
-        table = table.reindex(order).fillna({"n_questions": 0}).astype({"n_questions": int})
-        frames.append(table.rename_axis("benchmark").reset_index().assign(data=matrix.source, router=name))
-    columns = ["data", "router", "benchmark", "accuracy", "stderr", "n_questions"]
-    return pd.concat(frames, ignore_index=True)[columns]
+    return route_table(tally_routes(routers, matrix))
+
+
+def tally_routes(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMatrix, seed: int = 0) -> Tally:
+    """Note, for each question with an observed answer, the probability that each router obtains a right one.
+
+    Parameters
+    ----------
+    routers, matrix
+        As in `evaluate_routers`.
+    seed : int
+        Of the repetition.
+    """
+    right = matrix.labels == RIGHT
+    sums = {("accuracy", name): (router.shares(matrix) * right).sum(axis=0) for name, router in routers.items()}
+    rows = {"group": matrix.benchmarks, "question": matrix.question_ids, "count": matrix.observed.any(axis=0)}
+    return Tally(
+        pd.DataFrame(rows).assign(seed=seed).astype({"count": int}),
+        pd.DataFrame(sums),
+        matrix.source,
+        method="router",
+        by="benchmark",
+    )
+
+
+def fitted_routers(fitted: Fitted) -> dict[str, RoutingPolicy]:
+    """Return the routers of `standard_routers` for a repetition."""
+    return standard_routers(fitted.split.train, fitted.predictors["MF"], fitted.predictors["KNN"])
+
+
+def tally_route_repetitions(fits: Iterable[Fitted]) -> Tally:
+    """Do what `tally_routes` does, with the standard routers on the test questions of each repetition."""
+    return Tally.join(tally_routes(fitted_routers(each), each.split.test, each.seed) for each in fits)
+
+
+def route_table(tally: Tally) -> pd.DataFrame:
+    """Return the means over the repetitions: the columns of `evaluate_routers`.
+
+    `n_questions` is that of one repetition, where it differs the mean.
+    """
+    return tally.table().drop(columns="count")
+
+
+def route_headlines(tally: Tally) -> list[Headline]:
+    """Return the numbers that the routing page quotes, from `tally_route_repetitions`."""
+    accuracies = {
+        "route_mf": "MF",
+        "route_knn": "KNN",
+        "route_single": "single best",
+        "route_best_of_benchmark": "best of benchmark",
+        "route_weighted": "weighted random",
+        "route_uniform": "uniform random",
+        "route_oracle": "oracle",
+    }
+    differences = {
+        "route_gain": "single best",
+        "route_mf_minus_knn": "KNN",
+        "route_mf_minus_weighted": "weighted random",
+    }
+    wanted = [Wanted(key, f"Routing accuracy of {name}", name) for key, name in accuracies.items()]
+    wanted += [Wanted(key, f"Routing accuracy of MF minus {name}", "MF", name) for key, name in differences.items()]
+    questions = tally.rows.groupby("seed")["count"].sum()
+    routed = Headline("route_questions", "Routed test questions", questions.astype(float).tolist())
+    return [*tally.headlines(wanted), routed]
 
 
 def route_shares(router: RoutingPolicy, matrix: CorrectnessMatrix) -> pd.Series:
@@ -182,3 +236,63 @@ def route_shares(router: RoutingPolicy, matrix: CorrectnessMatrix) -> pd.Series:
     received = router.shares(matrix).sum(axis=1)
     shares = pd.Series(received / (received.sum() or np.nan), index=matrix.models.index, name="share")
     return shares.sort_index().sort_values(ascending=False, kind="stable")
+
+
+def mean_route_shares(fits: Iterable[Fitted], routers: Sequence[str] = ("MF", "KNN")) -> dict[str, pd.Series]:
+    """Mean over the repetitions of `route_shares` on their test questions.
+
+    Parameters
+    ----------
+    fits : iterable of Fitted
+    routers : sequence of str
+        Names of standard routers.
+
+    Returns
+    -------
+    dict
+        Router to shares, (n_models,), largest first. A repetition without an observed answer is left out.
+    """
+    pairs = [(fitted_routers(each), each.split.test) for each in fits]
+    means = {name: pd.concat([route_shares(known[name], test) for known, test in pairs]) for name in routers}
+    return {
+        name: shares.groupby(level=0).mean().sort_values(ascending=False, kind="stable")
+        for name, shares in means.items()
+    }
+
+
+def route_speed(fitted: Fitted, routers: Sequence[str] = ("MF", "KNN"), repeats: int = 5) -> pd.DataFrame:
+    """Measure choosing a model for questions whose embeddings are at hand, among all models.
+
+    Parameters
+    ----------
+    fitted : Fitted
+    routers : sequence of str
+        Names of its predictors.
+    repeats : int
+        Of each measurement; times are medians.
+
+    Returns
+    -------
+    DataFrame indexed by `router`
+        Columns: `data`, `questions` (of the batch, which holds all test questions), `a second, in a batch`,
+        `a second, one by one` and `peak MB` (how far memory rises with the batch; NaN where that cannot be told).
+    """
+    embeddings = fitted.split.test.embeddings
+
+    def choose(name: str, questions: np.ndarray) -> Measured:
+        return measure(lambda: fitted.predictors[name].predict_proba(questions).argmax(axis=1), repeats)
+
+    rows = []
+    for name in routers:
+        batch, one = choose(name, embeddings), choose(name, embeddings[:1])
+        rows.append(
+            {
+                "router": name,
+                "data": fitted.split.test.source,
+                "questions": len(embeddings),
+                "a second, in a batch": len(embeddings) / batch.seconds,
+                "a second, one by one": 1 / one.seconds,
+                "peak MB": batch.peak_mb,
+            }
+        )
+    return pd.DataFrame(rows).set_index("router")

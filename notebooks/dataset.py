@@ -10,12 +10,12 @@
 # # The data
 #
 # **Goal.** See what the correctness matrix holds before anything is learned from it: which benchmarks, how many
-# questions, how good the models are, and how much of the matrix was observed.
+# questions, how good the models are, how far they agree, and how much of the matrix was observed.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
-seed: int = 0  # of the simulated pool
+seed: int = 0  # of the simulated pool and the split
 
 # %% tags=["remove-input"]
 from embedllm.parameters import check_parameters
@@ -23,8 +23,22 @@ from embedllm.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset
-from embedllm.plots import plot_accuracy, plot_composition
+from embedllm import load_dataset, load_published
+from embedllm.agreement import (
+    coverage,
+    dataset_headlines,
+    model_table,
+    pairwise_agreement,
+    split_table,
+)
+from embedllm.headlines import publish
+from embedllm.plots import (
+    plot_accuracy,
+    plot_agreement,
+    plot_composition,
+    plot_coverage,
+    plot_distributions,
+)
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -53,17 +67,63 @@ plot_composition(matrix)
 # %% [markdown]
 # ## Models
 #
+# Left, how good the models are over the answers that were observed; right, how hard the questions are. A question at
+# either end, which all models or none answer rightly, tells nothing about which model to ask.
+
+# %%
+plot_distributions(matrix)
+
+# %% [markdown]
 # Accuracy over the observed answers of each model on each benchmark. A blank cell is a model without an observed answer
 # there: not observed is never counted as wrong.
 
 # %%
 plot_accuracy(matrix)
 
+# %% [markdown]
+# The best models, with the share of the questions that they did not answer. Where questions are missing, models are
+# compared on different ones, which this ranking does not make up for.
+
 # %%
-accuracy = matrix.accuracy(by="model").sort_values(
-    "accuracy", ascending=False
-)
-accuracy.round(4)
+models = model_table(matrix)
+models.head(12).round(3)
+
+# %% [markdown]
+# ## Agreement between models
+#
+# Two models agree on a question if both are right or both are wrong. Left, the share of the questions observed for both
+# on which they do; right, Cohen's kappa, which sets it against two independent models of the same accuracies: 0 is no
+# more agreement than these give, 1 is complete. The order is that of a tree of the kappas, so that models that fail
+# alike stand together. A white cell beside the diagonal is a pair without a question in common, or with nothing but
+# right or nothing but wrong answers.
+
+# %%
+agreement = pairwise_agreement(matrix)
+plot_agreement(agreement)
+
+# %% [markdown]
+# The pairs that agree most beyond chance:
+
+# %%
+agreement.pairs().head(10).round(3)
+
+# %% [markdown]
+# ## Missing cells
+#
+# How many models answered all, some and none of the questions of each benchmark.
+
+# %%
+answered = coverage(matrix)
+plot_coverage(answered)
+
+# %%
+answered.round(1)
+
+# %% [markdown]
+# The models with the most questions missing:
+
+# %%
+models.nlargest(5, "missing (%)").round(3)
 
 # %% [markdown]
 # ## The split
@@ -72,23 +132,29 @@ accuracy.round(4)
 
 # %%
 parts = matrix.split(random_state=seed)
-for name, part in parts._asdict().items():
-    print(f"{name}: {part.n_questions:,} questions")
+split_table(parts)
 
-# %% tags=["remove-cell"]
+# %% [markdown]
+# ## Beside the paper
+#
+# The paper counts a question once for each test set that it stands in; its released files hold 35,673 distinct prompts.
+
+# %%
+load_published().loc[["models", "questions", "benchmarks", "split"]]
+
+# %% [markdown]
+# ## The numbers of this page
+
+# %%
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)
-glue("data_models", matrix.n_models, display=False)
-glue("data_questions", matrix.n_questions, display=False)
-glue("data_benchmarks", len(matrix.benchmark_names), display=False)
-glue("data_train", parts.train.n_questions, display=False)
-glue("data_test", parts.test.n_questions, display=False)
-glue("data_worst", float(accuracy["accuracy"].min() * 100), display=False)
-glue("data_best", float(accuracy["accuracy"].max() * 100), display=False)
-glue("data_observed", float(matrix.observed.mean() * 100), display=False)
+publish(dataset_headlines(matrix, parts, agreement), matrix.source)
 
 # %% [markdown]
-# **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,d` models, {glue:text}`data_questions:,d` questions of
-# {glue:text}`data_benchmarks:d` benchmarks, {glue:text}`data_observed:.1f` % of the cells observed; single models are
-# right on {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` % of their questions.
+# **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of
+# {glue:text}`data_benchmarks:,.0f` benchmarks, {glue:text}`data_observed:.1f` % of the cells observed; single models are
+# right on {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` % of their questions. All models are right on
+# {glue:text}`data_all_right:.1f` % of the questions, none on {glue:text}`data_none_right:.1f` %. A pair of models agrees
+# on {glue:text}`data_agreement:.1f` % of the questions that both answered, where their accuracies alone would give
+# {glue:text}`data_expected:.1f` % (mean kappa {glue:text}`data_kappa:.2f`).

@@ -270,6 +270,14 @@ class TestDependentNotebooks:
         assert order.index("tuning") < order.index("routing")
         assert order[-1] == "summary"
 
+    def test_pages_on_the_papers_settings_take_nothing(self, project):
+        root, executed, _ = project
+        source = (root / "notebooks" / "routing.py").read_text()
+        (root / "notebooks" / "cost.py").write_text(source)
+        assert refreshed(root, [*self.NAMES, "cost"])[0] == {}
+        assert [name for name, _ in executed] == ["tuning", "one", "cost", "routing", "summary"]
+        assert ("cost", {}) in executed
+
     def test_what_the_user_sets_wins(self, project):
         root, executed, _ = project
         refreshed(root, self.NAMES, {"dim": 8})

@@ -6,7 +6,9 @@ import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from embedllm import BenchmarkMean, CorrectnessMatrix, KNNCorrectness, evaluate_forecasts
-from embedllm.forecasting import percent_table
+from embedllm.calibration import calibration_errors, reliability_repetitions
+from embedllm.experiment import Fitted
+from embedllm.forecasting import forecast_headlines, forecast_table, percent_table, tally_repetitions
 from embedllm.predictor import CorrectnessPredictor
 
 METRICS = ["accuracy", "log_loss", "brier"]
@@ -163,3 +165,100 @@ def test_standard_error_is_over_questions(toy):
     overall = table[table["benchmark"] == "overall"].iloc[0]
     assert overall["n_questions"] == toy.n_questions
     assert overall["stderr"] == pytest.approx(pd.Series(labels[0] == 1).sem())
+
+
+def repetitions_of(matrix, seeds=(3, 4, 5)):
+    """Repetitions on random divisions, with predictors that fit in no time under the names of the paper's."""
+    for seed in seeds:
+        split = matrix.split((0.4, 0.1, 0.5), random_state=seed, own=False)
+        predictors = {
+            "MF": KNNCorrectness(9).fit(split.train),
+            "KNN": KNNCorrectness(2).fit(split.train),
+            "benchmark mean": BenchmarkMean().fit(split.train),
+        }
+        yield Fitted(seed, split, predictors)
+
+
+class TestRepetitions:
+    def test_one_is_the_evaluation_of_one_matrix(self, toy_with_holes):
+        (fitted,) = repetitions_of(toy_with_holes, [0])
+        table = forecast_table(tally_repetitions([fitted]))
+        pd.testing.assert_frame_equal(table, evaluate_forecasts(fitted.predictors, fitted.split.test))
+
+    def test_metrics_are_means_over_the_repetitions(self, make_matrix):
+        fits = list(repetitions_of(make_matrix(n_questions=90, missing=0.3, n_benchmarks=3)))
+        keys = ["predictor", "benchmark"]
+        table = forecast_table(tally_repetitions(fits)).set_index(keys)
+        each = [evaluate_forecasts(fitted.predictors, fitted.split.test).set_index(keys) for fitted in fits]
+        for metric in METRICS:
+            expected = sum(one.loc[table.index, metric] for one in each) / len(each)
+            np.testing.assert_allclose(table[metric], expected)
+        n_observed = sum(one.loc[table.index, "n_observed"] for one in each) / len(each)
+        assert table["n_observed"].tolist() == n_observed.round().tolist()
+
+    def test_the_same_answers_again_do_not_narrow_the_error(self, toy_with_holes):
+        (fitted,) = repetitions_of(toy_with_holes, [0])
+        again = fitted._replace(seed=1)
+        once, twice = (forecast_table(tally_repetitions(fits)) for fits in ([fitted], [fitted, again]))
+        pd.testing.assert_frame_equal(once, twice)
+
+
+class TestHeadlines:
+    KEYS = (
+        "mf_accuracy knn_accuracy floor_accuracy mf_minus_knn mf_minus_knn_smallest smallest_size above_floor "
+        "forecast_benchmarks forecast_answers mf_log_loss knn_log_loss mf_brier knn_brier mf_ece knn_ece"
+    )
+
+    @staticmethod
+    def curve_of(fits):
+        rows = [
+            (fitted.seed, size, name, accuracy)
+            for fitted in fits
+            for size, shift in ((300, 0.0), (50, -0.1))
+            for name, accuracy in (("MF", 0.7 + fitted.seed / 100 + shift), ("KNN", 0.65 + shift / 2))
+        ]
+        return pd.DataFrame(rows, columns=["seed", "size", "predictor", "accuracy"]).assign(data="d")
+
+    def test_against_the_evaluation_of_each_repetition(self, make_matrix):
+        fits = list(repetitions_of(make_matrix(n_questions=90, missing=0.3, n_benchmarks=3)))
+        bins = reliability_repetitions(fits)
+        headlines = {one.key: one for one in forecast_headlines(tally_repetitions(fits), bins, self.curve_of(fits))}
+        assert list(headlines) == self.KEYS.split()
+        expected = {key: [] for key in headlines}
+        for fitted in fits:
+            test = fitted.split.test
+            table = evaluate_forecasts(fitted.predictors, test).set_index(["predictor", "benchmark"])
+            overall = table.xs("overall", level="benchmark")
+            accuracy = table["accuracy"].unstack("predictor").drop("overall")
+            percent = 100 * overall["accuracy"]
+            expected["mf_accuracy"].append(percent["MF"])
+            expected["knn_accuracy"].append(percent["KNN"])
+            expected["floor_accuracy"].append(percent["benchmark mean"])
+            expected["mf_minus_knn"].append(percent["MF"] - percent["KNN"])
+            # At 50 questions: 0.6 + seed / 100 against 0.6.
+            expected["mf_minus_knn_smallest"].append(fitted.seed)
+            expected["above_floor"].append((accuracy["MF"] > accuracy["benchmark mean"]).sum())
+            expected["forecast_benchmarks"].append(3)
+            expected["forecast_answers"].append(test.observed.sum())
+            for key, name in (("mf", "MF"), ("knn", "KNN")):
+                expected[f"{key}_log_loss"].append(overall.loc[name, "log_loss"])
+                expected[f"{key}_brier"].append(overall.loc[name, "brier"])
+                expected[f"{key}_ece"].append(100 * calibration_errors(bins).loc[fitted.seed, name])
+        expected["smallest_size"] = [50]
+        for key, headline in headlines.items():
+            assert headline.runs == pytest.approx(expected[key]), key
+            assert all(type(run) is float for run in headline.runs), key
+        for key in ("mf_accuracy", "knn_accuracy", "floor_accuracy", "mf_minus_knn"):
+            low, high = headlines[key].interval
+            assert low < headlines[key].value < high
+
+    def test_benchmark_without_a_test_answer_does_not_count(self, make_matrix, relabel):
+        matrix = make_matrix(n_questions=90, n_benchmarks=3)
+        labels = matrix.labels.copy()
+        labels[:, matrix.benchmarks == "bench-2"] = -1
+        fits = list(repetitions_of(relabel(matrix, labels)))
+        headlines = forecast_headlines(tally_repetitions(fits), reliability_repetitions(fits), self.curve_of(fits))
+        values = {headline.key: headline.value for headline in headlines}
+        assert values["forecast_benchmarks"] == 2
+        assert values["above_floor"] <= 2
+        assert not np.isnan(list(values.values())).any()

@@ -23,7 +23,13 @@ from embedllm import (
     plots,
     route_shares,
 )
-from embedllm.routing import Oracle, PredictedBest, SingleBest, UniformRandom
+from embedllm.agreement import coverage, pairwise_agreement, right_shares
+from embedllm.calibration import pool_repetitions, reliability
+from embedllm.contributions import MEASURES, Contributions
+from embedllm.experiment import Settings
+from embedllm.heldout import summarize_correlations
+from embedllm.routing import Oracle, PredictedBest, SingleBest, UniformRandom, tally_routes
+from embedllm.tuning import summarize_sweep, sweep_factorization
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,33 @@ def evaluation(parts, routers):
 
 
 @pytest.fixture(scope="module")
+def curve(pool):
+    """Three sizes, two seeds, and a predictor that is undefined on the smallest size."""
+    keys = [(seed, size, name) for seed in (0, 1) for size in (10, 200, 1000) for name in ("MF", "KNN", "my own")]
+    table = pd.DataFrame(keys, columns=["seed", "size", "predictor"]).assign(data=pool.source)
+    table["accuracy"] = 0.5 + 0.01 * np.arange(len(table)) % 0.37
+    table["log_loss"] = 1 - table["accuracy"]
+    table.loc[(table["predictor"] == "my own") & (table["size"] == 10), ["accuracy", "log_loss"]] = np.nan
+    return table
+
+
+@pytest.fixture(scope="module")
+def reliability_bins(parts):
+    predictors = {"KNN": KNNCorrectness(7).fit(parts.train), "benchmark mean": BenchmarkMean().fit(parts.train)}
+    return pool_repetitions(reliability(predictors, parts.test, n_bins=5))
+
+
+@pytest.fixture(scope="module")
+def gains(parts, routers):
+    return tally_routes(routers, parts.test).differences("single best")
+
+
+@pytest.fixture(scope="module")
+def sweep_and_curves(pool):
+    return sweep_factorization(pool, "dim", [1, 2, 4, 8, 16, 32], Settings(), n_seeds=2)
+
+
+@pytest.fixture(scope="module")
 def history():
     return pd.DataFrame(
         {"train_loss": [0.7, 0.6, 0.55], "val_loss": [0.69, 0.61, 0.58], "val_accuracy": [0.5, 0.6, 0.7]}
@@ -73,20 +106,142 @@ def history():
 
 
 @pytest.fixture(scope="module")
-def figures(pool, parts, history, forecasts, evaluation, routers):
+def comparison(pool):
+    """Two protocols as `compare_protocols` has them, one of them undefined by one way of scoring."""
+    table = pd.DataFrame(
+        [(name, way) for name in ("majority", "any") for way in ("own labels", "majority labels", "every row")],
+        columns=["protocol", "scored on"],
+    ).assign(data=pool.source, MF=74.0 + np.arange(6), KNN=71.0, low=-1.0, high=9.0)
+    table["benchmark mean"] = 65.0
+    table["gap"] = table["MF"] - table["KNN"]
+    table.loc[5, ["MF", "KNN", "benchmark mean", "gap", "low", "high"]] = np.nan
+    return table
+
+
+@pytest.fixture(scope="module")
+def figures(
+    pool, parts, comparison, history, forecasts, evaluation, routers, curve, reliability_bins, gains, sweep_and_curves
+):
     """The functions that draw each figure of the companion."""
+    sweep, curves = sweep_and_curves
     shares = {name: route_shares(routers[name], parts.test) for name in ("KNN", "single best", "uniform random")}
     return {
         "composition": lambda: plots.plot_composition(pool),
         "accuracy": lambda: plots.plot_accuracy(pool),
+        "distributions": lambda: plots.plot_distributions(pool),
+        "coverage": lambda: plots.plot_coverage(coverage(pool)),
+        "agreement": lambda: plots.plot_agreement(pairwise_agreement(pool)),
+        "protocols": lambda: plots.plot_protocols(comparison),
+        "held-out": lambda: plots.plot_heldout(heldout_of(pool)),
+        "rank correlations": lambda: plots.plot_rank_correlations(summarize_correlations(heldout_of(pool), 50)),
+        "contributions": lambda: plots.plot_contributions(contributions_of(pool).table("accuracy")),
+        "communities": lambda: plots.plot_communities(communities_of(pool.source)),
+        "model map": lambda: plots.plot_model_map(positions_of(pool.source, 20)),
+        "training FLOPs": lambda: plots.plot_training_flops(training_of(pool.source), 107.71),
+        "routing times": lambda: plots.plot_routing_times(costs_of(pool.source), 3.8),
         "history": lambda: plots.plot_history(history, pool.source),
+        "sweep": lambda: plots.plot_sweep(summarize_sweep(sweep), default=232),
+        "learning curves": lambda: plots.plot_learning_curves(curves),
         "forecasts": lambda: plots.plot_forecasts(forecasts),
+        "training sizes": lambda: plots.plot_training_sizes(curve),
+        "reliability": lambda: plots.plot_reliability(reliability_bins),
         "routers": lambda: plots.plot_routers(evaluation),
+        "router gains": lambda: plots.plot_router_gains(gains),
         "route shares": lambda: plots.plot_route_shares(shares, pool.source),
     }
 
 
-FIGURES = ["composition", "accuracy", "history", "forecasts", "routers", "route shares"]
+FIGURES = [
+    "composition",
+    "accuracy",
+    "distributions",
+    "coverage",
+    "agreement",
+    "protocols",
+    "held-out",
+    "rank correlations",
+    "contributions",
+    "communities",
+    "model map",
+    "training FLOPs",
+    "routing times",
+    "history",
+    "sweep",
+    "learning curves",
+    "forecasts",
+    "training sizes",
+    "reliability",
+    "routers",
+    "router gains",
+    "route shares",
+]
+
+
+def heldout_of(pool):
+    """Predictions of two seeds, where a model is left out of one benchmark and everything of another is undefined."""
+    rng, names = np.random.default_rng(0), ("embeddings", "question weights", "mean accuracy")
+    keys = [
+        (seed, benchmark, predictor, model)
+        for seed in (0, 1)
+        for benchmark in pool.benchmark_names
+        for predictor in names
+        for model in pool.model_names
+    ]
+    table = pd.DataFrame(keys, columns=["seed", "benchmark", "predictor", "model"]).assign(data=pool.source)
+    actual = pool.accuracy(by=["model", "benchmark"])["accuracy"]
+    table["actual"] = [actual[model, benchmark] for _, benchmark, _, model in keys]
+    table["predicted"] = table["actual"] + 0.1 * rng.standard_normal(len(table))
+    table.loc[table["benchmark"] == "bench-3", "predicted"] = np.nan
+    return table
+
+
+def contributions_of(pool):
+    """Changes of two seeds; nothing is defined on the last benchmark."""
+    rng, names = np.random.default_rng(0), pool.benchmark_names
+    order = pd.MultiIndex.from_product([MEASURES, names, names], names=["measure", "left_out", "benchmark"])
+    runs, resampled = (pd.DataFrame(rng.normal(1, 1, (n, len(order))), columns=order) for n in (2, 50))
+    for frame in (runs, resampled):
+        frame.loc[:, frame.columns.get_level_values("benchmark") == names[-1]] = np.nan
+    benchmarks = pool.accuracy(by="benchmark")[["accuracy"]].assign(n_questions=60, n_test=20)
+    return Contributions(pool.source, benchmarks, runs, resampled)
+
+
+def communities_of(data):
+    """One community of the paper, one that is undefined and another, in two spaces."""
+    table = pd.DataFrame(
+        [
+            ("direction", "7B", True, 50, 0.92, 0.97, 1.03, 0.0001),
+            ("direction", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
+            ("direction", "chat", False, 40, 1.01, 0.98, 1.02, 0.8),
+            ("embedding", "7B", True, 50, 0.99, 0.99, 1.01, 0.04),
+            ("embedding", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
+            ("embedding", "chat", False, 40, 1.0, 0.99, 1.01, 0.5),
+        ],
+        columns=["space", "community", "paper", "n_models", "ratio", "null_low", "null_high", "p"],
+    )
+    return table.assign(data=data)
+
+
+def positions_of(data, n_models, seed=0):
+    """Models in three clusters, of some of which no size or speciality is known."""
+    rng = np.random.default_rng(seed)
+    kind = np.arange(n_models) % 3
+    centres = np.array([[0.0, 0], [8, 1], [3, 9]])[kind]
+    x, y = (centres + rng.standard_normal((n_models, 2))).T
+    names = [f"organisation__Model-{number}-of-a-long-name" for number in range(n_models)]
+    sizes, tags = rng.choice([0.5, 7, 70, np.nan], n_models), np.array(["", "chat", "code"])[kind]
+    return pd.DataFrame({"data": data, "x": x, "y": y, "params_b": sizes, "speciality": tags}, names)
+
+
+def training_of(data):
+    columns = ["data", "questions", "epochs", "TFLOPs"]
+    rows = {"the paper's, by pair": ("the paper's", 20_000, 50, 80.1), "by block": (data, 1000, 10, 0.02)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+def costs_of(data):
+    rows = [("fit", "MF", 9.0), ("route all at once", "MF", 0.02), ("route one at a time", "MF, by pair", 1.5)]
+    return pd.DataFrame(rows, columns=["what", "method", "s for 3,000"]).assign(data=data)
 
 
 def title(axes):
@@ -124,8 +279,8 @@ class TestEveryFigure:
     @pytest.mark.parametrize("name", FIGURES)
     def test_says_what_is_drawn_from_which_data(self, figures, name, pool):
         figure = figures[name]()
-        assert figure.axes[0].get_xlabel()
-        assert any(pool.source in title(axes) for axes in figure.axes)
+        assert figure.axes[0].get_xlabel() or figure.get_supxlabel()
+        assert any(pool.source in words for words in (figure.get_suptitle(), *map(title, figure.axes)))
 
     @pytest.mark.parametrize("name", FIGURES)
     def test_text_stays_inside_the_figure(self, figures, name):
@@ -202,6 +357,136 @@ class TestAccuracy:
         assert len(labels(figure.axes[0].yaxis)) <= 40
 
 
+class TestDistributions:
+    def test_every_model_and_question_is_counted(self, pool):
+        left, right = plots.plot_distributions(pool).axes
+        assert sum(bar.get_height() for bar in bars(left)) == pool.n_models
+        assert sum(bar.get_height() for bar in bars(right)) == pool.n_questions
+        assert bars(right)[-1].get_height() == (right_shares(pool) >= 0.95).sum()
+        assert all(label.endswith("%") for label in labels(left.xaxis) + labels(right.xaxis))
+
+
+class TestCoverage:
+    def test_bars_are_models(self, pool):
+        table = coverage(pool)
+        (axes,) = plots.plot_coverage(table).axes
+        assert labels(axes.yaxis) == [*pool.benchmark_names, "overall"]
+        for container, column in zip(axes.containers, ("all", "some", "none"), strict=True):
+            assert container.get_label() == column
+            assert [bar.get_width() for bar in container] == table[column].tolist()
+        shares = [f"{missing:.1f} % missing" for missing in table["missing (%)"]]
+        assert [text.get_text() for text in axes.texts] == shares
+
+
+class TestAgreement:
+    def test_cells(self, pool):
+        agreement = pairwise_agreement(pool)
+        left, right, *_ = plots.plot_agreement(agreement).axes
+        order = agreement.order()
+        for axes, table in ((left, agreement.agreement), (right, agreement.kappa)):
+            (mesh,) = [artist for artist in axes.collections if isinstance(artist, QuadMesh)]
+            drawn = np.ma.filled(mesh.get_array(), np.nan).reshape(len(order), len(order))
+            expected = table.loc[order, order].to_numpy(copy=True)
+            np.fill_diagonal(expected, np.nan)  # a model and itself
+            np.testing.assert_array_equal(drawn, expected)
+        assert labels(left.yaxis) == order
+
+    @pytest.mark.parametrize("answers", [[[1]], [[1, -1], [-1, 0]]])
+    def test_no_pair_to_compare(self, answers):
+        frame = pd.DataFrame(answers, [f"m{n}" for n in range(len(answers))], [f"q{n}" for n in range(len(answers))])
+        questions = pd.DataFrame({"benchmark": "x"}, frame.columns)
+        matrix = CorrectnessMatrix(frame, questions, np.ones((len(questions), 2)))
+        assert plots.plot_agreement(pairwise_agreement(matrix)).axes
+
+
+class TestProtocols:
+    def test_markers(self, comparison):
+        left, right = plots.plot_protocols(comparison).axes
+        assert labels(left.yaxis) == ["majority", "any"]
+        gaps = [line for line in right.lines if len(line.get_xdata()) == 2 and line.get_marker() != "None"]
+        for line, way in zip(gaps, comparison["scored on"].unique(), strict=True):
+            rows = comparison[comparison["scored on"] == way]
+            np.testing.assert_array_equal(line.get_xdata(), rows["gap"])
+            assert [round(place) for place in line.get_ydata()] == [0, 1]
+        assert len(left.lines) == 9  # three methods, three ways of scoring
+        assert len({line.get_ydata()[0] for line in gaps}) == 3
+        assert "points" in right.get_xlabel()
+
+    def test_intervals(self, comparison):
+        right = plots.plot_protocols(comparison).axes[1]
+        segments = [segment for lines in right.collections for segment in lines.get_segments() if len(segment)]
+        assert [segment[:, 0].tolist() for segment in segments] == [[-1, 9]] * 5  # the sixth is undefined
+
+
+class TestHeldout:
+    def test_a_panel_for_each_benchmark_and_a_point_for_each_model(self, pool):
+        table = heldout_of(pool)
+        panels = plots.plot_heldout(table, "question weights").axes
+        assert [title(axes) for axes in panels] == pool.benchmark_names
+        means = table[table["predictor"] == "question weights"].groupby(["benchmark", "model"])[["predicted", "actual"]]
+        for axes, benchmark in zip(panels, pool.benchmark_names, strict=True):
+            points, diagonal = axes.lines
+            expected = means.mean().loc[benchmark].loc[pool.model_names]
+            np.testing.assert_array_equal(points.get_xdata(), expected["actual"])
+            np.testing.assert_array_equal(points.get_ydata(), expected["predicted"])
+            assert diagonal.get_slope() == 1
+        # The model without an answer, and the benchmark without a prediction.
+        assert [np.isfinite(axes.lines[0].get_ydata()).sum() for axes in panels] == [9, 8, 5, 0]
+
+    def test_seven_benchmarks(self, make_matrix):
+        # The second row is not full.
+        figure = plots.plot_heldout(heldout_of(make_matrix(n_models=5, n_questions=70, n_benchmarks=7)))
+        assert len(figure.axes) == 7
+        assert "embeddings" in figure.get_supylabel()
+
+
+class TestRankCorrelations:
+    def test_markers_and_intervals(self, pool):
+        summary = summarize_correlations(heldout_of(pool), 50)
+        (axes,) = plots.plot_rank_correlations(summary).axes
+        names = ["overall", *pool.benchmark_names]
+        sizes = summary.drop_duplicates("benchmark")["n_models"]
+        assert labels(axes.yaxis) == [f"{name} ({size})" for name, size in zip(names, sizes, strict=True)]
+        assert sizes.tolist() == [9, 9, 8, 5, 0]
+        drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+        assert list(drawn) == ["embeddings", "question weights", "mean accuracy"]
+        for name, line in drawn.items():
+            rows = summary[summary["predictor"] == name]
+            np.testing.assert_array_equal(line.get_xdata(), rows["tau"])
+            assert [round(place) for place in line.get_ydata()] == [0, 1, 2, 3, 4]
+        segments = np.array([line for lines in axes.collections for line in lines.get_segments() if len(line)])
+        shown = summary[summary["predictor"].isin(list(drawn))].dropna()
+        assert sorted(segments[:, 0, 0]) == sorted(shown["low"])
+        assert sorted(segments[:, 1, 0]) == sorted(shown["high"])
+
+
+class TestContributions:
+    def test_cells(self, pool):
+        changes = contributions_of(pool).table("order of models")
+        axes, bar = plots.plot_contributions(changes).axes
+        (mesh,) = [artist for artist in axes.collections if isinstance(artist, QuadMesh)]
+        drawn = np.ma.filled(mesh.get_array(), np.nan).reshape(4, 4)
+        # Rows are left out, columns forecast; blank, not zero, where nothing is defined.
+        np.testing.assert_array_equal(drawn, changes["change"].to_numpy().reshape(4, 4))
+        assert np.isnan(drawn[:, 3]).all()
+        assert labels(axes.yaxis) == labels(axes.xaxis) == pool.benchmark_names
+        assert "left out" in axes.get_ylabel()
+        assert "order of models (points)" in bar.get_ylabel()
+        others = np.abs(drawn[~np.eye(4, dtype=bool)])
+        assert mesh.norm.vmax == -mesh.norm.vmin == np.nanmax(others)
+        texts = [f"{row.change:+.1f}{'*' * row.clear}" for row in changes.dropna().itertuples()]
+        assert [text.get_text() for text in axes.texts] == texts
+
+    def test_many_benchmarks_have_stars_alone(self, pool):
+        changes = contributions_of(pool).table("accuracy").assign(clear=[True, False] * 8)
+        axes, _ = plots.plot_contributions(changes, annotated=3).axes
+        assert [text.get_text() for text in axes.texts] == ["*", "", "*"] * 2 + ["*", "", "*"] * 2
+
+    def test_one_benchmark(self, make_matrix):
+        changes = contributions_of(make_matrix(n_benchmarks=1)).table("accuracy")
+        assert plots.plot_contributions(changes).axes
+
+
 class TestHistory:
     def test_lines(self, history):
         (axes,) = plots.plot_history(history, "toy").axes
@@ -212,6 +497,38 @@ class TestHistory:
         assert axes.get_xlabel() == "epoch"
         assert "nats" in axes.get_ylabel()
         assert len(axes.get_legend().get_texts()) == 2
+
+
+class TestSweep:
+    def test_lines_and_the_two_marks(self, sweep_and_curves):
+        table = summarize_sweep(sweep_and_curves[0])
+        for axes, metric in zip(plots.plot_sweep(table, default=232).axes, ("log_loss", "accuracy"), strict=True):
+            line, chosen, default = axes.lines
+            np.testing.assert_array_equal(line.get_ydata(), table[metric])
+            assert line.get_xdata().tolist() == [1, 2, 4, 8, 16, 32]
+            assert chosen.get_ydata().tolist() == table.loc[table["chosen"], metric].tolist()
+            assert set(default.get_xdata()) == {232}
+
+    def test_noise_of_zero_is_drawn(self, pool):
+        sweep, _ = sweep_factorization(pool, "alpha", [0.0, 0.05, 0.2], Settings(dim=2), n_seeds=1)
+        axes = plots.plot_sweep(summarize_sweep(sweep), default=0.05).axes[0]
+        assert labels(axes.xaxis) == ["0", "0.05", "0.2"]
+        assert axes.get_xlim()[0] < 0 < 0.2 < axes.get_xlim()[1]
+
+
+class TestLearningCurves:
+    def test_lines_are_means_over_the_seeds(self, sweep_and_curves):
+        curves = sweep_and_curves[1]
+        left, right = plots.plot_learning_curves(curves, values=3).axes
+        assert [line.get_label() for line in right.lines] == ["1", "4", "32"]
+        mean = curves[curves["value"] == 4].groupby("epoch")[["train_loss", "val_loss"]].mean()
+        np.testing.assert_allclose(left.lines[1].get_ydata(), mean["train_loss"])
+        np.testing.assert_allclose(right.lines[1].get_ydata(), mean["val_loss"])
+
+    def test_fewer_values_than_asked_for(self, sweep_and_curves):
+        curves = sweep_and_curves[1]
+        axes = plots.plot_learning_curves(curves[curves["value"] <= 2], values=5).axes[0]
+        assert [line.get_label() for line in axes.lines] == ["1", "2"]
 
 
 def assert_markers(axes, table, method, count):
@@ -274,6 +591,55 @@ class TestRouters:
         assert "bench-3 (0)" in labels(plots.plot_routers(table).axes[0].yaxis)
 
 
+class TestTrainingSizes:
+    def test_lines_are_means_and_bands_ranges(self, curve):
+        panels = plots.plot_training_sizes(curve).axes
+        for axes, metric in zip(panels, ("accuracy", "log_loss"), strict=True):
+            assert labels(axes.xaxis) == ["10", "200", "1,000"]
+            for line, band, name in zip(axes.lines, axes.collections, ("MF", "KNN", "my own"), strict=True):
+                assert line.get_label() == name
+                values = curve[curve["predictor"] == name].pivot(index="seed", columns="size", values=metric)
+                np.testing.assert_array_equal(line.get_xdata(), [10, 200, 1000])
+                np.testing.assert_allclose(line.get_ydata(), values.mean())
+                corners = np.concatenate([path.vertices for path in band.get_paths()])
+                for size in values.columns[values.notna().all()]:
+                    ends = corners[corners[:, 0] == size, 1]
+                    assert (ends.min(), ends.max()) == pytest.approx((values[size].min(), values[size].max()))
+        assert "training questions" in panels[0].get_xlabel()
+        assert "nats" in panels[1].get_ylabel()
+
+
+class TestReliability:
+    def test_points(self, reliability_bins):
+        left, right = plots.plot_reliability(reliability_bins).axes
+        for name in ("KNN", "benchmark mean"):
+            rows = reliability_bins[reliability_bins["predictor"] == name]
+            (line,) = [line for line in left.lines if line.get_label() == name]
+            np.testing.assert_array_equal(line.get_xdata(), rows["predicted"])
+            np.testing.assert_array_equal(line.get_ydata(), rows["observed"])
+        assert sum(sum(line.get_ydata()) for line in right.lines) == pytest.approx(2)
+        assert left.lines[0].get_label() == "perfect"
+
+
+class TestRouterGains:
+    def test_a_panel_for_each_router(self, gains):
+        panels = [axes for axes in plots.plot_router_gains(gains).axes if axes.get_visible()]
+        assert [title(axes) for axes in panels] == ["KNN", "uniform random", "my own", "oracle"]
+        benchmarks = gains["benchmark"].unique().tolist()
+        for axes in panels:
+            rows = gains[gains["router"] == title(axes)]
+            (line,) = [line for line in axes.lines if len(line.get_xdata()) == len(benchmarks)]
+            np.testing.assert_array_equal(line.get_xdata(), rows["points"])
+            assert [benchmarks[place] for place in line.get_ydata()] == rows["benchmark"].tolist()
+            (intervals,) = axes.collections
+            ends = np.array([segment[:, 0] for segment in intervals.get_segments()])
+            np.testing.assert_array_equal(ends, rows[["low", "high"]])
+            assert axes.get_xlabel() == "minus single best (points)"
+        sizes = gains.drop_duplicates("benchmark")["n_questions"]
+        expected = [f"{name} ({size:,})" for name, size in zip(benchmarks, sizes, strict=True)]
+        assert labels(panels[0].yaxis) == expected
+
+
 class TestRouteShares:
     @pytest.mark.parametrize("top", [3, 12])
     def test_bars(self, routers, parts, top):
@@ -297,6 +663,103 @@ class TestRouteShares:
         shares = {"single best": route_shares(routers["single best"], parts.test)}
         axes = plots.plot_route_shares(shares, "toy", top=3).axes[0]
         assert labels(axes.yaxis)[0] == shares["single best"].index[0]
+
+
+class TestCommunities:
+    def test_marks(self):
+        table = communities_of("toy")
+        left, right = plots.plot_communities(table).axes
+        assert (title(left), title(right)) == ("by directions", "by embeddings")
+        assert labels(left.yaxis) == ["7B (50)", "physics (2)", "chat (40)"]
+        for axes, space in ((left, "direction"), (right, "embedding")):
+            rows = table[table["space"] == space]
+            lines = {line.get_label(): line for line in axes.lines}
+            for label, paper in (("the paper's", True), ("other", False)):
+                drawn, chosen = lines[label], (rows["paper"] == paper).to_numpy()
+                np.testing.assert_array_equal(drawn.get_xdata(), rows["ratio"][chosen])
+                assert drawn.get_ydata().tolist() == np.flatnonzero(chosen).tolist()
+            (bands,) = axes.collections
+            ends = [segment[:, 0].tolist() for segment in bands.get_segments() if len(segment)]
+            assert ends == rows[["null_low", "null_high"]].dropna().to_numpy().tolist()
+        assert [text.get_text() for text in left.texts] == ["p < 0.001", "undefined", "p = 0.800"]
+        assert [text.get_fontweight() for text in right.texts] == ["bold", "normal", "normal"]
+
+    def test_all_undefined(self):
+        table = communities_of("toy").assign(ratio=np.nan, null_low=np.nan, null_high=np.nan, p=np.nan)
+        for axes in plots.plot_communities(table).axes:
+            assert {text.get_text() for text in axes.texts} == {"undefined"}
+
+
+class TestModelMap:
+    @pytest.mark.parametrize("n_models", [1, 7, 112, 300])
+    @pytest.mark.parametrize("dpi", [110, 60])
+    def test_labels(self, n_models, dpi):
+        positions = positions_of("toy", n_models, seed=n_models)
+        figure = plots.plot_model_map(positions)
+        figure.set_dpi(dpi)  # where text is wider or narrower by a hair
+        figure.draw_without_rendering()
+        (axes,) = figure.axes
+        slack = 1.0 if dpi == 60 else 0.0  # pixel
+        boxes = [text.get_window_extent() for text in axes.texts]
+        frame = axes.get_window_extent()
+        for number, box in enumerate(boxes):
+            assert frame.x0 - slack <= box.x0 < box.x1 <= frame.x1 + slack
+            assert frame.y0 - slack <= box.y0 < box.y1 <= frame.y1 + slack
+            for other in boxes[:number]:
+                apart = max(other.x0 - box.x1, box.x0 - other.x1, other.y0 - box.y1, box.y0 - other.y1)
+                assert apart >= -slack
+        # Each is of the point that it is tied to, lies beside it, and covers no other.
+        pixels = axes.transData.transform(positions[["x", "y"]])
+        for text, box in zip(axes.texts, boxes, strict=True):
+            point = positions.index.get_loc(text.get_text())
+            assert text.xy == tuple(positions.iloc[point][["x", "y"]])
+            gaps = np.maximum([box.x0, box.y0] - pixels, pixels - [box.x1, box.y1]).max(axis=1)
+            assert 0 < gaps[point] < 12 * dpi / 72
+            assert (gaps > 0).all()
+        assert len({text.get_text() for text in axes.texts}) == len(axes.texts)
+        assert len(axes.texts) >= min(n_models, 7) - (n_models > 1)
+
+    def test_the_same_point_twice(self):
+        positions = positions_of("toy", 2).assign(x=1.0, y=2.0)
+        assert len(plots.plot_model_map(positions).axes[0].texts) <= 2
+
+    def test_markers(self):
+        positions = positions_of("toy", 30)
+        figure = plots.plot_model_map(positions)
+        drawn = dict(zip(["chat", "code", ""], figure.axes[0].collections, strict=True))
+        for speciality, points in drawn.items():
+            rows = positions[positions["speciality"] == speciality]
+            np.testing.assert_allclose(points.get_offsets(), rows[["x", "y"]])
+            # The larger the model, the larger the marker; one of unknown size has the smallest.
+            order = rows["params_b"].fillna(0).to_numpy().argsort(kind="stable")
+            assert (np.diff(points.get_sizes()[order]) >= 0).all()
+        kinds, sizes = ([text.get_text() for text in legend.get_texts()] for legend in figure.legends)
+        assert kinds == ["chat", "code", "none or other"]
+        assert sizes == ["0.5B", "7B", "70B", "not known"]
+
+    def test_more_specialities_than_colours(self):
+        positions = positions_of("toy", 30).assign(speciality=[f"tag {number % 15}" for number in range(30)])
+        (legend, _) = plots.plot_model_map(positions).legends
+        assert len(legend.get_texts()) == 10
+        assert legend.get_texts()[-1].get_text() == "none or other"
+
+
+class TestCosts:
+    def test_training(self):
+        table = training_of("toy")
+        (axes,) = plots.plot_training_flops(table, 107.71).axes
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), [[80.1, 0], [0.02, 1]])
+        assert axes.get_xscale() == "log"
+        assert labels(axes.yaxis)[1] == "by block\n1,000 questions, 10 epochs"
+        assert [text.get_text() for text in axes.texts] == ["80.1", "0.02"]
+        assert axes.lines[0].get_xdata()[0] == 107.71
+
+    def test_routing(self):
+        figure = plots.plot_routing_times(costs_of("toy"), 3.8)
+        (axes,) = figure.axes
+        np.testing.assert_allclose(axes.collections[0].get_offsets(), [[0.02, 0], [1.5, 1]])
+        assert labels(axes.yaxis) == ["MF: route all at once", "MF, by pair: route one at a time"]
+        assert "A100: 3.80 s" in figure.legends[0].get_texts()[0].get_text()
 
 
 def test_simulated_pool_fits_on_the_page(small_pool):

@@ -14,7 +14,21 @@ from embedllm import (
     route_shares,
     standard_routers,
 )
-from embedllm.routing import Oracle, PredictedBest, RoutingPolicy, SingleBest, UniformRandom, WeightedRandom
+from embedllm.experiment import Fitted
+from embedllm.routing import (
+    Oracle,
+    PredictedBest,
+    RoutingPolicy,
+    SingleBest,
+    UniformRandom,
+    WeightedRandom,
+    fitted_routers,
+    mean_route_shares,
+    route_headlines,
+    route_speed,
+    route_table,
+    tally_route_repetitions,
+)
 
 MODELS = ["zeta", "alpha", "mid"]
 #           q0  q1  q2  q3  q4
@@ -47,7 +61,7 @@ class Given(RoutingPolicy):
         return np.repeat(rows[:, None], matrix.n_questions, axis=1)
 
 
-def fitted_routers(matrix, other=None):
+def routers_for(matrix, other=None):
     train = matrix if other is None else other
     preset = TrainingPreset(pairs_per_step=64, epochs=8, learning_rate=1e-2, weight_decay=1e-5)
     mf = MatrixFactorization(dim=6, preset=preset, device="cpu").fit(train)
@@ -59,14 +73,14 @@ NAMES = ["oracle", "MF", "KNN", "best of benchmark", "single best", "weighted ra
 
 class TestEveryRouter:
     def test_the_standard_ones_are_there(self, toy):
-        assert list(fitted_routers(toy)) == NAMES
+        assert list(routers_for(toy)) == NAMES
 
     @pytest.mark.parametrize("name", NAMES)
     def test_shares_of_a_question_sum_to_1_over_its_observed_models(self, toy_with_holes, relabel, name):
         labels = toy_with_holes.labels.copy()
         labels[:, [5, 30]] = -1
         matrix = relabel(toy_with_holes, labels)
-        shares = fitted_routers(matrix)[name].shares(matrix)
+        shares = routers_for(matrix)[name].shares(matrix)
         assert shares.shape == matrix.labels.shape
         assert shares.dtype == np.float64
         assert (shares >= 0).all()
@@ -75,7 +89,7 @@ class TestEveryRouter:
 
     @pytest.mark.parametrize("name", NAMES)
     def test_order_of_the_models_changes_nothing(self, toy_with_holes, name):
-        router = fitted_routers(toy_with_holes)[name]
+        router = routers_for(toy_with_holes)[name]
         expected = dict(zip(toy_with_holes.model_names, router.shares(toy_with_holes), strict=True))
         for seed in range(3):
             names = np.random.default_rng(seed).permutation(toy_with_holes.model_names)
@@ -85,7 +99,7 @@ class TestEveryRouter:
     @pytest.mark.parametrize("seed", [0, 1, 2])
     def test_oracle_is_an_upper_bound_in_every_benchmark(self, make_matrix, seed):
         train, _, test = make_matrix(n_questions=120, missing=0.3, n_benchmarks=3, seed=seed).split((0.4, 0.1, 0.5))
-        table = evaluate_routers(fitted_routers(test, train), test)
+        table = evaluate_routers(routers_for(test, train), test)
         accuracy = table.pivot(index="benchmark", columns="router", values="accuracy")
         for name in NAMES:
             assert (accuracy["oracle"] >= accuracy[name] - 1e-12).all()
@@ -93,7 +107,7 @@ class TestEveryRouter:
         assert accuracy.loc["overall", "oracle"] == pytest.approx(right.mean())
 
     def test_unknown_model_lists_the_known_ones(self, toy):
-        routers = fitted_routers(toy)
+        routers = routers_for(toy)
         names = ["renamed" if name == "model-3" else name for name in toy.model_names]
         renamed = CorrectnessMatrix(pd.DataFrame(toy.labels, names, toy.question_ids), toy.questions, toy.embeddings)
         for name in ("MF", "KNN", "best of benchmark", "single best"):
@@ -251,7 +265,7 @@ class TestEvaluation:
         assert np.isnan(table["stderr"].iloc[5])  # of a single question
 
     def test_stderr_and_overall(self, toy_with_holes):
-        for name, router in fitted_routers(toy_with_holes).items():
+        for name, router in routers_for(toy_with_holes).items():
             expected = (router.shares(toy_with_holes) * (toy_with_holes.labels == 1)).sum(axis=0)
             answered = toy_with_holes.observed.any(axis=0)
             table = evaluate_routers({name: router}, toy_with_holes).set_index("benchmark")
@@ -313,3 +327,91 @@ class TestRouteShares:
         shares = route_shares(UniformRandom(), relabel(toy, np.full_like(toy.labels, -1)))
         assert len(shares) == 6
         assert shares.isna().all()
+
+
+class TestRepetitions:
+    @pytest.fixture
+    def fits(self, make_matrix):
+        """Repetitions on random divisions; KNNs stand for the predictors, since they fit in no time."""
+        matrix = make_matrix(n_questions=90, missing=0.3, n_benchmarks=3)
+        splits = {seed: matrix.split((0.4, 0.1, 0.5), random_state=seed) for seed in (3, 4, 5)}
+        return [
+            Fitted(seed, split, {"MF": KNNCorrectness(9).fit(split.train), "KNN": KNNCorrectness(2).fit(split.train)})
+            for seed, split in splits.items()
+        ]
+
+    @pytest.fixture
+    def evaluations(self, fits):
+        keys = ["router", "benchmark"]
+        return [evaluate_routers(fitted_routers(each), each.split.test).set_index(keys) for each in fits]
+
+    def test_routers_are_those_of_the_repetition(self, fits):
+        routers = fitted_routers(fits[0])
+        assert list(routers) == NAMES
+        train, _, test = fits[0].split
+        expected = standard_routers(train, fits[0].predictors["MF"], fits[0].predictors["KNN"])
+        for name in NAMES:
+            np.testing.assert_array_equal(routers[name].shares(test), expected[name].shares(test))
+
+    def test_one_is_the_evaluation_of_one_matrix(self, fits):
+        table = route_table(tally_route_repetitions(fits[:1]))
+        pd.testing.assert_frame_equal(table, evaluate_routers(fitted_routers(fits[0]), fits[0].split.test))
+
+    def test_accuracies_are_means_over_the_repetitions(self, fits, evaluations):
+        table = route_table(tally_route_repetitions(fits)).set_index(["router", "benchmark"])
+        expected = sum(one.loc[table.index, "accuracy"] for one in evaluations) / len(fits)
+        np.testing.assert_allclose(table["accuracy"], expected)
+        n_questions = sum(one.loc[table.index, "n_questions"] for one in evaluations) / len(fits)
+        assert table["n_questions"].tolist() == n_questions.round().tolist()
+
+    def test_headlines(self, fits, evaluations):
+        headlines = {one.key: one for one in route_headlines(tally_route_repetitions(fits))}
+        overall = pd.DataFrame([100 * one["accuracy"].xs("overall", level=1) for one in evaluations])
+        of = {
+            "route_mf": "MF",
+            "route_knn": "KNN",
+            "route_single": "single best",
+            "route_best_of_benchmark": "best of benchmark",
+            "route_weighted": "weighted random",
+            "route_uniform": "uniform random",
+            "route_oracle": "oracle",
+        }
+        gains = {
+            "route_gain": "single best",
+            "route_mf_minus_knn": "KNN",
+            "route_mf_minus_weighted": "weighted random",
+        }
+        assert list(headlines) == [*of, *gains, "route_questions"]
+        for key, name in of.items():
+            assert headlines[key].runs == pytest.approx(overall[name].tolist())
+            assert headlines[key].unit == "%"
+        for key, name in gains.items():
+            assert headlines[key].runs == pytest.approx((overall["MF"] - overall[name]).tolist())
+            assert headlines[key].unit == "points"
+        for key in (*of, *gains):
+            low, high = headlines[key].interval
+            assert low <= headlines[key].value <= high
+        assert headlines["route_questions"].runs == [float(each.split.test.observed.any(axis=0).sum()) for each in fits]
+
+    def test_gain_of_the_oracle_is_positive_in_every_resample(self, fits):
+        gains = tally_route_repetitions(fits).differences("single best").set_index("router")
+        assert (gains.loc["oracle", "low"] >= 0).all()
+        assert len(gains) == 6 * 4
+
+    def test_shares_are_means_over_the_repetitions(self, fits):
+        shares = mean_route_shares(fits, ["KNN", "single best"])
+        assert list(shares) == ["KNN", "single best"]
+        for name, mean in shares.items():
+            each = pd.DataFrame([route_shares(fitted_routers(one)[name], one.split.test) for one in fits])
+            assert mean.to_dict() == pytest.approx(each.mean().to_dict())
+            assert mean.sum() == pytest.approx(1)
+            assert mean.is_monotonic_decreasing
+
+    def test_speed(self, fits):
+        table = route_speed(fits[0], ["KNN", "MF"], repeats=2)
+        assert table.index.tolist() == ["KNN", "MF"]
+        assert (table["questions"] == fits[0].split.test.n_questions).all()
+        rates = table[["a second, in a batch", "a second, one by one"]]
+        assert (rates > 0).all(axis=None)
+        assert np.isfinite(rates.to_numpy()).all()
+        assert (table["data"] == fits[0].split.test.source).all()

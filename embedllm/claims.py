@@ -1,0 +1,207 @@
+"""Every claim of the paper beside what a build found, with a verdict that follows from the numbers by a stated rule.
+
+- A figure *agrees* if the published value lies in our 95 % interval or, for a count or a setting, is equal to ours;
+  otherwise it *differs*.
+- A difference that the paper says to be positive *holds* if our 95 % interval lies above 0, is *contradicted* if it
+  lies below, and is *undecided* if it does not exclude 0.
+- A statement about each of several cases *holds* if all are found, is *contradicted* if none is, and else *holds for n
+  of m*.
+- What the data set cannot tell is *undefined*; what was not executed is *not run*.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from embedllm.headlines import Headline, format_number, read_headlines
+from embedllm.published import load_published, published_values
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+Rule = Literal["figure", "positive", "each", "shown"]
+
+_FOLDER = Path(__file__).parents[1] / "book" / "notebooks"
+_COLUMNS = ["claim", "published", "ours", "95 % interval", "verdict", "page"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper and where this companion looks into it.
+
+    Parameters
+    ----------
+    text : str
+        The claim, in words.
+    page : str
+        Notebook whose headline answers it.
+    headline : str
+        Key of that headline.
+    rule : "figure", "positive", "each" or "shown"
+        How the verdict follows, as the module says; "shown" has none.
+    published : str
+        Key of the published figure, where there is one.
+    of : str
+        Key of the headline that counts all cases; "each" needs it.
+    """
+
+    text: str
+    page: str
+    headline: str
+    rule: Rule
+    published: str = ""
+    of: str = ""
+
+
+CLAIMS = (
+    Claim("Language models", "dataset", "data_models", "figure", "models"),
+    Claim("Questions", "dataset", "data_questions", "figure", "questions"),
+    Claim("Benchmarks", "dataset", "data_benchmarks", "figure", "benchmarks"),
+    Claim("k of KNN, chosen on validation questions", "tuning", "n_neighbors", "figure", "n_neighbors"),
+    Claim("Size of a model embedding, chosen alike", "tuning", "dim", "figure", "dim"),
+    Claim("Noise on the question embeddings, chosen alike", "tuning", "alpha", "figure", "alpha"),
+    Claim("MF forecasts answers rightly", "forecasting", "mf_accuracy", "figure", "mf_accuracy"),
+    Claim("KNN forecasts answers rightly", "forecasting", "knn_accuracy", "figure", "knn_accuracy"),
+    Claim("MF forecasts better than KNN", "forecasting", "mf_minus_knn", "positive"),
+    Claim("The MF router beats the single best model", "routing", "route_gain", "positive"),
+    Claim("The MF router beats the KNN router", "routing", "route_mf_minus_knn", "positive"),
+    Claim("The MF router beats a random one with its frequencies", "routing", "route_mf_minus_weighted", "positive"),
+    Claim(
+        "Routing is cheap: time for 3,000 questions (ours: arithmetic of one; the page has times)",
+        "cost",
+        "mf_route",
+        "shown",
+        "routing_seconds",
+    ),
+    Claim("Training cost, about 20,000 questions x 112 models", "cost", "paper_needed", "figure", "training_tflops"),
+    Claim(
+        "Held-out benchmarks on which embeddings predict the order of the models",
+        "benchmark_prediction",
+        "significant_embeddings",
+        "figure",
+        "significant_benchmarks",
+        of="heldout_benchmarks",
+    ),
+    Claim(
+        "Models of one size or speciality are closer than others",
+        "communities",
+        "embedding_paper_closer",
+        "each",
+        "community_distances",
+        of="paper_communities",
+    ),
+    Claim("MMLU contributes most to other benchmarks: accuracy", "contributions", "mmlu_lead", "positive"),
+    Claim("The same for MMLU: order of the models", "contributions", "mmlu_lead_order", "positive"),
+    Claim("The maths benchmarks contribute to each other: accuracy", "contributions", "maths_lead", "positive"),
+    Claim("The same for maths: order of the models", "contributions", "maths_lead_order", "positive"),
+    Claim("Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "easy_gain", "positive"),
+    Claim("The same for GPQA: order of the models", "contributions", "easy_gain_order", "positive"),
+)
+
+
+def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Put every claim beside the numbers of the last build.
+
+    Parameters
+    ----------
+    folder : path
+        Where the numbers of the executed notebooks are; empty for the book of this checkout.
+    claims : sequence of Claim
+
+    Returns
+    -------
+    DataFrame
+        Columns `claim`, `published`, `ours`, `95 % interval`, `verdict`, `page` and `data`, all text.
+
+    Raises
+    ------
+    ValueError
+        If the numbers are of different data sets, or a file is damaged.
+    """
+    folder = Path(folder) if folder else _FOLDER
+    figures = load_published()
+    texts = published_values(figures)
+    pages = {path.name.partition(".")[0]: read_headlines(path) for path in sorted(folder.glob("*.headlines.json"))}
+    if len(sources := {source for source, _ in pages.values()}) > 1:
+        raise ValueError(f"{folder} holds numbers of different data sets, {sorted(sources)}: build the book again")
+    rows = []
+    for claim in claims:
+        _, headlines = pages.get(claim.page, ("", {}))
+        ours, total = headlines.get(claim.headline), headlines.get(claim.of)
+        value = figures["value"].get(claim.published)
+        rows.append(
+            {
+                "claim": claim.text,
+                "published": texts.get(claim.published, "so said"),
+                "ours": _ours(ours, total),
+                "95 % interval": _interval(ours),
+                "verdict": verdict(claim.rule, ours, value, total),
+                "page": claim.page,
+            }
+        )
+    return pd.DataFrame(rows, columns=_COLUMNS).assign(data=", ".join(sources))
+
+
+def verdict(rule: Rule, ours: Headline | None, published: object = None, total: Headline | None = None) -> str:
+    """Say what a number means for a claim, by the rules of this module.
+
+    Parameters
+    ----------
+    rule : "figure", "positive", "each" or "shown"
+    ours : Headline, optional
+    published : number, optional
+        For "figure".
+    total : Headline, optional
+        For "each".
+    """
+    if ours is None:
+        return "not run"
+    if math.isnan(ours.value):
+        return "undefined"
+    if rule == "figure" and isinstance(published, (int, float)):
+        low, high = ours.interval or (ours.value, ours.value)
+        return "agrees" if low <= published <= high or math.isclose(published, ours.value) else "differs"
+    if rule == "positive" and ours.interval:
+        low, high = ours.interval
+        return "holds" if low > 0 else "contradicted" if high < 0 else "undecided"
+    if rule == "each" and total:
+        found, cases = round(ours.value, 2), round(total.value, 2)
+        partly = f"holds for {found:g} of {cases:g}"
+        return "undefined" if not cases else "holds" if found == cases else partly if found else "contradicted"
+    return "see the page"
+
+
+def count_verdicts(table: pd.DataFrame) -> pd.Series:
+    """Count the verdicts of a table of claims, most frequent first."""
+    return table["verdict"].value_counts().rename("claims")
+
+
+def claims_html(table: pd.DataFrame) -> HTML:
+    """Show a table of claims with links to the pages of the book."""
+    from IPython.display import HTML
+
+    shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns="data")
+    linked = shown.assign(page=[f'<a href="{page}.html">{page}</a>' for page in table["page"]])
+    return HTML(linked.to_html(index=False, escape=False, border=0))
+
+
+def _ours(ours: Headline | None, total: Headline | None) -> str:
+    if ours is None:
+        return ""
+    if math.isnan(ours.value):
+        return "undefined"
+    text = f"{format_number(ours.value)} {ours.unit}".strip()
+    return f"{text} of {format_number(total.value)}" if total else text
+
+
+def _interval(ours: Headline | None) -> str:
+    if ours is None or ours.interval is None or any(math.isnan(end) for end in ours.interval):
+        return ""
+    return " to ".join(format_number(end) for end in ours.interval)
