@@ -116,7 +116,7 @@ plot_route_shares(mean_route_shares(fits), matrix.source)
 # ## How fast is it?
 #
 # Questions a second, choosing among all models for questions whose embeddings are at hand, and how far memory rises
-# meanwhile, measured when this page was built. The page on [cost](cost) has the authors' procedure and the arithmetic
+# meanwhile, measured when this page was built. The page on [cost](../notebooks/cost) has the authors' procedure and the arithmetic
 # beside it.
 
 # %%
