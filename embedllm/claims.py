@@ -189,7 +189,8 @@ def claims_html(table: pd.DataFrame) -> HTML:
 
     shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns="data")
     linked = shown.assign(page=[f'<a href="{page}.html">{page}</a>' for page in table["page"]])
-    return HTML(linked.to_html(index=False, escape=False, border=0))
+    wide = '<th style="min-width: 15em">claim</th>'  # or the theme gives the spare width to the last column
+    return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
 
 
 def _ours(ours: Headline | None, total: Headline | None) -> str:
