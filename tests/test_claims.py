@@ -22,6 +22,8 @@ NAN = math.nan
         ("figure", Headline("a", "a", [73.0], "%", (72.0, 74.0)), "in words", None, "see the page"),
         ("positive", Headline("a", "a", [2.0], "points", (0.1, 4.0)), None, None, "holds"),
         ("positive", Headline("a", "a", [2.0], "points", (-0.1, 4.0)), None, None, "undecided"),
+        ("positive", Headline("a", "a", [2.0], "points", (2e-14, 4.0)), None, None, "undecided"),
+        ("positive", Headline("a", "a", [-2.0], "points", (-4.0, -2e-14)), None, None, "undecided"),
         ("positive", Headline("a", "a", [-2.0], "points", (-3.0, -0.1)), None, None, "contradicted"),
         ("positive", Headline("a", "a", [2.0]), None, None, "see the page"),
         ("each", Headline("a", "a", [6.0]), None, Headline("n", "n", [6.0]), "holds"),
