@@ -394,22 +394,26 @@ def routing_flops(train: CorrectnessMatrix, costs: Costs) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by `method`. Columns: `data`, `MFLOPs` a question, by the formula, and `counted MFLOPs`.
+        Indexed by `method`. Columns: `data`, `MFLOPs` a question, by the formula, and `counted MFLOPs` (NaN for KNN,
+        whose product is one of NumPy, where nothing counts).
     """
-    mf, knn = costs.mf, costs.knn
+    mf = costs.mf
     vector = train.embeddings[:1]
     everyone = torch.arange(train.n_models)
     copies = torch.tensor(vector).expand(train.n_models, -1)
     shape = Shape(train.n_models, vector.shape[1], mf.model_embeddings_.shape[1])
-    calls: dict[str, tuple[int, Callable[[], object]]] = {
+    calls: dict[str, tuple[int, Callable[[], object] | None]] = {
         "MF": (2 * shape.width * shape.n_models, lambda: mf.predict_proba(vector)),
         "MF, by pair": (
             shape.n_models * pair_flops(shape)["forward"],
             lambda: pair_logits(mf.parameters_, copies, everyone),
         ),
-        "KNN": (2 * shape.width * train.n_questions, lambda: knn.predict_proba(vector)),
+        "KNN": (2 * shape.width * train.n_questions, None),
     }
-    rows = {name: (train.source, flops / _MEGA, count_flops(call) / _MEGA) for name, (flops, call) in calls.items()}
+    rows = {
+        name: (train.source, flops / _MEGA, count_flops(call) / _MEGA if call else float("nan"))
+        for name, (flops, call) in calls.items()
+    }
     columns = ["data", "MFLOPs", "counted MFLOPs"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
 

@@ -122,7 +122,7 @@ plot_routing_times(costs.table, published["routing_seconds"])
 glue_costs(costs)
 
 # %% [markdown]
-# What a question takes, in millions of FLOPs:
+# What a question takes, in millions of FLOPs; KNN's product is one of NumPy, where nothing counts:
 
 # %%
 routing = routing_flops(train, costs)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.neighbors import KNeighborsClassifier
 
 from embedllm import CorrectnessMatrix, KNNCorrectness, knn
@@ -92,6 +93,24 @@ class TestAgainstScikitLearn:
         shifted = CorrectnessMatrix(frame, matrix.questions, matrix.embeddings + 1000)
         assert_equals_reference(shifted, shifted.subset(questions=shifted.question_ids[:50]), 7)
 
+    @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e18, 1e30])
+    def test_lengths_whose_squares_float32_cannot_hold(self, make_matrix, test_questions, scale):
+        matrix = make_matrix(n_questions=150)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        scaled = CorrectnessMatrix(frame, matrix.questions, matrix.embeddings * np.float32(scale))
+        proba = KNNCorrectness(7).fit(scaled).predict_proba(test_questions.embeddings * np.float32(scale))
+        np.testing.assert_allclose(proba, reference(matrix, test_questions.embeddings, 7), atol=1e-6)
+
+    @pytest.mark.parametrize("k", [1, 40, 131])
+    @pytest.mark.parametrize("distance", [1e-5, 1e-4])
+    def test_crowd_that_float32_cannot_sort(self, make_matrix, k, distance):
+        # All training questions within a few roundings of one point, more of them than a shortlist holds.
+        matrix = make_matrix(n_questions=600, missing=0.1)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        crowd = matrix.embeddings[:1] + distance * matrix.embeddings
+        crowded = CorrectnessMatrix(frame, matrix.questions, crowd)
+        assert_equals_reference(crowded, crowded.subset(questions=crowded.question_ids[::20]), k)
+
     def test_simulated_pool(self, small_pool):
         train, _, test = small_pool[0].split()
         train = train.subset(models=train.model_names[::10])
@@ -149,6 +168,19 @@ class TestProbabilities:
         monkeypatch.setattr(knn, "_BLOCK", block)
         np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
 
+    @pytest.mark.parametrize("n_threads", [1, 3])
+    def test_threads_change_nothing(self, toy_with_holes, test_questions, monkeypatch, n_threads):
+        fitted = KNNCorrectness(5).fit(toy_with_holes)
+        expected = fitted.predict_proba(test_questions.embeddings)
+        monkeypatch.setattr(knn, "_BLOCK", 7)
+        before = torch.get_num_threads()
+        torch.set_num_threads(n_threads)
+        try:
+            np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
+            assert torch.get_num_threads() == n_threads
+        finally:
+            torch.set_num_threads(before)
+
     def test_more_questions_than_a_block(self, toy_with_holes, make_matrix):
         asked = make_matrix(n_questions=2 * knn._BLOCK + 3, seed=4)
         assert_equals_reference(toy_with_holes, asked, 5)
@@ -172,6 +204,18 @@ def test_number_of_numpy_is_a_number(toy):
     np.testing.assert_array_equal(
         KNNCorrectness(np.int64(5)).fit(toy).predict_matrix(toy), KNNCorrectness(5).fit(toy).predict_matrix(toy)
     )
+
+
+class TestLargest:
+    @pytest.mark.parametrize("n", [1, 9, 64, 1000, 1007])
+    @pytest.mark.parametrize("count", [1, 5, 9])
+    def test_equals_a_sort(self, n, count):
+        # Few different values, so that many are equal.
+        values = torch.randint(40, (20, n), generator=torch.Generator().manual_seed(n)).float()
+        best, where = knn._largest(values, min(count, n))
+        np.testing.assert_array_equal(best, values.sort(dim=1, descending=True).values[:, :count])
+        np.testing.assert_array_equal(values.gather(1, where), best)
+        assert all(len(set(row)) == len(row) for row in where.tolist())
 
 
 class TestSeveralK:
