@@ -93,16 +93,22 @@ def _fit(options: argparse.Namespace) -> None:
     from embedllm.encode import DEFAULT_ENCODER
     from embedllm.mf import MatrixFactorization
     from embedllm.router import Router
+    from embedllm.shares import own_share, process_group, rank
     from embedllm.sources import load_dataset
 
-    matrix = load_dataset(options.dataset)
-    factorization = MatrixFactorization(
-        dim=options.dim, preset=options.preset, device=options.device, random_state=options.seed
-    )
-    encoder = options.encoder or DEFAULT_ENCODER
-    router = Router.fit(matrix, encoder=encoder, factorization=factorization, device=options.device)
-    router.save(options.router)
-    print(f"{matrix!r}\nrouter saved in {options.router}; encoder: {router.encoder.name}")
+    with process_group(options.device):
+        matrix = load_dataset(options.dataset)
+        factorization = MatrixFactorization(
+            dim=options.dim, preset=options.preset, device=options.device, random_state=options.seed
+        )
+        encoder = options.encoder or DEFAULT_ENCODER
+        router = Router.fit(own_share(matrix), encoder=encoder, factorization=factorization, device=options.device)
+        number, n_processes = rank()
+        if number == 0:
+            router.save(options.router)
+            print(f"{matrix!r}\nrouter saved in {options.router}; encoder: {router.encoder.name}")
+            if n_processes > 1:
+                print(f"fitted by {n_processes} processes, each with its share of the questions")
 
 
 def _add_route(commands: Any) -> None:

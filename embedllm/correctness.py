@@ -21,6 +21,7 @@ REPORT_COLUMNS = ("what", "count", "rule")
 OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may be named so
 
 _TABLES = "tables.json"
+_CHECKED = 65_536  # embeddings looked at a time
 _Axis = Literal["model", "benchmark"]
 
 
@@ -49,7 +50,8 @@ class CorrectnessMatrix:
         Column `benchmark` (text) is required. Optional: `split` (train, val or test: the source's own split),
         `category`, `prompt`. Its order is the order of the matrix.
     embeddings : array of shape (n_questions, width)
-        Question embeddings, row i belonging to row i of `questions`. Kept as float32.
+        Question embeddings, row i belonging to row i of `questions`. Copied as float32, but for a read-only `np.memmap`
+        of float32, which is kept as it is: the embeddings may be larger than the memory.
     models : DataFrame indexed by model name, optional
         Metadata of the models, such as `params_b` (billions of parameters), `family`, `tags` (joined by `;`). Its order
         is the order of the matrix; without it, the order of `labels`.
@@ -212,7 +214,7 @@ class CorrectnessMatrix:
             self.labels[np.ix_(models, questions)],
             self.models.iloc[models],
             self.questions.iloc[questions],
-            self.embeddings[questions],
+            take_rows(self.embeddings, questions),
             self.source,
             self.report_,
         )
@@ -424,13 +426,31 @@ def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
 
 
 def _checked_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
-    vectors = np.array(embeddings, dtype=np.float32)
+    # A file mapped to memory for reading stays one, since it may be larger than the memory; others are copied.
+    mapped = isinstance(embeddings, np.memmap) and embeddings.dtype == np.float32 and not embeddings.flags.writeable
+    vectors = np.asarray(embeddings) if mapped else np.array(embeddings, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(ids):
         raise ValueError(f"embeddings has shape {vectors.shape}; expected one row for each of {len(ids)} questions")
-    for bad, why in ((~np.isfinite(vectors).all(axis=1), "not finite"), (~vectors.any(axis=1), "all zeros")):
-        if bad.any():
-            raise ValueError(f"the embedding of question {ids[bad][0]!r} (row {np.flatnonzero(bad)[0]}) is {why}")
+    if bad := unusable_row(vectors):
+        raise ValueError(f"the embedding of question {ids[bad[0]]!r} (row {bad[0]}) is {bad[1]}")
     return vectors
+
+
+def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
+    """Return the first row that is no embedding, and why; looks at some rows at a time, to bound the memory."""
+    for start in range(0, len(vectors), _CHECKED):
+        part = vectors[start : start + _CHECKED]
+        for bad, why in ((~np.isfinite(part).all(axis=1), "not finite"), (~part.any(axis=1), "all zeros")):
+            if bad.any():
+                return start + int(bad.argmax()), why
+    return None
+
+
+def take_rows(array: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return `array[positions]`, without a copy where these are a run of consecutive rows."""
+    if len(positions) and (np.diff(positions) == 1).all():
+        return array[positions[0] : positions[-1] + 1]
+    return array[positions]
 
 
 def _to_json(table: pd.DataFrame) -> dict[str, object]:

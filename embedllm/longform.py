@@ -4,7 +4,7 @@
                               columns prompt_id, model_name, label and, unless question_order has it, category
     question_order.csv        columns prompt_id and, optionally, benchmark, category, split and prompt
     model_order.csv           column model_name; further columns, such as params_b or tags, become metadata
-    question_embeddings.npy   or .pth; row i belongs to row i of question_order
+    question_embeddings.npy   or .pth; row i belongs to row i of question_order; .npy of float32 is mapped to memory
 
 Each table may also be `.csv.gz` or `.parquet`. Columns may stand in any order, and others are ignored. Models are
 matched by name and questions by id, as text. The benchmark of a question is what `question_order` says, otherwise it
@@ -23,7 +23,16 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 
-from embedllm.correctness import NOT_OBSERVED, REPORT_COLUMNS, RIGHT, SPLITS, WRONG, CorrectnessMatrix
+from embedllm.correctness import (
+    NOT_OBSERVED,
+    REPORT_COLUMNS,
+    RIGHT,
+    SPLITS,
+    WRONG,
+    CorrectnessMatrix,
+    take_rows,
+    unusable_row,
+)
 from embedllm.duplicates import Duplicates, LabelVotes, check_duplicates
 from embedllm.files import creating_folder
 from embedllm.tables import Rows, TextIndex, find_table, read_header, read_rows, read_table
@@ -98,7 +107,7 @@ def read_long_form(
         return CorrectnessMatrix(
             answers.labels,
             answers.questions,
-            embeddings[answers.positions],
+            take_rows(embeddings, answers.positions),
             models=models[[column for column in models if column != "model_id"]],
             source=folder.resolve().name if source is None else source,
             report=answers.report,
@@ -329,7 +338,9 @@ def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
         raise FileNotFoundError(f"{arrays} is missing: one row of floats for each row of question_order")
     try:
         if path == arrays:
-            vectors = np.asarray(np.load(path, allow_pickle=False), dtype=np.float32)
+            # Mapped to memory, so that they may be larger than it.
+            vectors = np.load(path, mmap_mode="r", allow_pickle=False)
+            vectors = vectors if vectors.dtype == np.float32 else np.asarray(vectors, dtype=np.float32)
         else:
             import torch  # takes seconds, and only this form of the embeddings needs it
 
@@ -341,9 +352,8 @@ def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
             f"{path} has shape {vectors.shape}, but question_order lists {n_questions} questions: "
             f"it must have one row for each, in that order"
         )
-    for bad, why in ((~np.isfinite(vectors).all(axis=1), "not finite"), (~vectors.any(axis=1), "all zeros")):
-        if bad.any():
-            raise ValueError(f"{path}, row {bad.argmax() + 1} is {why}: encode that question anew")
+    if bad := unusable_row(vectors):
+        raise ValueError(f"{path}, row {bad[0] + 1} is {bad[1]}: encode that question anew")
     return vectors
 
 

@@ -18,7 +18,7 @@ import json
 import numbers
 import os
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,9 +33,12 @@ from tqdm import tqdm
 from typing_extensions import Self
 
 from embedllm.checks import check_device, check_positive, check_seed
-from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix
+from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix, name_positions
 from embedllm.files import replacing
 from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix
+from embedllm.shares import Shares
+
+_EVALUATED = 8192  # validation questions at a time
 
 
 @dataclass(frozen=True)
@@ -140,7 +143,9 @@ def block_logits(parameters: Parameters, questions: torch.Tensor) -> torch.Tenso
     return torch.addmm((a[1] - a[0]).expand(len(p)), projected, directions.T)
 
 
-def block_loss(parameters: Parameters, questions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def block_loss(
+    parameters: Parameters, questions: torch.Tensor, labels: torch.Tensor, n_observed: torch.Tensor | None = None
+) -> torch.Tensor:
     """Mean cross-entropy over the observed pairs of a block.
 
     Softmax over two outputs is the logistic function of their difference, so this equals the authors' cross-entropy
@@ -152,6 +157,8 @@ def block_loss(parameters: Parameters, questions: torch.Tensor, labels: torch.Te
     questions : tensor of shape (n_questions, width)
     labels : tensor of shape (n_questions, n_models), floating
         1, 0, or -1 where not observed.
+    n_observed : tensor, a scalar, optional
+        Observed pairs of the whole block, where these questions are a part of it: the losses of its parts add up.
 
     Returns
     -------
@@ -161,7 +168,7 @@ def block_loss(parameters: Parameters, questions: torch.Tensor, labels: torch.Te
     logits = block_logits(parameters, questions)
     observed = (labels != NOT_OBSERVED).to(logits.dtype)
     total = functional.binary_cross_entropy_with_logits(logits, labels, weight=observed, reduction="sum")
-    return total / observed.sum().clamp(min=1)
+    return total / (observed.sum() if n_observed is None else n_observed).clamp(min=1)
 
 
 class MatrixFactorization(CorrectnessPredictor):
@@ -234,14 +241,18 @@ class MatrixFactorization(CorrectnessPredictor):
 
         # Models are trained in the order of their names, so that the order of the matrix changes nothing.
         by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
-        questions, labels = _tensors(matrix, matrix.model_names[by_name], device)
+        shares = Shares(matrix.n_questions, device)
+        names = matrix.model_names[by_name].tolist()
+        shares.agree("models, hyperparameters or kinds of data", (names, self._hyperparameters(), validation is None))
+        answers = _Answers(matrix, names, device)
         if validation is not None:
             _check_validation(matrix, validation)
-            held_out_questions, held_out_labels = _tensors(validation, matrix.model_names[by_name], device)
-        initial = init_parameters(matrix.n_models, questions.shape[1], dim, generator)
+            held_out = _Answers(validation, names, device)
+        initial = init_parameters(matrix.n_models, matrix.embeddings.shape[1], dim, generator)
         parameters = Parameters(*(value.to(device).requires_grad_() for value in initial))
 
-        block, steps_per_epoch, epochs = preset.schedule(matrix.n_questions, int(matrix.observed.sum()))
+        n_observed = shares.of_all(matrix.observed.sum(axis=0))  # (n_questions of all processes,)
+        block, steps_per_epoch, epochs = preset.schedule(shares.n_questions, int(n_observed.sum()))
         optimizer = torch.optim.Adam(parameters, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True)
         scheduler = (
             torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=epochs * steps_per_epoch)
@@ -249,25 +260,29 @@ class MatrixFactorization(CorrectnessPredictor):
             else None
         )
         history = []
-        progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None)
+        progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None if shares.first == 0 else True)
         for _ in progress:
-            order = torch.randperm(matrix.n_questions, generator=generator).to(device)
+            order = torch.randperm(shares.n_questions, generator=generator)
+            pairs = torch.stack([part.sum() for part in n_observed[order].split(block)]).to(device)
             losses = torch.zeros(steps_per_epoch, device=device)
-            for step, rows in enumerate(order.split(block)):
-                batch = questions[rows]
+            for step, (rows, places, size) in enumerate(_steps(order, block, shares, matrix.n_questions, device)):
+                batch, labels = answers.block(rows)
                 if self.alpha:
-                    noise = torch.empty_like(batch).normal_(generator=noise_generator)
-                    batch.add_(noise, alpha=float(self.alpha))
-                loss = block_loss(parameters, batch, labels[rows])
+                    # Of the whole block in every process, so that their number changes nothing.
+                    noise = torch.empty((size, batch.shape[1]), device=device).normal_(generator=noise_generator)
+                    batch.add_(noise if shares.alone else noise[places], alpha=float(self.alpha))
+                loss = block_loss(parameters, batch, labels, pairs[step])
                 optimizer.zero_grad()
                 loss.backward()
+                shares.add_up(value.grad for value in parameters if value.grad is not None)
                 optimizer.step()
                 if scheduler is not None:
                     scheduler.step()
                 losses[step] = loss.detach()
+            shares.add_up([losses])
             record = {"train_loss": float(losses.mean())}
             if validation is not None:
-                record |= _evaluate(parameters, held_out_questions, held_out_labels)
+                record |= _evaluate(parameters, held_out, shares)
             history.append(record)
             progress.set_postfix(record)
         # Only now: an interrupted fit leaves the estimator as it was.
@@ -286,12 +301,7 @@ class MatrixFactorization(CorrectnessPredictor):
         """Content of the file that `save` writes: safetensors, with names and hyperparameters as JSON in its header."""
         self._check_fitted()
         header: dict[str, Any] = {
-            "hyperparameters": {
-                "dim": int(self.dim),
-                "alpha": float(self.alpha),
-                "preset": self.preset if isinstance(self.preset, str) else asdict(self.preset),
-                "random_state": int(self.random_state),
-            },
+            "hyperparameters": self._hyperparameters(),
             "model_names": self.model_names_.tolist(),
             "history": self.history_.to_dict(orient="list"),
         }
@@ -419,6 +429,15 @@ class MatrixFactorization(CorrectnessPredictor):
         self.coef_ = (directions @ w.double()).float().numpy()
         self.intercept_ = (directions @ b.double() + (a[1] - a[0]).double()).float().numpy()
 
+    def _hyperparameters(self) -> dict[str, Any]:
+        """What decides a fit, but for the device, as JSON can say it."""
+        return {
+            "dim": int(self.dim),
+            "alpha": float(self.alpha),
+            "preset": self.preset if isinstance(self.preset, str) else asdict(self.preset),
+            "random_state": int(self.random_state),
+        }
+
     def _preset(self) -> TrainingPreset:
         if isinstance(self.preset, TrainingPreset):
             return self.preset
@@ -467,21 +486,55 @@ def _check_validation(matrix: CorrectnessMatrix, validation: object) -> None:
         raise ValueError(f"question embeddings are {widths[0]} wide in training and {widths[1]} in validation")
 
 
-def _tensors(
-    matrix: CorrectnessMatrix, model_names: np.ndarray, device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Embeddings (n_questions, width) and labels (n_questions, n_models) for the models named, float32."""
-    labels = matrix.subset(models=model_names).labels.T.astype(np.float32)
-    return torch.tensor(matrix.embeddings, device=device), torch.tensor(labels, device=device)
+class _Answers:
+    """Question embeddings and labels for the models named: on a GPU for good, on the CPU a block at a time.
+
+    Embeddings are not copied as a whole on the CPU, where they may be a file mapped to memory that is larger than it.
+    """
+
+    def __init__(self, matrix: CorrectnessMatrix, model_names: list[str], device: torch.device) -> None:
+        on_cpu = device.type == "cpu"
+        self._embeddings = matrix.embeddings if on_cpu else torch.tensor(matrix.embeddings, device=device)
+        positions = name_positions("model", model_names, matrix.model_names)
+        self._labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()  # (n_questions, n_models)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def block(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Embeddings (n_rows, width) and labels (n_rows, n_models) of some questions, copied, float32."""
+        if isinstance(self._embeddings, torch.Tensor):
+            return self._embeddings[rows], self._labels[rows].float()
+        return torch.from_numpy(self._embeddings[rows.numpy()]), self._labels[rows].float()
+
+
+def _steps(
+    order: torch.Tensor, block: int, shares: Shares, n_own: int, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
+    """For each step of an epoch, the own questions of its block, their places in it, and the size of the block.
+
+    All of an epoch goes to the device at once: a GPU is never waited for between steps.
+    """
+    own = (order >= shares.first) & (order < shares.first + n_own)
+    n_rows = [int(part.sum()) for part in own.split(block)]
+    rows = (order[own] - shares.first).to(device).split(n_rows)
+    places = (torch.arange(len(order)) % block)[own].to(device).split(n_rows)
+    yield from zip(rows, places, [len(part) for part in order.split(block)], strict=True)
 
 
 @torch.no_grad()
-def _evaluate(parameters: Parameters, questions: torch.Tensor, labels: torch.Tensor) -> dict[str, float]:
-    observed = labels != NOT_OBSERVED
-    if not observed.any():
+def _evaluate(parameters: Parameters, answers: _Answers, shares: Shares) -> dict[str, float]:
+    """Loss and accuracy over the observed pairs of all processes; NaN if there are none."""
+    device = parameters.classifier.device
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, rightly predicted and observed pairs
+    for rows in torch.arange(len(answers), device=device).split(_EVALUATED):
+        questions, labels = answers.block(rows)
+        observed = labels != NOT_OBSERVED
+        agrees = (block_logits(parameters, questions) > 0) == (labels == 1)
+        loss = block_loss(parameters, questions, labels) * observed.sum()
+        sums += torch.stack([loss, (agrees & observed).sum(), observed.sum()])
+    shares.add_up([sums])
+    loss, right, n_observed = sums.tolist()
+    if not n_observed:
         return {"val_loss": float("nan"), "val_accuracy": float("nan")}
-    agrees = (block_logits(parameters, questions) > 0) == (labels == 1)
-    return {
-        "val_loss": float(block_loss(parameters, questions, labels)),
-        "val_accuracy": float(agrees[observed].float().mean()),
-    }
+    return {"val_loss": loss / n_observed, "val_accuracy": right / n_observed}

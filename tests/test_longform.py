@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 import torch
 
-from embedllm import CorrectnessMatrix, tables
+from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization, load_dataset, tables
 from embedllm.longform import benchmark_of, list_answers, read_long_form
 from embedllm.longform import write_long_form as write_folder
 
@@ -339,7 +339,7 @@ MALFORMED = {
     "question without an id": (edit("questions", 2, 0, ""), r"question_order\.csv, row 2: the prompt_id is empty"),
     "embeddings of objects": (
         lambda folder: setattr(folder, "vectors", np.array([{}, {}, {}])),
-        r"question_embeddings\.npy cannot be read: Object arrays cannot be loaded",
+        r"question_embeddings\.npy cannot be read: .*Python objects",
     ),
     "benchmark differs from question_order": (
         lambda folder: setattr(folder, "questions", [["prompt_id", "category"], *([str(i), "piqa"] for i in range(3))]),
@@ -411,7 +411,7 @@ class TestMalformed:
     def test_pickles_are_never_loaded(self, tmp_path, toy, write_long_form):
         folder = write_long_form(tmp_path, toy)
         np.save(folder / "question_embeddings.npy", np.array([{}] * 40, dtype=object), allow_pickle=True)
-        with pytest.raises(ValueError, match="allow_pickle=False"):
+        with pytest.raises(ValueError, match="Python objects"):
             read_long_form(folder)
         (folder / "question_embeddings.npy").unlink()
         torch.save({"vectors": _Code()}, folder / "question_embeddings.pth")
@@ -666,3 +666,37 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
         size = path.stat().st_size / 2**20
     assert size > 250  # MiB
     assert peaks[1] - peaks[0] < size / 6
+
+
+class TestEmbeddingsMappedToMemory:
+    """They may be larger than the memory, so nothing on the way to a fit may copy them as a whole."""
+
+    @staticmethod
+    def mapped(matrix):
+        return isinstance(matrix.embeddings.base, np.memmap)
+
+    def test_stay_a_file(self, tmp_path, toy, write_long_form):
+        matrix = load_dataset(write_long_form(tmp_path, toy))
+        assert self.mapped(matrix) and not matrix.embeddings.flags.writeable
+        np.testing.assert_array_equal(matrix.embeddings, toy.embeddings)
+
+    def test_runs_of_questions_are_views(self, tmp_path, toy, write_long_form):
+        matrix = load_dataset(write_long_form(tmp_path, toy))
+        part = matrix.subset(models=toy.model_names[::-1], questions=toy.question_ids[7:20])
+        assert np.shares_memory(part.embeddings, matrix.embeddings)
+        np.testing.assert_array_equal(part.embeddings, toy.embeddings[7:20])
+        assert not np.shares_memory(matrix.subset(questions=toy.question_ids[::2]).embeddings, matrix.embeddings)
+
+    def test_fit_and_predict_the_same(self, tmp_path, toy, write_long_form):
+        matrix = load_dataset(write_long_form(tmp_path, toy))
+        for predictor in (MatrixFactorization(dim=4), KNNCorrectness(5)):
+            expected = predictor.fit(toy).predict_proba(toy.embeddings)
+            np.testing.assert_array_equal(predictor.fit(matrix).predict_proba(matrix.embeddings), expected)
+
+    @pytest.mark.parametrize("dtype", ["<f8", ">f4", "<f2"])
+    def test_other_types_are_read(self, tmp_path, toy, write_long_form, dtype):
+        folder = write_long_form(tmp_path, toy)
+        np.save(folder / "question_embeddings.npy", toy.embeddings.astype(dtype))
+        matrix = load_dataset(folder)
+        assert matrix.embeddings.dtype == np.float32 and not self.mapped(matrix)
+        np.testing.assert_allclose(matrix.embeddings, toy.embeddings, rtol=1e-3)

@@ -180,9 +180,9 @@ class TestNoise:
     def batches(self, monkeypatch):
         seen = []
 
-        def spy(parameters, questions, labels):
+        def spy(parameters, questions, *others):
             seen.append(questions.detach().clone())
-            return block_loss(parameters, questions, labels)
+            return block_loss(parameters, questions, *others)
 
         monkeypatch.setattr(embedllm.mf, "block_loss", spy)
         return seen
@@ -416,9 +416,9 @@ class TestSettings:
         pairs, groups = [], []
         step = torch.optim.Adam.step
 
-        def loss_spy(parameters, questions, labels):
+        def loss_spy(parameters, questions, labels, *others):
             pairs.append(int((labels != -1).sum()))
-            return block_loss(parameters, questions, labels)
+            return block_loss(parameters, questions, labels, *others)
 
         def step_spy(self, *args, **kwargs):
             groups.append((self.param_groups[0]["lr"], self.param_groups[0]["weight_decay"]))
