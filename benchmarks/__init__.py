@@ -1,1 +1,4 @@
-"""What is measured, each against an independent plain implementation, on the machine that runs it."""
+"""What is measured, each against an independent plain implementation, on the machine that runs it.
+
+`python -m benchmarks` measures everything; see :mod:`benchmarks.__main__`.
+"""

@@ -23,6 +23,7 @@ from embedllm.predictor import check_matrix
 _FORMAT = 1
 _DESCRIPTION = "router.json"
 _WEIGHTS = re.compile(r"factorization-[0-9a-f]{64}\.safetensors")
+_BLOCK = 256  # questions ranked at a time, which bounds the memory where all models are candidates
 _N_PROBES = 16  # questions of a matrix that are encoded, to see whether its embeddings come from the encoder
 _SAME = 0.99  # cosine; float16 and other processors leave more than 0.999, another encoder next to nothing
 
@@ -131,13 +132,10 @@ class Router:
                 f"the encoder {self.encoder.name} gives vectors of width {vectors.shape[1]}, but the factorization was "
                 f"fitted on width {width}: pass the encoder that it was fitted with"
             )
-        by_name = np.argsort(self.factorization.model_names_.astype(str), kind="stable")
-        names = self.factorization.model_names_[by_name]
-        logits = _logits(self.factorization, vectors)[:, by_name]
-        # A stable sort leaves equals in the order of their names.
-        ranking = np.argsort(-logits, axis=1, kind="stable")[:, :2]  # (n_texts, 2), or 1 in a pool of one
+        names = self.factorization.model_names_
+        ranking, logits = best_two(self.factorization, vectors)
         # In float64, whose last bits, which depend on the place in the array, float32 does not hold.
-        ranked = torch.from_numpy(np.take_along_axis(logits, ranking, axis=1)).double().sigmoid().float().numpy()
+        ranked = torch.from_numpy(logits).double().sigmoid().float().numpy()
         none, nan = np.full(len(texts), None), np.full(len(texts), np.nan, dtype=np.float32)
         alone = len(names) == 1
         return pd.DataFrame(
@@ -234,16 +232,53 @@ class Router:
         return router
 
 
-def _logits(factorization: MatrixFactorization, vectors: np.ndarray) -> np.ndarray:
-    """Logits (n_texts, n_models), float32, each of them by the same sequence of roundings.
+def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The models most likely to be right on each question, and their logits, whatever questions come along.
 
     A matrix product rounds in ways that depend on its shape and on the place of a row in it: a question could change
-    its model with the company it is asked in, and models with equal parameters might not tie.
+    its model with the company it is asked in, and models with equal parameters might not tie. It only finds the models
+    that can be among the two, here, and their logits are computed again by one sequence of roundings.
+
+    Parameters
+    ----------
+    factorization : MatrixFactorization
+    vectors : ndarray of shape (n_questions, width), float32
+
+    Returns
+    -------
+    models : ndarray of shape (n_questions, 2), int; or (n_questions, 1) in a pool of one model
+        Positions in `model_names_`, the best first; ties go to the model whose name comes first in sorted order.
+    logits : ndarray of the same shape, float32
     """
-    logits = np.empty((len(vectors), len(factorization.coef_)), dtype=np.float32)
-    for row, vector in zip(logits, vectors, strict=True):
-        row[:] = (factorization.coef_ * vector).sum(axis=1) + factorization.intercept_
-    return logits
+    by_name = np.argsort(factorization.model_names_.astype(str), kind="stable")
+    coef, intercept = factorization.coef_[by_name], factorization.intercept_[by_name]
+    n_best = min(2, len(coef))
+    models = np.empty((len(vectors), n_best), dtype=np.int64)
+    logits = np.empty((len(vectors), n_best), dtype=np.float32)
+    for start in range(0, len(vectors), _BLOCK):
+        rows = slice(start, start + _BLOCK)
+        found = _candidate_logits(coef, intercept, vectors[rows], n_best)
+        each = np.arange(len(found))
+        for place in range(n_best):
+            best = found.argmax(axis=1)  # the first of equals
+            models[rows, place], logits[rows, place] = by_name[best], found[each, best]
+            found[each, best] = -np.inf
+    return models, logits
+
+
+def _candidate_logits(coef: np.ndarray, intercept: np.ndarray, vectors: np.ndarray, n_best: int) -> np.ndarray:
+    """Logits (n_questions, n_models) of all models that can be among the best, minus infinity for the others."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        about = vectors @ coef.T + intercept
+        # Either way of computing a logit is off by less than this, the usual bound of a dot product's error.
+        sizes = np.linalg.norm(vectors, axis=1) * np.linalg.norm(coef, axis=1).max() + np.abs(intercept).max()
+        error = (coef.shape[1] + 4) * np.finfo(np.float32).eps * sizes
+        last = np.partition(about, -n_best, axis=1)[:, -n_best]
+        # "Not below" rather than "above": what overflows is a candidate.
+        questions, models = np.nonzero(~(about < (last - 4 * error)[:, None]))
+        found = np.full_like(about, -np.inf)
+        found[questions, models] = (coef[models] * vectors[questions]).sum(axis=1) + intercept[models]
+    return found
 
 
 def check_encoder(

@@ -1,0 +1,132 @@
+"""What was tried to fit faster: `python -m benchmarks.fitting NAME FOLDER`, each in a process of its own.
+
+The presets differ in blocks, epochs and schedule. The others leave the factorization: with dim of at least the number
+of models it can express any matrix of question weights (n_models x width), so that these can be learned directly, by
+the same training, by whole-data L-BFGS on the convex loss, or by ridge regression in closed form.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from embedllm import CorrectnessMatrix, MatrixFactorization
+from embedllm.mf import PRESETS, TrainingPreset
+
+ALPHA = 0.05
+
+
+def preset(pairs: int, epochs: int, rate: float) -> TrainingPreset:
+    return TrainingPreset(pairs_per_step=pairs, epochs=epochs, learning_rate=rate, weight_decay=1e-5, one_cycle=True)
+
+
+FACTORIZATIONS = {
+    "paper preset, 50 epochs": PRESETS["paper"],
+    "fast preset: 128 questions a step, 10 epochs": PRESETS["fast"],
+    "256 questions a step, 10 epochs": preset(28_672, 10, 3e-3),
+    "256 questions a step, 4 epochs": preset(28_672, 4, 3e-3),
+    "512 questions a step, 10 epochs": preset(57_344, 10, 6e-3),
+    "1,024 questions a step, 10 epochs": preset(114_688, 10, 1.2e-2),
+}
+
+Weights = tuple[torch.Tensor, torch.Tensor]  # (n_models, width) and (n_models,)
+
+
+def tensors(matrix: CorrectnessMatrix) -> tuple[torch.Tensor, torch.Tensor]:
+    return torch.tensor(matrix.embeddings), torch.tensor(matrix.labels.T).float()
+
+
+def loss(weights: Weights, questions: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    logits, seen = questions @ weights[0].T + weights[1], (labels >= 0).float()
+    return functional.binary_cross_entropy_with_logits(logits, labels, weight=seen, reduction="sum") / seen.sum()
+
+
+def one_product(matrix: CorrectnessMatrix) -> Weights:
+    """The fast preset's training, of the question weights themselves."""
+    questions, labels = tensors(matrix)
+    generator = torch.Generator().manual_seed(0)
+    weights = (torch.zeros(matrix.n_models, questions.shape[1]), torch.zeros(matrix.n_models))
+    for value in weights:
+        value.requires_grad_()
+    block, per_epoch, epochs = PRESETS["fast"].schedule(matrix.n_questions, int(matrix.observed.sum()))
+    optimizer = torch.optim.Adam(weights, weight_decay=1e-5, fused=True)
+    # The best of 0.01, 0.03 and 0.1.
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.03, total_steps=epochs * per_epoch)
+    for _ in range(epochs):
+        for rows in torch.randperm(matrix.n_questions, generator=generator).split(block):
+            batch = questions[rows]
+            batch += ALPHA * torch.randn(batch.shape, generator=generator)
+            optimizer.zero_grad()
+            loss(weights, batch, labels[rows]).backward()
+            optimizer.step()
+            schedule.step()
+    return weights
+
+
+def l_bfgs(matrix: CorrectnessMatrix) -> Weights:
+    """Whole-data L-BFGS; the noise becomes the penalty that it is to second order, with p (1 - p) taken as 1/5."""
+    questions, labels = tensors(matrix)
+    weights = (torch.zeros(matrix.n_models, questions.shape[1]), torch.zeros(matrix.n_models))
+    for value in weights:
+        value.requires_grad_()
+    optimizer = torch.optim.LBFGS(weights, max_iter=60, history_size=10, line_search_fn="strong_wolfe")
+
+    def closure() -> torch.Tensor:
+        optimizer.zero_grad()
+        penalty = ALPHA**2 / 5 / 2 * weights[0].square().sum() / matrix.n_models
+        total = loss(weights, questions, labels) + penalty
+        total.backward()
+        return total
+
+    optimizer.step(closure)
+    return weights
+
+
+def ridge(matrix: CorrectnessMatrix) -> Weights:
+    """Ridge regression on answers, missing ones at the mean of their model; logits are four times its deviations."""
+    questions, labels = tensors(matrix)
+    seen = (labels >= 0).float()
+    share = (labels * seen).sum(dim=0) / seen.sum(dim=0).clamp(min=1)
+    centre = questions.mean(dim=0)
+    centred, deviations = questions - centre, (labels - share) * seen
+    penalty = ALPHA**2 * len(questions) * torch.eye(questions.shape[1])
+    slopes = torch.linalg.solve(centred.T @ centred + penalty, centred.T @ deviations).T * 4
+    return slopes, share.clamp(0.01, 0.99).logit() - slopes @ centre
+
+
+OTHERS: dict[str, Callable[[CorrectnessMatrix], Weights]] = {
+    "question weights by the fast preset's training": one_product,
+    "question weights by whole-data L-BFGS": l_bfgs,
+    "question weights by ridge regression": ridge,
+}
+NAMES = [*FACTORIZATIONS, *OTHERS]
+
+
+def measure(name: str, folder: Path) -> dict[str, Any]:
+    train, validation = (CorrectnessMatrix.load(folder / f"{part}.npz") for part in ("train", "val"))
+    questions, labels = tensors(validation)
+    start = time.perf_counter()
+    if name in FACTORIZATIONS:
+        fitted = MatrixFactorization(alpha=ALPHA, preset=FACTORIZATIONS[name]).fit(train)
+        weights = torch.from_numpy(fitted.coef_), torch.from_numpy(fitted.intercept_)
+    else:
+        weights = OTHERS[name](train)
+    seconds = time.perf_counter() - start
+    with torch.no_grad():
+        agrees = ((questions @ weights[0].T + weights[1] > 0) == (labels == 1))[labels >= 0]
+        return {
+            "seconds": seconds,
+            "val_loss": float(loss(weights, questions, labels)),
+            "val_accuracy": float(agrees.float().mean()),
+        }
+
+
+if __name__ == "__main__":
+    print(json.dumps(measure(sys.argv[1], Path(sys.argv[2]))))

@@ -1,0 +1,97 @@
+"""The recorded run of the benchmarks: how fast, against plain implementations of the same procedures.
+
+`python -m benchmarks --record` measures and writes it, on a quiet machine; pages only show it.
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+RECORD = "data/benchmarks.json"
+"""Where the run is kept, in the repository."""
+
+_TARGETS = {
+    "ratio": lambda target, ratio, ours, theirs: ratio >= target,
+    "seconds": lambda target, ratio, ours, theirs: statistics.median(ours["seconds"]) < target,
+    "megabytes": lambda target, ratio, ours, theirs: ours["peak_mb"] < target,
+    "memory_ratio": lambda target, ratio, ours, theirs: theirs["peak_mb"] >= target * ours["peak_mb"],
+}
+
+
+def load_run(path: Path | None = None) -> dict[str, Any]:
+    """Read a recorded run.
+
+    Parameters
+    ----------
+    path : Path, optional
+        By default the project's own.
+
+    Returns
+    -------
+    dict
+        `recorded` (the day), `machine`, `data`, `repeats`, `cases`, `fitting`, `together` and `growth`, of which the
+        other functions make tables.
+    """
+    file = path or resources.files("embedllm.data").joinpath(Path(RECORD).name)
+    return json.loads(file.read_text(encoding="utf-8"))
+
+
+def machine_table(run: dict[str, Any]) -> pd.DataFrame:
+    """Return what the times depend on, and when they were taken."""
+    rows = {"recorded": run["recorded"], "data": run["data"], **run["machine"]}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=["the recorded run"])
+
+
+def case_table(run: dict[str, Any]) -> pd.DataFrame:
+    """Lay out the cases.
+
+    Returns
+    -------
+    DataFrame indexed by `case`
+        Columns: `ours (s)` and `theirs (s)`, medians of the repeats with the least and the most; `ratio` of the
+        medians; `run of theirs`, the part that was run where the time is scaled; `agreement` of the results;
+        `ours (MB)` and `theirs (MB)`, peak memory of the whole process, 10^6 bytes; `targets`, "met" or "missed".
+    """
+    rows = {}
+    for case in run["cases"]:
+        ours, theirs = case["ours"], case["theirs"]
+        ratio = statistics.median(theirs["seconds"]) / statistics.median(ours["seconds"])
+        met = [_TARGETS[name](value, ratio, ours, theirs) for name, value in case["targets"].items()]
+        rows[case["what"]] = {
+            "ours (s)": _spread(ours["seconds"]),
+            "theirs (s)": _spread(theirs["seconds"]),
+            "ratio": round(ratio, 1),
+            "aimed at": ", ".join(f"{name} {value:g}" for name, value in case["targets"].items()),
+            "targets": "met" if all(met) else "missed",
+            "run of theirs": theirs["how"] or "all",
+            "agreement": case["agree"],
+            "ours (MB)": round(ours["peak_mb"]),
+            "theirs (MB)": round(theirs["peak_mb"]),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
+
+
+def _spread(seconds: list[float]) -> str:
+    return f"{statistics.median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g})"
+
+
+def fitting_table(run: dict[str, Any]) -> pd.DataFrame:
+    """Lay out what was tried to fit faster: `seconds`, `val_loss` and `val_accuracy`, indexed by `fit`."""
+    table = pd.DataFrame(run["fitting"]).set_index("what").rename_axis("fit")
+    return table.round({"seconds": 2, "val_loss": 5, "val_accuracy": 5})
+
+
+def together_table(run: dict[str, Any]) -> pd.DataFrame:
+    """Lay out the fit by one process and by several: `seconds` and `val_loss`, indexed by `processes`."""
+    return pd.DataFrame(run["together"]).set_index("processes").round({"seconds": 2, "val_loss": 6})
+
+
+def growth_table(run: dict[str, Any]) -> pd.DataFrame:
+    """Return the points of growth: `axis`, `what`, `questions`, `models`, `dim`, `seconds`, `peak_mb`."""
+    return pd.DataFrame(run["growth"])
