@@ -25,8 +25,8 @@ lint: $(READY) ## check style and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-bench: $(READY) ## measure speed and memory against plain implementations (a quarter of an hour; writes 3.3 GB to the temporary folder)
-	$(BIN)/python -m benchmarks
+bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (a quarter of an hour)
+	$(BIN)/python -m benchmarks --record
 
 notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
 	$(BIN)/jupytext --to ipynb --update notebooks/*.py

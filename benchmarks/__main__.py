@@ -66,7 +66,7 @@ def write_parts(folder: Path, scale: float) -> str:
     matrix = load_dataset("simulated", scale=scale)
     for name, part in matrix.split()._asdict().items():
         part.save(folder / f"{name}.npz")
-    return repr(matrix)
+    return f"{matrix.source}, {matrix.n_models} models x {matrix.n_questions:,} questions"
 
 
 def measure_cases(folder: Path, repeats: int) -> list[dict[str, Any]]:
@@ -123,7 +123,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the questions, few repeats")
     parser.add_argument(
-        "--record", action="store_true", help="write the run to data/benchmarks.json, which the book shows"
+        "--record",
+        metavar="FILE",
+        nargs="?",
+        const=ROOT / RECORD,
+        type=Path,
+        help="write the run to a file, by default the one that the book shows",
     )
     options = parser.parse_args()
     if not shutil.which("/usr/bin/time"):
@@ -155,7 +160,7 @@ def main() -> int:
         "growth": grown,
     }
     if options.record:
-        with replacing(ROOT / RECORD) as temporary_file:
+        with replacing(options.record) as temporary_file:
             temporary_file.write_text(json.dumps(recorded, indent=1) + "\n", encoding="utf-8")
     for key, value in recorded["machine"].items():
         print(f"{key}: {value}")

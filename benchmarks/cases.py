@@ -7,7 +7,6 @@ as JSON. Its peak memory is that of the whole process: interpreter, imports and 
 from __future__ import annotations
 
 import json
-import resource
 import statistics
 import sys
 import time
@@ -21,6 +20,7 @@ import torch
 
 from benchmarks import reference
 from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization
+from embedllm.cost import resident_mb
 from embedllm.router import best_two
 
 SEVERAL_K = (1, 3, 5, 9, 17, 31, 65, 131, 201, 301, 401, 501)
@@ -223,8 +223,8 @@ def main() -> None:
     name, side, folder, repeats = sys.argv[1:]
     call = fit_as_the_paper if name == "paper" else getattr(CASES[name], side)
     found = call(Path(folder), int(repeats))
-    # Linux counts in KiB.
-    found.peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # Not ru_maxrss, which begins with what the parent held.
+    found.peak_mb = resident_mb("VmHWM")
     print(json.dumps(asdict(found)))
 
 

@@ -6,7 +6,6 @@ Each point is a process of its own on random embeddings and labels, which cost a
 from __future__ import annotations
 
 import json
-import resource
 import sys
 import time
 
@@ -14,6 +13,7 @@ import numpy as np
 import pandas as pd
 
 from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization
+from embedllm.cost import resident_mb
 
 WIDTH, ASKED = 768, 1000
 BASE = {"questions": 10_000, "models": 112, "dim": 232}
@@ -47,10 +47,6 @@ def random_matrix(n_questions: int, n_models: int) -> CorrectnessMatrix:
     )
 
 
-def peak_mb() -> float:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
-
-
 def main() -> None:
     what, n_questions, n_models, dim = sys.argv[1], *map(int, sys.argv[2:])
     matrix = random_matrix(n_questions, n_models)
@@ -61,7 +57,7 @@ def main() -> None:
         MatrixFactorization(dim=dim).fit(matrix)
     else:
         KNNCorrectness().fit(matrix).predict_proba(asked)
-    print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": peak_mb()}))
+    print(json.dumps({"seconds": time.perf_counter() - start, "peak_mb": resident_mb("VmHWM")}))
 
 
 if __name__ == "__main__":

@@ -282,7 +282,7 @@ def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return Measured(float(np.median(seconds)), max(_resident("VmHWM") - before, 0.0), repeats)
+    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), repeats)
 
 
 def _reset_peak() -> float:
@@ -291,11 +291,11 @@ def _reset_peak() -> float:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
         return float("nan")
-    return _resident("VmRSS")
+    return resident_mb("VmRSS")
 
 
-def _resident(field: Literal["VmRSS", "VmHWM"]) -> float:
-    """Resident set, now or at its highest, in 10^6 bytes."""
+def resident_mb(field: Literal["VmRSS", "VmHWM"]) -> float:
+    """Return the resident set of this process, now ("VmRSS") or at its highest ("VmHWM"), in 10^6 bytes; else NaN."""
     try:
         status = Path("/proc/self/status").read_text()
     except OSError:

@@ -7,22 +7,22 @@ cannot decide, so that the neighbours are those of float64 at the cost of float3
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from threadpoolctl import threadpool_limits
 from torch.nn import functional
 from typing_extensions import Self
 
 from embedllm.checks import check_positive
 from embedllm.correctness import NOT_OBSERVED, RIGHT, CorrectnessMatrix
 from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix
+from embedllm.threads import single_threaded
 
-_BLOCK = 512  # questions scored at a time by a thread, which holds (512, n_train) closenesses
+_BLOCK = 512  # questions scored at a time by a thread, at most
+_HELD = 2**24  # closenesses, (block, n_train), that a thread holds, at most: 64 MiB
 _GROUP = 8  # training questions whose maximum is looked at first
 _EXACT = 4096  # closenesses computed at a time in float64
 _UNIT, _TINY, _HUGE = 2.0**-24, 2.0**-149, 1e37  # of float32: relative rounding, least number, about the largest
@@ -95,21 +95,22 @@ class KNNCorrectness(CorrectnessPredictor):
         # Long enough for a model with a typical share of its answers observed; others search again.
         typical = np.median([group.n_observed for group in self._groups])
         reach = int(1.25 * wanted.max() * len(self._questions) / typical) + 16
-        starts = range(0, len(vectors), _BLOCK)
+        size = min(_BLOCK, max(1, _HELD // len(self._questions)))
+        starts = range(0, len(vectors), size)
 
         def work(mine: Sequence[int]) -> None:
-            products = np.empty((min(_BLOCK, len(vectors)), len(self._questions)), dtype=np.float32)
+            products = np.empty((min(size, len(vectors)), len(self._questions)), dtype=np.float32)
             for start in mine:
-                block = vectors[start : start + _BLOCK]
+                block = vectors[start : start + size]
                 closeness, margin = self._closeness(block, products[: len(block)])
-                self._fill(proba[:, start : start + _BLOCK], block, closeness, margin, self._groups, wanted, reach)
+                self._fill(proba[:, start : start + size], block, closeness, margin, self._groups, wanted, reach)
 
         # A block for each thread takes three quarters of the time of all threads at one block after the other.
         n_threads = min(torch.get_num_threads(), len(starts))
         if n_threads < 2:
             work(starts)
         else:
-            with _single_threaded(), ThreadPoolExecutor(n_threads) as pool:
+            with single_threaded(), ThreadPoolExecutor(n_threads) as pool:
                 list(pool.map(work, [starts[first::n_threads] for first in range(n_threads)]))
         return proba
 
@@ -205,18 +206,6 @@ def _largest(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tens
     columns = torch.cat([columns, rest], dim=1)
     best, where = values.gather(1, columns).topk(count, dim=1)
     return best, columns.gather(1, where)
-
-
-@contextmanager
-def _single_threaded() -> Iterator[None]:
-    """Have each thread of ours compute on its own, without starting others."""
-    n_threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with threadpool_limits(1, "blas"):
-            yield
-    finally:
-        torch.set_num_threads(n_threads)
 
 
 def _group(matrix: CorrectnessMatrix, models: np.ndarray) -> _Group:

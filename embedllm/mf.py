@@ -19,6 +19,7 @@ import numbers
 import os
 import zipfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,8 +38,10 @@ from embedllm.correctness import NOT_OBSERVED, CorrectnessMatrix, name_positions
 from embedllm.files import replacing
 from embedllm.predictor import CorrectnessPredictor, check_embeddings, check_matrix
 from embedllm.shares import Shares
+from embedllm.threads import single_threaded
 
 _EVALUATED = 8192  # validation questions at a time
+_SMALL = 60_000_000  # multiply-adds of a step, forward: below, threads wait for each other longer than they compute
 
 
 @dataclass(frozen=True)
@@ -261,30 +264,32 @@ class MatrixFactorization(CorrectnessPredictor):
         )
         history = []
         progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None if shares.first == 0 else True)
-        for _ in progress:
-            order = torch.randperm(shares.n_questions, generator=generator)
-            pairs = torch.stack([part.sum() for part in n_observed[order].split(block)]).to(device)
-            losses = torch.zeros(steps_per_epoch, device=device)
-            for step, (rows, places, size) in enumerate(_steps(order, block, shares, matrix.n_questions, device)):
-                batch, labels = answers.block(rows)
-                if self.alpha:
-                    # Of the whole block in every process, so that their number changes nothing.
-                    noise = torch.empty((size, batch.shape[1]), device=device).normal_(generator=noise_generator)
-                    batch.add_(noise if shares.alone else noise[places], alpha=float(self.alpha))
-                loss = block_loss(parameters, batch, labels, pairs[step])
-                optimizer.zero_grad()
-                loss.backward()
-                shares.add_up(value.grad for value in parameters if value.grad is not None)
-                optimizer.step()
-                if scheduler is not None:
-                    scheduler.step()
-                losses[step] = loss.detach()
-            shares.add_up([losses])
-            record = {"train_loss": float(losses.mean())}
-            if validation is not None:
-                record |= _evaluate(parameters, held_out, shares)
-            history.append(record)
-            progress.set_postfix(record)
+        small = block * dim * (matrix.embeddings.shape[1] + matrix.n_models) < _SMALL
+        with single_threaded() if small and device.type == "cpu" else nullcontext():
+            for _ in progress:
+                order = torch.randperm(shares.n_questions, generator=generator)
+                pairs = torch.stack([part.sum() for part in n_observed[order].split(block)]).to(device)
+                losses = torch.zeros(steps_per_epoch, device=device)
+                for step, (rows, places, size) in enumerate(_steps(order, block, shares, matrix.n_questions, device)):
+                    batch, labels = answers.block(rows)
+                    if self.alpha:
+                        # Of the whole block in every process, so that their number changes nothing.
+                        noise = torch.empty((size, batch.shape[1]), device=device).normal_(generator=noise_generator)
+                        batch.add_(noise if shares.alone else noise[places], alpha=float(self.alpha))
+                    loss = block_loss(parameters, batch, labels, pairs[step])
+                    optimizer.zero_grad()
+                    loss.backward()
+                    shares.add_up(value.grad for value in parameters if value.grad is not None)
+                    optimizer.step()
+                    if scheduler is not None:
+                        scheduler.step()
+                    losses[step] = loss.detach()
+                shares.add_up([losses])
+                record = {"train_loss": float(losses.mean())}
+                if validation is not None:
+                    record |= _evaluate(parameters, held_out, shares)
+                history.append(record)
+                progress.set_postfix(record)
         # Only now: an interrupted fit leaves the estimator as it was.
         self.model_names_ = matrix.model_names
         self._finish(parameters, by_name)

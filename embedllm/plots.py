@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable
 from importlib import resources
-from typing import ParamSpec
+from typing import Any, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -768,6 +768,61 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
     _log_rows(axes, labels, routes["s for 3,000"], colors, words, published)
     axes.set(xlabel="seconds for 3,000 questions", title=routes["data"].iat[0])
     return figure
+
+
+@_styled
+def plot_speed(run: dict[str, Any]) -> Figure:
+    """Time of each case, ours and the plain procedure's, on a logarithmic axis, with the ratio at the right.
+
+    Parameters
+    ----------
+    run : dict
+        From `embedllm.speed.load_run`.
+    """
+    names = [case["what"] for case in run["cases"]]
+    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(names) + 1.3))
+    for place, case in enumerate(run["cases"]):
+        ours, theirs = (float(np.median(case[side]["seconds"])) for side in ("ours", "theirs"))
+        axes.plot([ours, theirs], [place, place], color=_GREY, linewidth=1, zorder=2)
+        for seconds, marker, color, label in ((ours, "o", _PALETTE[0], "ours"), (theirs, "s", _PALETTE[1], "plain")):
+            axes.scatter(seconds, place, 40, color=color, marker=marker, zorder=3, label=label if not place else None)
+        _beside_row(axes, place, f"{theirs / ours:,.0f} x")
+    axes.set_xscale("log")
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set(xlabel="seconds")
+    figure.suptitle(f"{run['data']}\n{_recorded(run)}", x=0.01, ha="left")
+    figure.legend(loc="outside lower right", ncols=2)
+    return figure
+
+
+@_styled
+def plot_growth(run: dict[str, Any], measure: str) -> Figure:
+    """How time or memory grows with questions, models and dim, on log-log axes.
+
+    Parameters
+    ----------
+    run : dict
+        From `embedllm.speed.load_run`.
+    measure : "seconds" or "peak_mb"
+    """
+    points = pd.DataFrame(run["growth"])
+    panels = list(pd.unique(points["axis"]))
+    figure, row = plt.subplots(1, len(panels), sharey=True, figsize=(7.5, 3), squeeze=False)
+    for axes, axis in zip(row[0], panels, strict=True):
+        for number, (what, line) in enumerate(points[points["axis"] == axis].groupby("what", sort=False)):
+            label = str(what) if axis == panels[0] else None
+            axes.plot(line[axis], line[measure], marker="os"[number % 2], color=_PALETTE[number], label=label)
+        axes.set(xscale="log", yscale="log", xlabel=axis)
+        axes.grid(True, which="both", alpha=0.3)
+    row[0][0].set_ylabel("seconds" if measure == "seconds" else "peak of the process (MB)")
+    figure.suptitle(f"random data, {_recorded(run)}", x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure
+
+
+def _recorded(run: dict[str, Any]) -> str:
+    return f"recorded {run['recorded']} on {run['machine']['processor']}"
 
 
 def _log_rows(

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+import os
 import statistics
 from importlib import resources
 from pathlib import Path
@@ -13,9 +14,12 @@ from typing import Any
 
 import pandas as pd
 
+from embedllm.cost import Shape, block_flops, pair_flops
+
 RECORD = "data/benchmarks.json"
 """Where the run is kept, in the repository."""
 
+_PARTS = ("recorded", "machine", "data", "repeats", "cases", "fitting", "together", "growth")
 _TARGETS = {
     "ratio": lambda target, ratio, ours, theirs: ratio >= target,
     "seconds": lambda target, ratio, ours, theirs: statistics.median(ours["seconds"]) < target,
@@ -24,12 +28,12 @@ _TARGETS = {
 }
 
 
-def load_run(path: Path | None = None) -> dict[str, Any]:
+def load_run(path: str | os.PathLike[str] = "") -> dict[str, Any]:
     """Read a recorded run.
 
     Parameters
     ----------
-    path : Path, optional
+    path : str or path, optional
         By default the project's own.
 
     Returns
@@ -37,9 +41,25 @@ def load_run(path: Path | None = None) -> dict[str, Any]:
     dict
         `recorded` (the day), `machine`, `data`, `repeats`, `cases`, `fitting`, `together` and `growth`, of which the
         other functions make tables.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    ValueError
+        If it holds no run of the benchmarks.
     """
-    file = path or resources.files("embedllm.data").joinpath(Path(RECORD).name)
-    return json.loads(file.read_text(encoding="utf-8"))
+    file = Path(path) if str(path) else resources.files("embedllm.data").joinpath(Path(RECORD).name)
+    if not file.is_file():
+        raise FileNotFoundError(f"no such run: {file}; python -m benchmarks --record FILE writes one")
+    try:
+        run = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{file} is not JSON: {error}") from error
+    if not isinstance(run, dict) or (missing := set(_PARTS) - set(run)):
+        what = f"it lacks {', '.join(sorted(missing))}" if isinstance(run, dict) else "it is no JSON object"
+        raise ValueError(f"{file} is no run of the benchmarks: {what}")
+    return run
 
 
 def machine_table(run: dict[str, Any]) -> pd.DataFrame:
@@ -95,3 +115,37 @@ def together_table(run: dict[str, Any]) -> pd.DataFrame:
 def growth_table(run: dict[str, Any]) -> pd.DataFrame:
     """Return the points of growth: `axis`, `what`, `questions`, `models`, `dim`, `seconds`, `peak_mb`."""
     return pd.DataFrame(run["growth"])
+
+
+def scaling_table(n_models: int, n_questions: int, dim: int = 232, width: int = 768, block: int = 128) -> pd.DataFrame:
+    """Work out what a fit asks for at some size, with every answer observed.
+
+    Parameters
+    ----------
+    n_models, n_questions, dim, width : int
+    block : int
+        Questions in an optimiser step.
+
+    Returns
+    -------
+    DataFrame
+        One column, `amount`, as text.
+    """
+    shape = Shape(n_models, width, dim)
+    n_parameters = n_models * dim + dim * width + dim + 2 * dim + 2
+    each, by_pair = block_flops(shape)["needed"], n_models * pair_flops(shape)["needed"]
+    steps = -(-n_questions // block)
+    rows = {
+        "embeddings, float32 (GB)": 4 * width * n_questions / 1e9,
+        "labels, int8 (GB)": n_models * n_questions / 1e9,
+        "parameters, gradients, Adam's moments (MB)": 4 * 4 * n_parameters / 1e6,
+        "arithmetic of a pass (TFLOPs)": each * n_questions / 1e12,
+        "the same, pair by pair (TFLOPs)": by_pair * n_questions / 1e12,
+        "hours of a pass at 50 GFLOP/s, a core": each * n_questions / 50e9 / 3600,
+        "seconds of a pass at 20 TFLOP/s, a GPU": each * n_questions / 20e12,
+        "steps of a pass": steps,
+        "gradients sent by a process in a pass (GB)": 4 * n_parameters * steps / 1e9,
+        "KNN: arithmetic of a question (GFLOPs)": 2 * width * n_questions / 1e9,
+    }
+    amounts = {what: f"{amount:,.0f}" if amount >= 100 else f"{amount:,.3g}" for what, amount in rows.items()}
+    return pd.DataFrame.from_dict(amounts, orient="index", columns=["amount"])

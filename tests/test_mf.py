@@ -6,6 +6,7 @@ import pickle
 import stat
 import subprocess
 import sys
+import warnings
 from dataclasses import replace
 from pathlib import Path
 
@@ -713,6 +714,22 @@ class TestGpu:
         model.save(tmp_path / "mf")
         loaded = MatrixFactorization.load(tmp_path / "mf", device="cpu")
         np.testing.assert_array_equal(loaded.predict_matrix(toy), model.predict_matrix(toy))
+
+    def test_host_never_waits_between_steps(self, make_matrix):
+        # It does some times an epoch, however many steps that has.
+        def waits(n_questions):
+            torch.cuda.set_sync_debug_mode("warn")
+            try:
+                with warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    preset = TrainingPreset(pairs_per_step=60, epochs=2, learning_rate=1e-3, weight_decay=0)
+                    MatrixFactorization(dim=3, preset=preset, device="cuda").fit(make_matrix(n_questions=n_questions))
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            return sum("synchroniz" in str(each.message) for each in caught)
+
+        waits(100)  # what happens once
+        assert waits(100) == waits(1000)
 
     def test_auto_takes_the_gpu(self, toy):
         assert bits(quick(device="auto").fit(toy)) == bits(quick(device="cuda").fit(toy))

@@ -29,6 +29,7 @@ from embedllm.contributions import MEASURES, Contributions
 from embedllm.experiment import Settings
 from embedllm.heldout import summarize_correlations
 from embedllm.routing import Oracle, PredictedBest, SingleBest, UniformRandom, tally_routes
+from embedllm.speed import load_run
 from embedllm.tuning import summarize_sweep, sweep_factorization
 
 
@@ -148,6 +149,8 @@ def figures(
         "routers": lambda: plots.plot_routers(evaluation),
         "router gains": lambda: plots.plot_router_gains(gains),
         "route shares": lambda: plots.plot_route_shares(shares, pool.source),
+        "speed": lambda: plots.plot_speed(load_run() | {"data": pool.source}),
+        "growth": lambda: plots.plot_growth(load_run(), "seconds"),
     }
 
 
@@ -174,6 +177,8 @@ FIGURES = [
     "routers",
     "router gains",
     "route shares",
+    "speed",
+    "growth",
 ]
 
 
@@ -280,7 +285,8 @@ class TestEveryFigure:
     def test_says_what_is_drawn_from_which_data(self, figures, name, pool):
         figure = figures[name]()
         assert figure.axes[0].get_xlabel() or figure.get_supxlabel()
-        assert any(pool.source in words for words in (figure.get_suptitle(), *map(title, figure.axes)))
+        source = "random data" if name == "growth" else pool.source
+        assert any(source in words for words in (figure.get_suptitle(), *map(title, figure.axes)))
 
     @pytest.mark.parametrize("name", FIGURES)
     def test_text_stays_inside_the_figure(self, figures, name):

@@ -1,0 +1,25 @@
+"""How many threads an operation may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import threadpool_limits
+
+
+@contextmanager
+def single_threaded() -> Iterator[None]:
+    """Have each operation of PyTorch and of NumPy's matrix products run in the thread that calls it.
+
+    For many small operations in a row, whose threads would wait for each other longer than they compute, and for
+    threads of our own, each of which has enough to do. The setting is the process's, and is put back afterwards.
+    """
+    n_threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with threadpool_limits(1, "blas"):
+            yield
+    finally:
+        torch.set_num_threads(n_threads)
