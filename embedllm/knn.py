@@ -105,7 +105,7 @@ class KNNCorrectness(CorrectnessPredictor):
                 closeness, margin = self._closeness(block, products[: len(block)])
                 self._fill(proba[:, start : start + size], block, closeness, margin, self._groups, wanted, reach)
 
-        # A block for each thread takes three quarters of the time of all threads at one block after the other.
+        # A block for each thread, rather than all threads at one block after the other: none waits between the steps.
         n_threads = min(torch.get_num_threads(), len(starts))
         if n_threads < 2:
             work(starts)
@@ -117,7 +117,7 @@ class KNNCorrectness(CorrectnessPredictor):
     def _closeness(self, vectors: torch.Tensor, products: np.ndarray) -> tuple[torch.Tensor, torch.Tensor]:
         """Closeness to the training questions, written to `products` (n_questions, n_train), float32, and how far two
         of a row may be apart and yet stand in the wrong order, (n_questions, 1)."""
-        # NumPy's matrix product: PyTorch's takes half as long again on processors of AMD.
+        # NumPy's matrix product, which on processors of AMD is faster than PyTorch's.
         with np.errstate(over="ignore", invalid="ignore"):  # see below
             np.matmul(vectors.numpy(), self._questions.T, out=products)
         closeness = torch.from_numpy(products).sub_(self._half_squares.float())

@@ -9,7 +9,7 @@ import functools
 import itertools
 from collections.abc import Callable, Iterable
 from importlib import resources
-from typing import Any, ParamSpec
+from typing import ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -771,42 +771,40 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
 
 
 @_styled
-def plot_speed(run: dict[str, Any]) -> Figure:
+def plot_speed(times: pd.DataFrame) -> Figure:
     """Time of each case, ours and the plain procedure's, on a logarithmic axis, with the ratio at the right.
 
     Parameters
     ----------
-    run : dict
-        From `embedllm.speed.load_run`.
+    times : DataFrame
+        From `embedllm.speed.case_times`.
     """
-    names = [case["what"] for case in run["cases"]]
-    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(names) + 1.3))
-    for place, case in enumerate(run["cases"]):
-        ours, theirs = (float(np.median(case[side]["seconds"])) for side in ("ours", "theirs"))
-        axes.plot([ours, theirs], [place, place], color=_GREY, linewidth=1, zorder=2)
-        for seconds, marker, color, label in ((ours, "o", _PALETTE[0], "ours"), (theirs, "s", _PALETTE[1], "plain")):
-            axes.scatter(seconds, place, 40, color=color, marker=marker, zorder=3, label=label if not place else None)
-        _beside_row(axes, place, f"{theirs / ours:,.0f} x")
+    places = np.arange(len(times))
+    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(times) + 1.3))
+    axes.hlines(places, times["ours"], times["plain"], color=_GREY, linewidth=1)
+    for number, side in enumerate(("ours", "plain")):
+        axes.scatter(times[side], places, 40, color=_PALETTE[number], marker="os"[number], zorder=3, label=side)
+    for place, ratio in enumerate(times["plain"] / times["ours"]):
+        _beside_row(axes, place, f"{ratio:,.0f} x")
     axes.set_xscale("log")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)
+    axes.set_yticks(places, times.index)
+    axes.set_ylim(len(times) - 0.5, -0.5)
     axes.set(xlabel="seconds")
-    figure.suptitle(f"{run['data']}\n{_recorded(run)}", x=0.01, ha="left")
+    figure.suptitle(times["data"].iat[0], x=0.01, ha="left")
     figure.legend(loc="outside lower right", ncols=2)
     return figure
 
 
 @_styled
-def plot_growth(run: dict[str, Any], measure: str) -> Figure:
+def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
     """How time or memory grows with questions, models and dim, on log-log axes.
 
     Parameters
     ----------
-    run : dict
-        From `embedllm.speed.load_run`.
+    points : DataFrame
+        From `embedllm.speed.growth_table`.
     measure : "seconds" or "peak_mb"
     """
-    points = pd.DataFrame(run["growth"])
     panels = list(pd.unique(points["axis"]))
     figure, row = plt.subplots(1, len(panels), sharey=True, figsize=(7.5, 3), squeeze=False)
     for axes, axis in zip(row[0], panels, strict=True):
@@ -816,13 +814,9 @@ def plot_growth(run: dict[str, Any], measure: str) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel=axis)
         axes.grid(True, which="both", alpha=0.3)
     row[0][0].set_ylabel("seconds" if measure == "seconds" else "peak of the process (MB)")
-    figure.suptitle(f"random data, {_recorded(run)}", x=0.01, ha="left")
+    figure.suptitle(points["data"].iat[0], x=0.01, ha="left")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
-
-
-def _recorded(run: dict[str, Any]) -> str:
-    return f"recorded {run['recorded']} on {run['machine']['processor']}"
 
 
 def _log_rows(

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
 from embedllm.cost import Shape, block_flops, pair_flops
+from embedllm.mf import init_parameters
 
 RECORD = "data/benchmarks.json"
 """Where the run is kept, in the repository."""
@@ -97,6 +99,23 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
 
 
+def case_times(run: dict[str, Any]) -> pd.DataFrame:
+    """Return the medians of the cases in seconds, `ours` and `plain`, indexed by `case`, with a column `data`."""
+    medians = {
+        case["what"]: {
+            "ours": statistics.median(case["ours"]["seconds"]),
+            "plain": statistics.median(case["theirs"]["seconds"]),
+        }
+        for case in run["cases"]
+    }
+    table = pd.DataFrame.from_dict(medians, orient="index").rename_axis("case")
+    return table.assign(data=f"{run['data']}\n{_recorded(run)}")
+
+
+def _recorded(run: dict[str, Any]) -> str:
+    return f"recorded {run['recorded']} on {run['machine']['processor']}"
+
+
 def _spread(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g})"
 
@@ -113,8 +132,8 @@ def together_table(run: dict[str, Any]) -> pd.DataFrame:
 
 
 def growth_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Return the points of growth: `axis`, `what`, `questions`, `models`, `dim`, `seconds`, `peak_mb`."""
-    return pd.DataFrame(run["growth"])
+    """Return the points of growth: `data`, `axis`, `what`, `questions`, `models`, `dim`, `seconds`, `peak_mb`."""
+    return pd.DataFrame(run["growth"]).assign(data=f"random data, {_recorded(run)}")
 
 
 def scaling_table(n_models: int, n_questions: int, dim: int = 232, width: int = 768, block: int = 128) -> pd.DataFrame:
@@ -132,7 +151,7 @@ def scaling_table(n_models: int, n_questions: int, dim: int = 232, width: int = 
         One column, `amount`, as text.
     """
     shape = Shape(n_models, width, dim)
-    n_parameters = n_models * dim + dim * width + dim + 2 * dim + 2
+    n_parameters = sum(value.numel() for value in init_parameters(*shape, generator=torch.Generator()))
     each, by_pair = block_flops(shape)["needed"], n_models * pair_flops(shape)["needed"]
     steps = -(-n_questions // block)
     rows = {

@@ -27,6 +27,7 @@ check_parameters()
 from embedllm.plots import plot_growth, plot_speed
 from embedllm.speed import (
     case_table,
+    case_times,
     fitting_table,
     growth_table,
     load_run,
@@ -48,14 +49,14 @@ machine_table(run)
 # run and its time scaled, as the table says.
 
 # %%
-plot_speed(run)
+plot_speed(case_times(run))
 
 # %%
 case_table(run)
 
 # %% [markdown]
 # Times are seconds, medians with the least and the most in brackets; memory is the peak of the whole process, the
-# interpreter and PyTorch included (some 300 MB). Both sides use as many threads as they like.
+# interpreter and PyTorch included. Both sides use as many threads as they like.
 #
 # ## What was tried to fit faster
 #
@@ -67,9 +68,8 @@ case_table(run)
 fitting_table(run)
 
 # %% [markdown]
-# Larger blocks need fewer steps, each of which costs more, and the loss rises as steps become few. The default keeps the
-# blocks of 128 questions. Weights learned directly are as good or better as predictors where the table says so; they are
-# no model embeddings, which is what the paper is about, so they stay a measurement.
+# Larger blocks mean fewer steps, each of which costs more. The default stays at blocks of 128 questions. Weights learned
+# directly are no model embeddings, which is what the paper is about, so they stay a measurement.
 #
 # ## Several processes
 #
@@ -90,13 +90,14 @@ together_table(run)
 # however few the questions, and a step holds about 14,336 pairs, so that more models mean more steps.
 
 # %%
-plot_growth(run, "seconds")
+growth = growth_table(run)
+plot_growth(growth, "seconds")
 
 # %%
-plot_growth(run, "peak_mb")
+plot_growth(growth, "peak_mb")
 
 # %%
-growth_table(run).round({"seconds": 2, "peak_mb": 0})
+growth.drop(columns="data").round({"seconds": 2, "peak_mb": 0})
 
 # %% [markdown]
 # ## Ten thousand models, ten million questions

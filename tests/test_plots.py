@@ -29,7 +29,7 @@ from embedllm.contributions import MEASURES, Contributions
 from embedllm.experiment import Settings
 from embedllm.heldout import summarize_correlations
 from embedllm.routing import Oracle, PredictedBest, SingleBest, UniformRandom, tally_routes
-from embedllm.speed import load_run
+from embedllm.speed import case_times, growth_table, load_run
 from embedllm.tuning import summarize_sweep, sweep_factorization
 
 
@@ -149,8 +149,8 @@ def figures(
         "routers": lambda: plots.plot_routers(evaluation),
         "router gains": lambda: plots.plot_router_gains(gains),
         "route shares": lambda: plots.plot_route_shares(shares, pool.source),
-        "speed": lambda: plots.plot_speed(load_run() | {"data": pool.source}),
-        "growth": lambda: plots.plot_growth(load_run(), "seconds"),
+        "speed": lambda: plots.plot_speed(case_times(load_run() | {"data": pool.source})),
+        "growth": lambda: plots.plot_growth(growth_table(load_run()), "seconds"),
     }
 
 

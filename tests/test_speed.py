@@ -13,6 +13,7 @@ from embedllm.mf import Parameters
 from embedllm.router import best_two
 from embedllm.speed import (
     case_table,
+    case_times,
     fitting_table,
     growth_table,
     load_run,
@@ -59,7 +60,8 @@ class TestTables:
         assert machine_table(run).loc["processor"].item() == "an abacus"
         assert fitting_table(run).loc["fast", "seconds"] == 1.23
         assert together_table(run).loc[1, "val_loss"] == 0.5
-        assert len(growth_table(run)) == 1
+        assert growth_table(run)["data"].tolist() == ["random data, recorded 2000-01-01 on an abacus"]
+        assert case_times(run).loc["fit", ["ours", "plain"]].tolist() == [2, 300]
 
     def test_scaling_by_hand(self):
         # A question of width 10 and 3 models, dim 2: 2 x 20 forward and again for the weights, 3 x 12 for the product.
