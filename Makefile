@@ -32,7 +32,7 @@ notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
 	$(BIN)/jupytext --to ipynb --update notebooks/*.py
 
 figure: book ## refresh the figure of the README from the executed routing notebook
-	$(BIN)/python book/readme_figure.py book/notebooks/routing.ipynb book/images/routing.png
+	cp book/notebooks/figures/routing/routing-routers.png book/images/routing.png
 
 lock: $(READY) ## add what pyproject.toml newly asks for to .venv and write requirements.lock from it
 	$(BIN)/pip install -e '.[book,test]'

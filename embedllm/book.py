@@ -1,8 +1,10 @@
 """The Sphinx extension that makes ``jupyter-book build book/`` reproduce the paper, and a check of what it built.
 
 The extension, listed in ``_config.yml``, executes the stale notebooks before Sphinx reads the pages, compares their
-numbers with the recorded bands, offers the published figures of ``data/published.yml`` to the pages, and fails the
-build on any warning. Afterwards ``python -m embedllm.book book/`` checks that every page of ``_toc.yml`` was written.
+numbers with the recorded bands, offers the published figures of ``data/published.yml`` and the entries of
+``CITATION.cff`` to the pages, and fails the build on any warning; :mod:`embedllm.gallery` and
+:mod:`embedllm.repository` are parts of it. Afterwards ``python -m embedllm.book book/`` checks that every page of
+``_toc.yml`` was written.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 import yaml
 
+from embedllm.citation import read_citations
 from embedllm.execution import refresh
 from embedllm.published import load_published, published_values
 from embedllm.regression import check
@@ -31,7 +34,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # Shows all warnings and makes any of them fail the build, as -W --keep-going would.
     app.keep_going = True
     app.add_config_value("embedllm_parameters", {}, "", types=[dict])
-    app.connect("config-inited", substitute_published)
+    app.setup_extension("embedllm.gallery")
+    app.setup_extension("embedllm.repository")
+    app.connect("config-inited", define_substitutions)
     app.connect("builder-inited", refresh_notebooks)
     app.connect("env-get-outdated", every_document)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
@@ -69,17 +74,20 @@ def every_document(app: Sphinx, *_: Any) -> set[str]:
     return set(app.env.all_docs)
 
 
-def substitute_published(app: Sphinx, config: Config) -> None:
-    """Define ``{{ published_table }}`` and a ``{{ published_<key> }}`` for each published figure."""
+def define_substitutions(app: Sphinx, config: Config) -> None:
+    """Define ``{{ citation }}``, ``{{ published_table }}`` and ``{{ published_<key> }}`` for each published figure."""
     from sphinx.errors import ConfigError
 
+    root = Path(app.srcdir).parent
     try:
-        figures = load_published(Path(app.srcdir).parent / "data" / "published.yml")
+        figures = load_published(root / "data" / "published.yml")
+        citations = read_citations(root / "CITATION.cff")
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
     config.myst_substitutions = {
         **config.myst_substitutions,
         "published_table": published_table(figures),
+        "citation": f"```bibtex\n{citations}\n```",
         **{f"published_{key}": value for key, value in published_values(figures).items()},
     }
 

@@ -30,7 +30,7 @@ Rule = Literal["figure", "positive", "each", "shown"]
 
 _FOLDER = Path(__file__).parents[1] / "book" / "notebooks"
 _ROUNDING = 1e-9  # where two methods are right on the same questions, sums leave an interval that ends beside 0
-_COLUMNS = ["claim", "published", "ours", "95 % interval", "verdict", "page"]
+_COLUMNS = ["claim", "published", "ours", "95 % interval", "verdict", "page", "figure"]
 
 
 @dataclass(frozen=True)
@@ -43,6 +43,8 @@ class Claim:
         The claim, in words.
     page : str
         Notebook whose headline answers it.
+    figure : str
+        The figure of that page that shows it: the end of the name of its files.
     headline : str
         Key of that headline.
     rule : "figure", "positive", "each" or "shown"
@@ -55,6 +57,7 @@ class Claim:
 
     text: str
     page: str
+    figure: str
     headline: str
     rule: Rule
     published: str = ""
@@ -62,29 +65,44 @@ class Claim:
 
 
 CLAIMS = (
-    Claim("Language models", "dataset", "data_models", "figure", "models"),
-    Claim("Questions", "dataset", "data_questions", "figure", "questions"),
-    Claim("Benchmarks", "dataset", "data_benchmarks", "figure", "benchmarks"),
-    Claim("k of KNN, chosen on validation questions", "tuning", "n_neighbors", "figure", "n_neighbors"),
-    Claim("Size of a model embedding, chosen alike", "tuning", "dim", "figure", "dim"),
-    Claim("Noise on the question embeddings, chosen alike", "tuning", "alpha", "figure", "alpha"),
-    Claim("MF forecasts answers rightly", "forecasting", "mf_accuracy", "figure", "mf_accuracy"),
-    Claim("KNN forecasts answers rightly", "forecasting", "knn_accuracy", "figure", "knn_accuracy"),
-    Claim("MF forecasts better than KNN", "forecasting", "mf_minus_knn", "positive"),
-    Claim("The MF router beats the single best model", "routing", "route_gain", "positive"),
-    Claim("The MF router beats the KNN router", "routing", "route_mf_minus_knn", "positive"),
-    Claim("The MF router beats a random one with its frequencies", "routing", "route_mf_minus_weighted", "positive"),
+    Claim("Language models", "dataset", "composition", "data_models", "figure", "models"),
+    Claim("Questions", "dataset", "composition", "data_questions", "figure", "questions"),
+    Claim("Benchmarks", "dataset", "composition", "data_benchmarks", "figure", "benchmarks"),
+    Claim("k of KNN, chosen on validation questions", "tuning", "sweep", "n_neighbors", "figure", "n_neighbors"),
+    Claim("Size of a model embedding, chosen alike", "tuning", "sweep-2", "dim", "figure", "dim"),
+    Claim("Noise on the question embeddings, chosen alike", "tuning", "sweep-3", "alpha", "figure", "alpha"),
+    Claim("MF forecasts answers rightly", "forecasting", "forecasts", "mf_accuracy", "figure", "mf_accuracy"),
+    Claim("KNN forecasts answers rightly", "forecasting", "forecasts", "knn_accuracy", "figure", "knn_accuracy"),
+    Claim("MF forecasts better than KNN", "forecasting", "forecasts", "mf_minus_knn", "positive"),
+    Claim("The MF router beats the single best model", "routing", "router-gains", "route_gain", "positive"),
+    Claim("The MF router beats the KNN router", "routing", "routers", "route_mf_minus_knn", "positive"),
+    Claim(
+        "The MF router beats a random one with its frequencies",
+        "routing",
+        "routers",
+        "route_mf_minus_weighted",
+        "positive",
+    ),
     Claim(
         "Routing is cheap: time for 3,000 questions (ours: arithmetic of one; the page has times)",
         "cost",
+        "routing-times",
         "mf_route",
         "shown",
         "routing_seconds",
     ),
-    Claim("Training cost, about 20,000 questions x 112 models", "cost", "paper_needed", "figure", "training_tflops"),
+    Claim(
+        "Training cost, about 20,000 questions x 112 models",
+        "cost",
+        "training-flops",
+        "paper_needed",
+        "figure",
+        "training_tflops",
+    ),
     Claim(
         "Held-out benchmarks on which embeddings predict the order of the models",
         "benchmark_prediction",
+        "rank-correlations",
         "significant_embeddings",
         "figure",
         "significant_benchmarks",
@@ -93,17 +111,30 @@ CLAIMS = (
     Claim(
         "Models of one size or speciality are closer than others",
         "communities",
+        "communities",
         "embedding_paper_closer",
         "each",
         "community_distances",
         of="paper_communities",
     ),
-    Claim("MMLU contributes most to other benchmarks: accuracy", "contributions", "mmlu_lead", "positive"),
-    Claim("The same for MMLU: order of the models", "contributions", "mmlu_lead_order", "positive"),
-    Claim("The maths benchmarks contribute to each other: accuracy", "contributions", "maths_lead", "positive"),
-    Claim("The same for maths: order of the models", "contributions", "maths_lead_order", "positive"),
-    Claim("Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "easy_gain", "positive"),
-    Claim("The same for GPQA: order of the models", "contributions", "easy_gain_order", "positive"),
+    Claim(
+        "MMLU contributes most to other benchmarks: accuracy", "contributions", "contributions", "mmlu_lead", "positive"
+    ),
+    Claim("The same for MMLU: order of the models", "contributions", "contributions-2", "mmlu_lead_order", "positive"),
+    Claim(
+        "The maths benchmarks contribute to each other: accuracy",
+        "contributions",
+        "contributions",
+        "maths_lead",
+        "positive",
+    ),
+    Claim(
+        "The same for maths: order of the models", "contributions", "contributions-2", "maths_lead_order", "positive"
+    ),
+    Claim(
+        "Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "contributions", "easy_gain", "positive"
+    ),
+    Claim("The same for GPQA: order of the models", "contributions", "contributions-2", "easy_gain_order", "positive"),
 )
 
 
@@ -119,7 +150,8 @@ def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = 
     Returns
     -------
     DataFrame
-        Columns `claim`, `published`, `ours`, `95 % interval`, `verdict`, `page` and `data`, all text.
+        Columns `claim`, `published`, `ours`, `95 % interval`, `verdict`, `page`, `figure` (the name of its files)
+        and `data`, all text.
 
     Raises
     ------
@@ -145,6 +177,7 @@ def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = 
                 "95 % interval": _interval(ours),
                 "verdict": verdict(claim.rule, ours, value, total),
                 "page": claim.page,
+                "figure": f"{claim.page}-{claim.figure}",
             }
         )
     return pd.DataFrame(rows, columns=_COLUMNS).assign(data=", ".join(sources))
@@ -185,11 +218,12 @@ def count_verdicts(table: pd.DataFrame) -> pd.Series:
 
 
 def claims_html(table: pd.DataFrame) -> HTML:
-    """Show a table of claims with links to the pages of the book."""
+    """Show a table of claims, each with a link to the figure that shows it."""
     from IPython.display import HTML
 
-    shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns="data")
-    linked = shown.assign(page=[f'<a href="{page}.html">{page}</a>' for page in table["page"]])
+    shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns=["data", "page", "figure"])
+    links = zip(table["claim"], table["page"], table["figure"], strict=True)
+    linked = shown.assign(claim=[f'<a href="{page}.html#{figure}">{claim}</a>' for claim, page, figure in links])
     wide = '<th style="min-width: 15em">claim</th>'  # or the theme gives the spare width to the last column
     return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
 

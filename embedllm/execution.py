@@ -1,8 +1,9 @@
 """Keep the notebook pairs in step and execute the stale ones through Papermill.
 
 ``notebooks/x.py`` is the source, ``notebooks/x.ipynb`` its pair for Jupyter and Papermill, ``book/notebooks/x.ipynb``
-the executed copy that the book shows. Beside each executed copy lies a stamp of all that went into it, by content, so
-that a notebook runs again when, and only when, one of its inputs changed, and the numbers that its page quotes.
+the executed copy that the book shows. Beside each executed copy lie a stamp of all that went into it, by content, so
+that a notebook runs again when, and only when, one of its inputs changed, the numbers that its page quotes, and its
+figures.
 :mod:`embedllm.book` calls this module from Sphinx; it knows nothing of Sphinx itself.
 
 Two notebooks stand out: what `tuning` chooses becomes a parameter of all that declare it, and `summary` reads the
@@ -16,6 +17,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -31,7 +33,8 @@ import nbformat
 import yaml
 from jupytext.cli import jupytext
 
-from embedllm.headlines import TARGET, read_headlines
+from embedllm import figures, headlines
+from embedllm.headlines import read_headlines
 from embedllm.parameters import default_parameters
 from embedllm.sources import dataset_folder
 
@@ -41,8 +44,8 @@ WORKERS = 2
 VERSIONED = ("torch", "numpy", "pandas", "matplotlib", "seaborn", "scikit-learn")
 """Distributions whose version can change a number or a figure."""
 
-# These decide when a notebook runs and what is said of its numbers, not what it computes.
-INFRASTRUCTURE = {"book.py", "execution.py", "regression.py"}
+# These decide when a notebook runs and what the book makes of it, not what it computes.
+INFRASTRUCTURE = {"book.py", "citation.py", "execution.py", "gallery.py", "regression.py", "repository.py"}
 
 TUNING, SUMMARY = "tuning", "summary"
 
@@ -96,6 +99,11 @@ class Notebook:
         """The numbers that the page quotes."""
         return self.executed.with_suffix(".headlines.json")
 
+    @property
+    def figures(self) -> Path:
+        """Folder of its figures and of the data behind them."""
+        return self.executed.parent / "figures" / self.name
+
     def parameters(self) -> dict[str, Any]:
         """Return the names that the parameters cell declares, with their defaults."""
         for cell in nbformat.read(self.ipynb, as_version=4).cells:
@@ -130,18 +138,23 @@ class Notebook:
         self.executed.parent.mkdir(parents=True, exist_ok=True)
         # On the same file system as the executed copy, so that one replaces the other in one step.
         with tempfile.TemporaryDirectory(dir=building) as folder:
-            output, headlines = Path(folder, "executed.ipynb"), Path(folder, "headlines.json")
-            error = self._papermill(output, headlines, parameters)
+            # Files of figures are named after their folder.
+            output, quoted, drawn = (Path(folder, each) for each in ("executed.ipynb", "headlines.json", self.name))
+            drawn.mkdir()
+            error = self._papermill(output, quoted, drawn, parameters)
             if error and PORT_RACE.search(error):
-                error = self._papermill(output, headlines, parameters)
-            for made, place in ((output, self.executed), (headlines, self.headlines)):
+                error = self._papermill(output, quoted, drawn, parameters)
+            for made, place in ((output, self.executed), (quoted, self.headlines)):
                 if made.exists():
                     os.replace(made, place)
                 else:
                     place.unlink(missing_ok=True)
+            shutil.rmtree(self.figures, ignore_errors=True)
+            self.figures.parent.mkdir(exist_ok=True)
+            os.replace(drawn, self.figures)
         return error
 
-    def _papermill(self, output: Path, headlines: Path, parameters: Mapping[str, Any]) -> str | None:
+    def _papermill(self, output: Path, quoted: Path, drawn: Path, parameters: Mapping[str, Any]) -> str | None:
         # Papermill records the paths in its output, which the book publishes: relative ones do not name the machine.
         paths = [path.relative_to(self.root).as_posix() for path in (self.ipynb, output)]
         threads = max(1, (os.cpu_count() or 1) // WORKERS)
@@ -155,7 +168,8 @@ class Notebook:
                 "OMP_NUM_THREADS": str(threads),
                 **os.environ,
                 "JUPYTER_PREFER_ENV_PATH": "1",
-                TARGET: str(headlines),
+                headlines.TARGET: str(quoted),
+                figures.TARGET: str(drawn),
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -310,13 +324,13 @@ def chosen_parameters(tuning: Notebook) -> dict[str, Any]:
     """Return the parameters that the tuning notebook chose; none if it publishes none."""
     if not tuning.headlines.exists():
         return {}
-    _, headlines = read_headlines(tuning.headlines)
-    return {name: kind(headlines[name].value) for name, kind in CHOSEN.items() if name in headlines}
+    _, numbers = read_headlines(tuning.headlines)
+    return {name: kind(numbers[name].value) for name, kind in CHOSEN.items() if name in numbers}
 
 
 def _stale(notebook: Notebook, stamp: Mapping[str, Any]) -> str | None:
     """Say why a notebook must run, or None if it need not."""
-    if not (notebook.stamp.exists() and notebook.executed.exists()):
+    if not all(path.exists() for path in (notebook.stamp, notebook.executed, notebook.figures)):
         return "no complete run yet"
     try:
         previous = json.loads(notebook.stamp.read_text())
@@ -333,3 +347,5 @@ def _remove_orphans(root: Path, names: Sequence[str]) -> None:
     for path in set((root / "book" / "notebooks").glob("*.*")) - wanted:
         if path.is_file():
             path.unlink()
+    for path in set((root / "book" / "notebooks" / "figures").glob("*")) - {book.figures for book in books}:
+        shutil.rmtree(path)

@@ -5,11 +5,8 @@ One style file, `companion.mplstyle`, serves them all, and a method has the same
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Iterable
-from importlib import resources
-from typing import ParamSpec
+from collections.abc import Iterable
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,6 +19,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from embedllm.agreement import Agreement, right_shares
 from embedllm.correctness import CorrectnessMatrix
+from embedllm.figures import figure_of
 
 # By value: a colour named "C0" would be looked up when the figure is shown, after the style is gone.
 _PALETTE = sns.color_palette("colorblind").as_hex()
@@ -46,24 +44,25 @@ _PARAMETERS = {
 
 _HELDOUT_COLORS = {"embeddings": _PALETTE[0], "question weights": _PALETTE[2], "mean accuracy": _GREY}
 
-_P = ParamSpec("_P")
+
+def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
+    """Accuracy of each model on each benchmark, and the number of its questions."""
+    table = matrix.accuracy(by=["model", "benchmark"]).reset_index()
+    table["n_questions"] = table["benchmark"].map(matrix.questions["benchmark"].value_counts())
+    return table.assign(data=matrix.source)
 
 
-def _styled(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
-    """Draw in the companion's style, and hand the figure out closed, so that a notebook shows it once."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
-        with plt.style.context(str(resources.files("embedllm").joinpath("companion.mplstyle"))):
-            figure = draw(*args, **kwargs)
-            figure.draw_without_rendering()  # the layout is part of the style
-        plt.close(figure)
-        return figure
-
-    return wrapper
+def _histograms(matrix: CorrectnessMatrix) -> pd.DataFrame:
+    """How many models have an accuracy, and how many questions a share of right models, in each twentieth."""
+    values = {"models by accuracy": matrix.accuracy(by="model")["accuracy"], "questions by share": right_shares(matrix)}
+    parts = []
+    for what, shares in values.items():
+        counts, edges = np.histogram(shares.dropna(), np.linspace(0, 1, 21))
+        parts.append(pd.DataFrame({"counted": what, "low": edges[:-1], "high": edges[1:], "count": counts}))
+    return pd.concat(parts, ignore_index=True).assign(data=matrix.source)
 
 
-@_styled
+@figure_of(_accuracies)
 def plot_composition(matrix: CorrectnessMatrix) -> Figure:
     """Questions of each benchmark, and the accuracies of the models on it.
 
@@ -97,7 +96,7 @@ def plot_composition(matrix: CorrectnessMatrix) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(_accuracies)
 def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
     """Heatmap of the accuracy of every model on every benchmark, best models on top; blank where nothing was observed.
 
@@ -125,7 +124,7 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(_histograms)
 def plot_distributions(matrix: CorrectnessMatrix) -> Figure:
     """Histograms of the accuracies of the models, and of the share of the models that is right on a question.
 
@@ -134,10 +133,10 @@ def plot_distributions(matrix: CorrectnessMatrix) -> Figure:
     matrix : CorrectnessMatrix
     """
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3))
-    bins = np.linspace(0, 1, 21).tolist()
-    left.hist(matrix.accuracy(by="model")["accuracy"].dropna(), bins=bins, color=_PALETTE[0], edgecolor="white")
+    bars = _histograms(matrix)
+    for axes, (_, rows), color in zip((left, right), bars.groupby("counted"), _PALETTE[:2], strict=True):
+        axes.bar(rows["low"], rows["count"], rows["high"] - rows["low"], align="edge", color=color, edgecolor="white")
     left.set(xlabel="accuracy of a model", ylabel="models", title=matrix.source)
-    right.hist(right_shares(matrix).dropna(), bins=bins, color=_PALETTE[1], edgecolor="white")
     right.set(xlabel="share of the models that is right", ylabel="questions")
     for axes in (left, right):
         axes.set_xlim(0, 1)
@@ -148,7 +147,7 @@ def plot_distributions(matrix: CorrectnessMatrix) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_coverage(coverage: pd.DataFrame) -> Figure:
     """How many models answered all, some and none of the questions of each benchmark, and the share that is missing.
 
@@ -177,7 +176,7 @@ def plot_coverage(coverage: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(Agreement.pairs)
 def plot_agreement(agreement: Agreement) -> Figure:
     """Heatmaps of the agreement of each pair of models and of Cohen's kappa, in one order that puts like beside like.
 
@@ -198,6 +197,7 @@ def plot_agreement(agreement: Agreement) -> Figure:
             cmap=color,
             **({} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}),  # no pair shares a question
             square=True,
+            rasterized=True,  # thousands of cells would make a heavy drawing
             xticklabels=False,
             yticklabels=max(1, len(order) // 28),
             cbar_kws={"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03},
@@ -209,7 +209,7 @@ def plot_agreement(agreement: Agreement) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(lambda history, data: history.set_axis(history.index + 1).rename_axis("epoch").assign(data=data))
 def plot_history(history: pd.DataFrame, data: str) -> Figure:
     """Cross-entropy of the factorization over the epochs of its fit.
 
@@ -229,7 +229,7 @@ def plot_history(history: pd.DataFrame, data: str) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
     """Validation loss and accuracy over the values of one hyperparameter, with two standard errors over the seeds.
 
@@ -267,7 +267,7 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
     """Training and validation loss over the epochs, mean over the seeds, for some values of a hyperparameter.
 
@@ -296,7 +296,7 @@ def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_forecasts(forecasts: pd.DataFrame) -> Figure:
     """Forecasting accuracy of each predictor, overall and by benchmark, with two standard errors to each side.
 
@@ -308,7 +308,7 @@ def plot_forecasts(forecasts: pd.DataFrame) -> Figure:
     return _by_benchmark(forecasts, "predictor", "share of answers forecast rightly")
 
 
-@_styled
+@figure_of()
 def plot_training_sizes(curve: pd.DataFrame) -> Figure:
     """Forecasting accuracy and log loss against the number of training questions: mean and range over the seeds.
 
@@ -346,7 +346,7 @@ def plot_training_sizes(curve: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_reliability(bins: pd.DataFrame) -> Figure:
     """Observed frequency of right answers against the predicted probability, and how often each was predicted.
 
@@ -373,7 +373,7 @@ def plot_reliability(bins: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_routers(evaluation: pd.DataFrame) -> Figure:
     """Accuracy of each router, overall and by benchmark, with two standard errors to each side.
 
@@ -385,7 +385,7 @@ def plot_routers(evaluation: pd.DataFrame) -> Figure:
     return _by_benchmark(evaluation, "router", "share of questions answered rightly")
 
 
-@_styled
+@figure_of()
 def plot_router_gains(gains: pd.DataFrame) -> Figure:
     """Accuracy of routers minus that of a reference, overall and by benchmark, with paired 95 % intervals.
 
@@ -426,7 +426,7 @@ def plot_router_gains(gains: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(lambda shares, data, *_: pd.DataFrame(shares).rename_axis("model").assign(data=data))
 def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) -> Figure:
     """Share of the questions that the most used models receive from each router.
 
@@ -450,7 +450,7 @@ def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) ->
     return figure
 
 
-@_styled
+@figure_of(lambda comparison: comparison.drop(columns="runs", errors="ignore"))
 def plot_protocols(comparison: pd.DataFrame) -> Figure:
     """Accuracies under each rule for labels, and MF minus KNN with its 95 % interval, by each way of scoring.
 
@@ -482,7 +482,7 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(lambda predictions, predictor="embeddings": predictions[predictions["predictor"] == predictor])
 def plot_heldout(predictions: pd.DataFrame, predictor: str = "embeddings") -> Figure:
     """Predicted against actual accuracy of the models on each held-out benchmark, one panel each.
 
@@ -522,7 +522,7 @@ def plot_heldout(predictions: pd.DataFrame, predictor: str = "embeddings") -> Fi
     return figure
 
 
-@_styled
+@figure_of()
 def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
     """Kendall's tau of each predictor on each held-out benchmark, with its 95 % interval.
 
@@ -556,7 +556,7 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_contributions(changes: pd.DataFrame, annotated: int = 12) -> Figure:
     """Heatmap of the change on each benchmark when another is left out of training; blank where undefined.
 
@@ -600,7 +600,7 @@ def plot_contributions(changes: pd.DataFrame, annotated: int = 12) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_communities(table: pd.DataFrame) -> Figure:
     """Distance within each community over that to the other models, beside random communities of the same size.
 
@@ -639,7 +639,7 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of(lambda positions: positions.rename_axis("model"))
 def plot_model_map(positions: pd.DataFrame) -> Figure:
     """Map of the models, coloured by speciality, larger markers for larger models; names where there is room.
 
@@ -727,7 +727,7 @@ def _label_points(axes: Axes, points: pd.DataFrame, radii: np.ndarray, fontsize:
             label.remove()
 
 
-@_styled
+@figure_of()
 def plot_training_flops(training: pd.DataFrame, published: float) -> Figure:
     """FLOPs of training by each procedure, on a logarithmic axis, with the published figure.
 
@@ -749,7 +749,7 @@ def plot_training_flops(training: pd.DataFrame, published: float) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
     """Time to route 3,000 questions by each method, on a logarithmic axis, with the published figure.
 
@@ -770,7 +770,7 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_speed(times: pd.DataFrame) -> Figure:
     """Time of each case, ours and the plain procedure's, on a logarithmic axis, with the ratio at the right.
 
@@ -795,7 +795,7 @@ def plot_speed(times: pd.DataFrame) -> Figure:
     return figure
 
 
-@_styled
+@figure_of()
 def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
     """How time or memory grows with questions, models and dim, on log-log axes.
 

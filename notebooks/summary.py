@@ -11,9 +11,9 @@
 #
 # **Goal.** See at a glance what the paper reports, what this build found, and whether the two agree.
 #
-# The figures are those that the other pages published when the book was built; nothing is computed twice. Published
-# figures are of the paper's data, ours of the data named in the table: on a simulated pool an agreement says that the
-# method behaves as described, and nothing about real models.
+# The figures are those that the other pages published when the book was built; nothing is computed twice. Each claim
+# leads to the drawing that shows it. Published figures are of the paper's data, ours of the data named in the table: on a
+# simulated pool an agreement says that the method behaves as described, and nothing about real models.
 
 # %% tags=["parameters"]
 folder: str = ""  # where the executed notebooks left their numbers

@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,12 @@ import pytest
 from embedllm.book import check_pages, published_table, toc_pages
 from embedllm.published import load_published
 from embedllm.regression import record
+from embedllm.repository import theme_options
 
 ROOT = Path(__file__).parents[1]
+
+# As on a machine of one's own.
+UNKNOWN_REPOSITORY = dict.fromkeys(("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_BASE_REF", "GITHUB_REF_NAME"), "")
 
 NOTEBOOK = """\
 # ---
@@ -43,7 +48,42 @@ from embedllm.constants import BASE
 from embedllm.headlines import Headline, publish
 
 publish([Headline("{name}_answer", "the answer", [BASE + seed + float(Path("data/offset.txt").read_text())])], "toy")
+
+# %%
+import pandas as pd
+
+from embedllm.pictures import plot_squares
+
+plot_squares(pd.DataFrame({{"n": [1, 2], "square": [1, 4], "data": "toy"}}))
+
+# %%
 print("{name} is complete")
+"""
+
+PICTURES = """\
+'Pictures.'
+
+import matplotlib.pyplot as plt
+
+from embedllm.figures import figure_of
+
+
+@figure_of()
+def plot_squares(table):
+    'Squares of the first numbers.'
+    figure, axes = plt.subplots(figsize=(2, 1))
+    axes.plot(table["n"], table["square"])
+    axes.set(title=table["data"].iat[0], xlabel="number")
+    return figure
+"""
+
+API = """\
+# Reference
+
+```{eval-rst}
+.. automodule:: embedllm.pictures
+   :members:
+```
 """
 
 INDEX = """\
@@ -53,6 +93,13 @@ One notebook says {glue:text}`notebooks/one.ipynb::one_answer:.1f`, the other
 {glue:text}`notebooks/two.ipynb::two_answer:.1f`. The paper says {{ published_accuracy }} of {{ published_questions }}.
 
 {{ published_table }}
+
+As {ref}`the figure <one-squares>` shows, $1 + 3 = 2^2$.
+
+```{figure-copy} two-squares
+```
+
+{{ citation }}
 """
 
 PUBLISHED = """\
@@ -72,30 +119,36 @@ class Book:
     def create(cls, root):
         for folder in ("book", "data", "embedllm", "notebooks"):
             (root / folder).mkdir(parents=True)
-        for name in ("_config.yml", "pyproject.toml"):
+        for name in ("CITATION.cff", "_config.yml", "pyproject.toml"):
             shutil.copy(ROOT / name, root)
         # The extension is a copy as well, so that nothing is found through the place of the real one.
         for name in ("book", "execution", "parameters"):
             shutil.copy(ROOT / "embedllm" / f"{name}.py", root / "embedllm")
         (root / "embedllm" / "__init__.py").touch()
         (root / "embedllm" / "constants.py").write_text("BASE = 30\n")
+        (root / "embedllm" / "pictures.py").write_text(PICTURES)
+        shutil.copy(ROOT / "embedllm" / "companion.mplstyle", root / "embedllm")
         (root / "data" / "offset.txt").write_text("2")
         (root / "data" / "published.yml").write_text(PUBLISHED)
         pages = "".join(f"  - file: notebooks/{name}\n" for name in ("one", "two"))
+        pages += "".join(f"  - file: {name}\n" for name in ("gallery", "api"))
         (root / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{pages}")
         for name in ("_config.yml", "_toc.yml"):
             (root / "book" / name).symlink_to(f"../{name}")
         (root / "book" / "index.md").write_text(INDEX)
+        (root / "book" / "api.md").write_text(API)
+        shutil.copy(ROOT / "book" / "gallery.md", root / "book")
+        shutil.copytree(ROOT / "book" / "vendor", root / "book" / "vendor")
         for name in ("one", "two"):
             (root / "notebooks" / f"{name}.py").write_text(NOTEBOOK.format(name=name))
         return cls(root)
 
-    def build(self):
+    def build(self, **environment):
         """Return the exit status, all that was printed, and the names of the notebooks that were executed."""
         run = subprocess.run(
             [Path(sys.executable).with_name("jupyter-book"), "build", "book/"],
             cwd=self.root,
-            env={**os.environ, "PYTHONPATH": str(self.root)},
+            env={**os.environ, **UNKNOWN_REPOSITORY, "PYTHONPATH": str(self.root), **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -111,6 +164,18 @@ class Book:
     def text(self, page):
         """Return the text of a page without its markup."""
         return re.sub(r"<[^>]*>", "", (self.html / f"{page}.html").read_text())
+
+    def tags(self, page):
+        """Return the names and attributes of the elements of a page."""
+        tags = []
+        parser = HTMLParser()
+        parser.handle_starttag = lambda name, attributes: tags.append((name, dict(attributes)))
+        parser.feed((self.html / f"{page}.html").read_text())
+        return tags
+
+    def pages(self):
+        """Return the names of all pages, also of those that Sphinx adds."""
+        return [path.relative_to(self.html).with_suffix("").as_posix() for path in self.html.rglob("*.html")]
 
 
 @pytest.fixture(scope="module")
@@ -216,8 +281,10 @@ def test_failing_notebook_fails_every_build_and_is_shown(book):
         ("{{ published_nothing }}", "published_nothing"),
         ("[](no-such-page.md)", "no-such-page"),
         ("{py:func}`embedllm.nothing`", "embedllm.nothing"),
+        ("```{figure-copy} three-squares\n```", "no notebook drew .* three-squares; there are: one-squares, two-sq"),
+        ("![](notebooks/figures/one/one-squares.png)", "an image without alternative text"),
     ],
-    ids=["glue", "published", "link", "api"],
+    ids=["glue", "published", "link", "api", "figure", "image"],
 )
 def test_warning_fails_the_build(book, text, message):
     (book.root / "book" / "index.md").write_text(f"{INDEX}\n{text}\n")
@@ -229,6 +296,158 @@ def test_warning_fails_the_build(book, text, message):
 def test_warning_fails_the_next_build_too(book):
     (book.root / "book" / "index.md").write_text("# A small book\n\n[](no-such-page.md)\n")
     assert [book.build()[0] for _ in range(2)] == [1, 1]
+
+
+def figures_of(book, page):
+    return [attributes for name, attributes in book.tags(page) if name == "img" and "_images" in attributes["src"]]
+
+
+def test_figure_is_described_and_has_its_size(clean_build):
+    book = clean_build[0]
+    for page, n_figures in (("notebooks/one", 1), ("notebooks/two", 1), ("index", 1), ("gallery", 2)):
+        figures = figures_of(book, page)
+        assert len(figures) == n_figures
+        for figure in figures:
+            assert figure["alt"] == "Squares of the first numbers. Headings: toy. Axes: number."
+            assert 100 < int(figure["width"]) < 300
+            assert 50 < int(figure["height"]) < 200
+
+
+@pytest.mark.parametrize("page", ["notebooks/two", "index", "gallery"])
+def test_figure_leads_to_its_function_its_code_its_script_and_its_data(clean_build, page):
+    book = clean_build[0]
+    links = re.search(r'<p class="figure-links">(.*?two-squares.*?)</p>', (book.html / f"{page}.html").read_text())[1]
+    found = dict.fromkeys(("api", "plot_squares", "two.py", "two-squares.svg", "two-squares.pdf", "two-squares.csv"))
+    for address in re.findall('href="(.*?)"', links):
+        path, _, anchor = address.partition("#")
+        target = (book.html / page).parent / path
+        assert target.is_file(), address
+        if anchor:
+            assert f'id="{anchor}"' in target.read_text()
+        found["api" if target.stem == "api" else anchor or target.name] = target
+    assert None not in found.values(), found
+    assert found["plot_squares"] == (book.html / page).parent / found["plot_squares"]
+    assert found["two.py"].read_text() == (book.root / "notebooks" / "two.py").read_text()
+    assert found["two-squares.csv"].read_text() == "n,square,data\n1,1,toy\n2,4,toy\n"
+
+
+def test_figures_elsewhere_and_prose_lead_to_where_the_figure_stands(clean_build):
+    book = clean_build[0]
+    for page, address in (
+        ("gallery", "notebooks/one.html#one-squares"),
+        ("gallery", "notebooks/two.html#two-squares"),
+        ("index", "notebooks/two.html#two-squares"),
+        ("index", "notebooks/one.html#one-squares"),
+    ):
+        assert ("a", address) in [(name, attributes.get("href")) for name, attributes in book.tags(page)]
+        path, _, anchor = address.partition("#")
+        assert f'id="{anchor}"' in (book.html / path).read_text()
+
+
+def test_figures_follow_their_notebook(book):
+    book.edit("notebooks/one.py", "[1, 4]", "[1, 9]")
+    status, output, executed = book.build()
+    assert status == 0, output
+    assert executed == {"one"}
+    tables = [path.read_text() for path in (book.html / "_downloads").rglob("*-squares.csv")]
+    assert sorted(table.splitlines()[-1] for table in tables) == ["2,4,toy", "2,9,toy"]
+
+
+def test_figure_that_is_no_longer_drawn_leaves_the_gallery(book):
+    book.edit("notebooks/one.py", "plot_squares(pd", "(pd")
+    book.edit("book/index.md", "{ref}`the figure <one-squares>`", "the figure")
+    status, output, _ = book.build()
+    assert status == 0, output
+    assert len(figures_of(book, "gallery")) == 1
+    assert "Notebook one" not in re.search("<article.*</article>", book_html(book, "gallery"), re.DOTALL)[0]
+
+
+def book_html(book, page):
+    return (book.html / f"{page}.html").read_text()
+
+
+def external_loads(book):
+    """What the pages and their style sheets would ask of other hosts; links that a reader may follow are none of it."""
+    found = set()
+    for page in book.pages():
+        for name, attributes in book.tags(page):
+            address = attributes.get("src") or (attributes.get("href") if name == "link" else None)
+            if address and re.match(r"(\w+:)?//", address):
+                found.add((page, address))
+    for path in book.html.rglob("*.css"):
+        found |= {
+            (path.name, address)
+            for address in re.findall(r"(?:url\(|@import )[\"']?((?:https?:)?//[^\"')]*)", path.read_text())
+        }
+    return found
+
+
+def test_pages_load_nothing_from_other_hosts(clean_build):
+    assert external_loads(clean_build[0]) == set()
+
+
+def test_equations_are_drawn_by_what_comes_with_the_book(clean_build):
+    book = clean_build[0]
+    (script,) = [attributes["src"] for name, attributes in book.tags("index") if "mathjax" in attributes.get("src", "")]
+    assert (book.html / script.partition("?")[0]).resolve().is_file()
+    assert not [attributes for _, attributes in book.tags("api") if "mathjax" in attributes.get("src", "")]
+
+
+def test_how_to_cite_stands_on_the_page(clean_build):
+    text = clean_build[0].text("index")
+    assert "@inproceedings{embedllm2025," in text
+    assert "arXiv:2410.02223" in text
+
+
+def buttons(book, page):
+    """Addresses of the buttons of the theme that lead to other sites."""
+    return [
+        attributes["href"]
+        for name, attributes in book.tags(page)
+        if name == "a" and "btn" in attributes.get("class", "") and attributes["href"].startswith("https:")
+    ]
+
+
+def test_unknown_repository_has_no_buttons(clean_build):
+    assert buttons(clean_build[0], "index") == buttons(clean_build[0], "notebooks/one") == []
+
+
+def test_buttons_lead_to_files_of_the_repository(book):
+    known = {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REPOSITORY": "someone/book", "GITHUB_REF_NAME": "trunk"}
+    status, output, executed = book.build(**known)
+    assert status == 0, output
+    assert executed == set()
+    found = {button for page in ("index", "gallery", "notebooks/one") for button in buttons(book, page)}
+    assert found == {
+        "https://github.com/someone/book",
+        "https://github.com/someone/book/edit/trunk/book/index.md",
+        "https://github.com/someone/book/edit/trunk/book/gallery.md",
+        "https://github.com/someone/book/edit/trunk/notebooks/one.py",
+        "https://mybinder.org/v2/gh/someone/book/trunk?urlpath=lab/tree/notebooks/one.ipynb",
+        "https://colab.research.google.com/github/someone/book/blob/trunk/notebooks/one.ipynb",
+    }
+    for address in found - {"https://github.com/someone/book"}:
+        assert (book.root / re.split("trunk/|tree/", address)[-1]).is_file()
+
+
+@pytest.mark.parametrize(
+    ("environment", "branch", "launched"),
+    [
+        ({"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REF_NAME": ""}, "main", True),
+        # A pull request: what it will be merged into has the files for good.
+        (
+            {"GITHUB_SERVER_URL": "https://github.com", "GITHUB_REF_NAME": "7/merge", "GITHUB_BASE_REF": "dev"},
+            "dev",
+            True,
+        ),
+        # Binder and Colab know no other host.
+        ({"GITHUB_SERVER_URL": "https://git.example.org", "GITHUB_REF_NAME": "dev"}, "dev", False),
+    ],
+)
+def test_branch_and_launch_buttons(environment, branch, launched):
+    options = theme_options({"GITHUB_REPOSITORY": "someone/book", **environment})
+    assert options["repository_branch"] == branch
+    assert ("launch_buttons" in options) == launched
 
 
 def test_missing_source_is_named(book):

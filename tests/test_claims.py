@@ -1,6 +1,7 @@
 """Verdicts on the claims of the paper are computed from the numbers of a build."""
 
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -58,7 +59,8 @@ def test_table(folder):
     table = claims_table(folder).set_index("claim")
     assert len(table) == len(CLAIMS)
     assert table.loc["MF forecasts answers rightly"].tolist() == [
-        "74.09 % (unverified)", "74.1 %", "73.5 to 74.6", "agrees", "forecasting", "a toy pool",
+        "74.09 % (unverified)", "74.1 %", "73.5 to 74.6", "agrees",
+        "forecasting", "forecasting-forecasts", "a toy pool",
     ]  # fmt: skip
     assert table.loc["MF forecasts better than KNN", "verdict"] == "holds"
     assert table.loc["Size of a model embedding, chosen alike"].tolist()[:4] == ["232", "64", "", "differs"]
@@ -74,7 +76,7 @@ def test_another_number_gives_another_verdict(folder, monkeypatch):
 
 
 def test_count_of_cases():
-    claims = [Claim("all found", "one", "found", "each", of="cases")]
+    claims = [Claim("all found", "one", "cases", "found", "each", of="cases")]
     assert claims_table("no such folder", claims)["verdict"].tolist() == ["not run"]
 
 
@@ -84,9 +86,9 @@ def test_verdicts_are_counted(folder):
     assert counts["agrees"] == counts["holds"] == 1
 
 
-def test_html_links_to_the_pages(folder):
+def test_html_links_to_the_figures(folder):
     shown = claims_html(claims_table(folder)).data
-    assert '<a href="forecasting.html">forecasting</a>' in shown
+    assert '<a href="forecasting.html#forecasting-forecasts">MF forecasts answers rightly</a>' in shown
     assert "ours: a toy pool" in shown
 
 
@@ -99,9 +101,12 @@ def test_numbers_of_two_data_sets_are_not_mixed(folder, monkeypatch):
 
 def test_claims_name_what_exists():
     published = set(load_published().index)
-    notebooks = {path.stem for path in (Path(__file__).parents[1] / "notebooks").glob("*.py")}
+    notebooks = {path.stem: path.read_text() for path in (Path(__file__).parents[1] / "notebooks").glob("*.py")}
     for claim in CLAIMS:
         assert claim.published in published | {""}, claim
         assert claim.page in notebooks, claim
+        name, number = re.fullmatch(r"(.*?)(?:-(\d+))?", claim.figure).groups()
+        drawn = notebooks[claim.page].count(f"\nplot_{name.replace('-', '_')}(")
+        assert drawn >= int(number or 1), claim
         assert claim.of or claim.rule != "each", claim
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)

@@ -1,12 +1,13 @@
 """Which notebooks run again, and what happens when they cannot."""
 
+import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
-from embedllm import execution
+from embedllm import execution, figures
 from embedllm.execution import Notebook, digest, inputs, refresh
 from embedllm.headlines import TARGET, Headline, publish
 
@@ -87,6 +88,7 @@ def test_stale_notebook_says_why(root, papermill, path, reason):
     [
         "embedllm/book.py",
         "embedllm/execution.py",
+        "embedllm/gallery.py",
         "embedllm/regression.py",
         "data/cache/x.csv",
         "embedllm/__pycache__/x.py",
@@ -182,7 +184,54 @@ def test_notebook_without_parameters_cell_is_named(root):
 def test_executed_copy_of_a_removed_notebook_is_removed(root, papermill):
     refreshed(root)
     refreshed(root, ["one"])
-    assert sorted(path.name for path in (root / "book" / "notebooks").iterdir()) == ["one.ipynb", "one.stamp.json"]
+    shown = root / "book" / "notebooks"
+    assert sorted(path.name for path in shown.iterdir()) == ["figures", "one.ipynb", "one.stamp.json"]
+    assert [path.name for path in (shown / "figures").iterdir()] == ["one"]
+
+
+class TestFigures:
+    """The figures of a notebook and their data, which lie beside its executed copy."""
+
+    @pytest.fixture
+    def project(self, root, monkeypatch):
+        """A notebook that draws what the text names, one after another, and fails if the text says so."""
+        text = root / "data" / "drawn.txt"
+        text.write_text("map")
+
+        def run(command, *, cwd, env, **_):
+            drawn = Path(env[figures.TARGET])
+            for name in text.read_text().split():
+                (drawn / f"{drawn.name}-{name}.svg").touch()
+            (cwd / command[-1]).write_text("executed")
+            return subprocess.CompletedProcess(command, int("fail" in text.read_text()), stdout="it failed")
+
+        monkeypatch.setattr(execution.subprocess, "run", run)
+        return root, text
+
+    def drawn(self, root):
+        return sorted(path.name for path in Notebook(root, "one").figures.iterdir())
+
+    def test_stay_as_long_as_nothing_changes(self, project):
+        root, _ = project
+        for line in ("notebooks/one: done", "notebooks/one: unchanged"):
+            assert line in refreshed(root, ["one"])[1]
+            assert self.drawn(root) == ["one-map.svg"]
+
+    @pytest.mark.parametrize("text", ["routers", "routers fail"])
+    def test_are_those_of_the_last_run(self, project, text):
+        root, drawn = project
+        refreshed(root, ["one"])
+        drawn.write_text(text)
+        assert bool(refreshed(root, ["one"])[0]) == ("fail" in text)
+        assert self.drawn(root)[-1] == "one-routers.svg"
+        assert "one-map.svg" not in self.drawn(root)
+
+    def test_are_drawn_again_if_they_are_gone(self, project):
+        root, _ = project
+        refreshed(root, ["one"])
+        shutil.rmtree(Notebook(root, "one").figures)
+        assert "notebooks/one: executing (no complete run yet)" in refreshed(root, ["one"])[1]
+        assert self.drawn(root) == ["one-map.svg"]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from embedllm.agreement import coverage, pairwise_agreement, right_shares
 from embedllm.calibration import pool_repetitions, reliability
 from embedllm.contributions import MEASURES, Contributions
 from embedllm.experiment import Settings
+from embedllm.figures import TARGET
 from embedllm.heldout import summarize_correlations
 from embedllm.routing import Oracle, PredictedBest, SingleBest, UniformRandom, tally_routes
 from embedllm.speed import case_times, growth_table, load_run
@@ -180,6 +181,21 @@ FIGURES = [
     "speed",
     "growth",
 ]
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_figure_is_described_and_kept_with_its_data(figures, name, pool, tmp_path, monkeypatch):
+    monkeypatch.setenv(TARGET, str(tmp_path / "page"))
+    described = figures[name]()._repr_mimebundle_()[1]["image/png"]
+    assert described["title"].endswith("."), "the docstring begins with a sentence of one line"
+    assert described["alt"].startswith(described["title"])
+    source = "random data" if name == "growth" else pool.source
+    assert source in described["alt"]
+    # What is drawn, and what the data are, so that simulated ones are known as such.
+    table = pd.read_csv(tmp_path / "page" / f"{described['name']}.csv")
+    assert len(table)
+    assert table["data"].str.contains(source, regex=False).any()
+    assert not [column for column in table if "Unnamed" in column], "name the index, if it is more than row numbers"
 
 
 def heldout_of(pool):
