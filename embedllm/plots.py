@@ -648,9 +648,8 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
     positions : DataFrame
         From `embedllm.communities.map_models`.
     """
-    counts = positions["speciality"].value_counts().drop("", errors="ignore")
-    colors = {str(name): color for name, color in zip(counts.index, _PALETTE[:7] + _PALETTE[8:], strict=False)}
-    areas = _marker_area(positions["params_b"])
+    colors = speciality_colors(positions)
+    areas = marker_areas(positions["params_b"])
     figure, axes = plt.subplots(figsize=(7.5, 6.5))
     looks = [*zip(colors, colors.values(), itertools.cycle("os^DvP"), strict=False), ("none or other", "#bbbbbb", "o")]
     kinds = []
@@ -670,14 +669,20 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
     words = sizes.map("{:g}B".format).where(sizes.notna(), "not known")
     dots = [
         Line2D([], [], linestyle="", marker="o", color=_GREY, markersize=float(np.sqrt(area)), label=label)
-        for label, area in zip(words, _marker_area(sizes), strict=True)
+        for label, area in zip(words, marker_areas(sizes), strict=True)
     ]
     figure.legend(handles=dots, loc="outside right lower", title="size")
     _label_points(axes, positions, np.sqrt(areas.to_numpy()) / 2)
     return figure
 
 
-def _marker_area(billions: pd.Series) -> pd.Series:
+def speciality_colors(positions: pd.DataFrame) -> dict[str, str]:
+    """Colours of the specialities on a map of the models, the most frequent first; as many as there are colours."""
+    counts = positions["speciality"].value_counts().drop("", errors="ignore")
+    return {str(name): color for name, color in zip(counts.index, _PALETTE[:7] + _PALETTE[8:], strict=False)}
+
+
+def marker_areas(billions: pd.Series) -> pd.Series:
     """Areas of markers, in square points, that grow with the logarithm of the size; the smallest if it is not known."""
     return 12 + 12 * np.log2(1 + billions.fillna(0).clip(lower=0))
 

@@ -81,7 +81,8 @@ def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
     # One picture for each figure that is drawn, and nothing that belongs on a terminal.
-    assert len(outputs(notebook, "image/png")) == calls(notebook, r"\bplot_\w+\(") > 0
+    assert len(outputs(notebook, "image/png")) == calls(notebook, r"\bplot_\w+\(")
+    assert calls(notebook, r"\b(plot|explore)_\w+\(") > 0
     stderr = [output["text"] for cell in code for output in cell.outputs if output.get("name") == "stderr"]
     assert not [text for text in stderr if "Warning" in text or "Error" in text]
     # Simulated figures are known as such.
