@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+PORT ?= 8000
 
-.PHONY: help book expected test lint bench notebooks figure lock clean
+.PHONY: help book serve expected test lint bench notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
@@ -14,16 +15,25 @@ book: $(READY) ## execute the stale notebooks and write book/_build/html
 	$(BIN)/python -m embedllm.book book/ || status=1; \
 	exit $$status
 
+# sphinx-autobuild needs the conf.py that Jupyter Book otherwise keeps in memory. It builds once at a time, and goes on
+# serving when a build fails. What a build itself writes is not watched, or the build would start itself again.
+serve: $(READY) ## show the book at http://127.0.0.1:8000, rebuild it when a source changes and reload the page
+	$(BIN)/sphinx-autobuild book book/_build/html -d book/_build/.doctrees --host 127.0.0.1 --port $(PORT) \
+	--pre-build '$(BIN)/jupyter-book config sphinx book/' \
+	--watch notebooks --watch embedllm --watch data \
+	--re-ignore '/__pycache__|\.ipynb|/book/(_build|notebooks)/|/book/conf\.py$$|/data/cache/'
+
 expected: $(READY) ## execute the stale notebooks and record the bands of their numbers in data/expected
 	$(BIN)/python -m embedllm.regression
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest
 
-lint: $(READY) ## check style and types
+lint: $(READY) ## check style, types and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/jactionlint --no-hints
 
 bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (a quarter of an hour)
 	$(BIN)/python -m benchmarks --record
@@ -42,7 +52,7 @@ lock: $(READY) ## add what pyproject.toml newly asks for to .venv and write requ
 	@touch $(READY)
 
 clean: ## remove what was built, but not .venv
-	rm -rf book/_build book/notebooks build dist .mypy_cache .pytest_cache .ruff_cache
+	rm -rf book/_build book/notebooks book/conf.py build dist .mypy_cache .pytest_cache .ruff_cache
 
 # torch comes first, alone and by its exact version, so that pip takes the build made for this machine.
 $(READY): requirements.lock pyproject.toml

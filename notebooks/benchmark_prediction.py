@@ -77,7 +77,7 @@ plot_heldout(predictions, "question weights")
 # %% [markdown]
 # ## Compare ranks
 #
-# Kendall's tau is 1 if each pair of models is predicted in the right order, and 0 for a guess. The lines are 95 %
+# {term}`Kendall's tau` is 1 if each pair of models is predicted in the right order, and 0 for a guess. The lines are 95 %
 # intervals over resampled models; `overall` is the mean over the benchmarks.
 
 # %%

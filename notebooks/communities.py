@@ -61,10 +61,10 @@ matrix
 # $(c_1 - c_0) \odot p_m$ and $W$. So the answers do not say how far apart two *embeddings* $p_m$ are; the fit's random
 # start has its say, and where the fit had no need to move them, they are still where it put them.
 #
-# The *directions* $u_m$ are the same in all these forms, because the predictions determine them, and their distance has
-# a meaning: move a question by random noise of unit variance, and $\lVert u_m - u_n \rVert$ is the standard deviation
-# of the change in the difference of two models' logits. Two models are near if they find the same questions harder and
-# the same easier. How much a model knows whatever the question, $t_m$, is left out.
+# The {term}`directions <direction>` $u_m$ are the same in all these forms, because the predictions determine them, and
+# their distance has a meaning: move a question by random noise of unit variance, and $\lVert u_m - u_n \rVert$ is the
+# standard deviation of the change in the difference of two models' logits. Two models are near if they find the same
+# questions harder and the same easier. How much a model knows whatever the question, $t_m$, is left out.
 #
 # For that reason, and not for the results below, this page draws its conclusions from directions; embeddings, as in the
 # paper, are shown beside them. The distances of each fit are divided by their mean over all pairs of models and then
@@ -76,11 +76,12 @@ distances = measure_distances(matrix, settings, seed, n_seeds)
 # %% [markdown]
 # ## Closer than at random?
 #
-# Communities come from what is known of the models: every size, rounded to whole billions of parameters, and every tag
-# that at least three models bear. The paper's six are always listed, *undefined* where there are fewer than three. The
-# ratio is the mean distance of two members over that of a member and any other model; grey bars hold the middle 95 % of
-# the ratios of 10,000 random communities of the same size, and p is the probability that a random one is as close
-# (one-sided). At a threshold of 0.05, one in twenty communities would pass by chance, so a single one says little.
+# {term}`Communities <community>` come from what is known of the models: every size, rounded to whole billions of
+# parameters, and every tag that at least three models bear. The paper's six are always listed, *undefined* where there
+# are fewer than three. The ratio is the mean distance of two members over that of a member and any other model; grey
+# bars hold the middle 95 % of the ratios of 10,000 random communities of the same size, and p is the probability that a
+# random one is as close (one-sided). At a threshold of 0.05, one in twenty communities would pass by chance, so a
+# single one says little.
 
 # %%
 communities = compare_communities(distances, matrix.models)

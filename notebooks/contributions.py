@@ -45,7 +45,7 @@ matrix
 #
 # For each seed, MF is fitted on all training questions and on those without each benchmark. A cell is the forecast
 # without the benchmark of its row minus the forecast with it, on the test questions of its column: *below 0, the
-# benchmark of the row contributes*; above 0, the forecasts are better without it.
+# benchmark of the row {term}`contributes <contribution>`*; above 0, the forecasts are better without it.
 
 # %%
 settings = Settings(dim=dim, alpha=alpha, preset=preset)

@@ -9,7 +9,7 @@
 # %% [markdown]
 # # The data
 #
-# **Goal.** See what the correctness matrix holds before anything is learned from it: which benchmarks, how many
+# **Goal.** See what the {term}`correctness matrix` holds before anything is learned from it: which benchmarks, how many
 # questions, how good the models are, how far they agree, and how much of the matrix was observed.
 
 # %% tags=["parameters"]

@@ -11,8 +11,8 @@
 #
 # **Goal.** Look at single models and single questions: which models are alike, and where do the routers send a question?
 #
-# The map and the table work in the browser: filter, search and sort them. All that they show came with this page; they ask
-# no server for anything.
+# The map and the table work in the browser: filter, search and sort them. All that they show came with this page; they
+# ask no server for anything.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -48,10 +48,10 @@ matrix
 # %% [markdown]
 # ## The models
 #
-# The map of the page on [communities](../notebooks/communities): near models find the same questions harder and the same easier;
-# how far apart groups lie, and the axes, mean nothing. Larger markers are larger models. Point at a marker, or touch it,
-# to see what is known of the model and its accuracy over all its observed answers. A filter leaves the other models as
-# faint dots, and names those that are left once they are few.
+# The map of the page on [communities](../notebooks/communities): near models find the same questions harder and the
+# same easier; how far apart groups lie, and the axes, mean nothing. Larger markers are larger models. Point at a
+# marker, or touch it, to see what is known of the model and its accuracy over all its observed answers. A filter leaves
+# the other models as faint dots, and names those that are left once they are few.
 
 # %%
 distances = measure_distances(matrix, settings, seed, n_seeds)
@@ -62,9 +62,10 @@ explore_models(model_table(matrix, positions))
 # ## The routes
 #
 # For each test question of the sample a row for each router: the model that it chooses, the probability that this model
-# is right as the router sees it, and whether it was. The routers are those of the page on [routing](../notebooks/routing) that choose
-# by a prediction, fitted in the first repetition; for `single best` the prediction is its accuracy in training. *Models
-# right* is the share of the models that answered the question rightly: where it is 0, no router could be right.
+# is right as the router sees it, and whether it was. The routers are those of the page on
+# [routing](../notebooks/routing) that choose by a prediction, fitted in the first repetition; for `single best` the
+# prediction is its accuracy in training. *Models right* is the share of the models that answered the question rightly:
+# where it is 0, no router could be right.
 #
 # The buttons in the head of a column sort and filter by it; the search box looks through all columns.
 

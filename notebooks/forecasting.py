@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Forecasting correctness
 #
-# **Goal.** Predict, for questions never seen in training, which model answers which rightly: matrix factorization (MF)
-# against the nearest questions (KNN), above the floor of a predictor that does not read the question.
+# **Goal.** Predict, for questions never seen in training, which model answers which rightly: {term}`matrix
+# factorization` (MF) against the nearest questions ({term}`KNN`), above the {term}`floor` of a predictor that does not
+# read the question.
 #
 # The paper reports more right forecasts for MF than for KNN, and how both gain from more training questions.
 
@@ -124,10 +125,10 @@ size_table(curve)
 # %% [markdown]
 # ## Are the probabilities right?
 #
-# Accuracy only asks on which side of one half a probability is. Log loss and Brier score, in the table above, judge the
-# probability itself, and the diagram shows it: of the answers that were given a probability of 70 %, are 70 % right?
-# Left, below the diagonal, right answers are rarer than predicted, and above it more frequent; right, how often such
-# probabilities are predicted.
+# Accuracy only asks on which side of one half a probability is. {term}`Log loss <log loss>` and {term}`Brier score`, in
+# the table above, judge the probability itself, and the diagram shows it: of the answers that were given a probability
+# of 70 %, are 70 % right? Left, below the diagonal, right answers are rarer than predicted, and above it more frequent;
+# right, how often such probabilities are predicted.
 
 # %%
 bins = reliability_repetitions(fits)

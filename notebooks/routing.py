@@ -55,10 +55,11 @@ matrix
 # %% [markdown]
 # ## The routers
 #
-# - `oracle`: a model that is right, if there is one; no router can do better.
+# - {term}`oracle`: a model that is right, if there is one; no router can do better.
 # - `MF`, `KNN`: the model with the highest predicted correctness.
-# - `best of benchmark`: the model that was best in training on the benchmark of the question, which it has to be told.
-# - `single best`: the model that was best in training, for every question.
+# - {term}`best of benchmark`: the model that was best in training on the benchmark of the question, which it has to be
+#   told.
+# - {term}`single best`: the model that was best in training, for every question.
 # - `weighted random`: models drawn as often as MF chooses them; `uniform random`: all alike. Both are given as the
 #   exact expectation over draws.
 #
@@ -84,9 +85,9 @@ percent_table(evaluation, "router")
 # %% [markdown]
 # ## What does it gain?
 #
-# Accuracy minus that of the single best model, with 95 % intervals. They are paired: questions are resampled with the
-# routes of all, so that what makes a question easy for all models cancels out. An interval that holds zero is no
-# evidence for either side.
+# Accuracy minus that of the single best model, with 95 % intervals. They are {term}`paired <paired bootstrap
+# interval>`: questions are resampled with the routes of all, so that what makes a question easy for all models cancels
+# out. An interval that holds zero is no evidence for either side.
 
 # %%
 gains = tally.differences("single best")
@@ -116,8 +117,8 @@ plot_route_shares(mean_route_shares(fits), matrix.source)
 # ## How fast is it?
 #
 # Questions a second, choosing among all models for questions whose embeddings are at hand, and how far memory rises
-# meanwhile, measured when this page was built. The page on [cost](../notebooks/cost) has the authors' procedure and the arithmetic
-# beside it.
+# meanwhile, measured when this page was built. The page on [cost](../notebooks/cost) has the authors' procedure and the
+# arithmetic beside it.
 
 # %%
 route_speed(fits[0]).round(1)

@@ -9,8 +9,9 @@
 # %% [markdown]
 # # Choosing k, dim and alpha
 #
-# **Goal.** Choose the number of neighbours of KNN, the size of a model embedding and the noise of its training, on the
-# validation questions alone. When the book is built, the other pages run with what is chosen here.
+# **Goal.** Choose the number of neighbours of {term}`KNN`, the size of a {term}`model embedding` and the {term}`noise
+# <noise alpha>` of its training, on the validation questions alone. When the book is built, the other pages run with
+# what is chosen here.
 #
 # The authors' defaults are $k = 131$, 232 dimensions and a noise of 0.05. A value is chosen by its accuracy on validation
 # questions, which is what the paper compares: the smallest one that is within a tenth of a point of the best, where a

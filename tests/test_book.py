@@ -3,8 +3,12 @@
 import os
 import re
 import shutil
+import signal
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -448,6 +452,58 @@ def test_branch_and_launch_buttons(environment, branch, launched):
     options = theme_options({"GITHUB_REPOSITORY": "someone/book", **environment})
     assert options["repository_branch"] == branch
     assert ("launch_buttons" in options) == launched
+
+
+@pytest.fixture
+def served(book):
+    """`make serve` in this environment: its address, a wait for the end of the n-th build, and what it prints."""
+    shutil.copy(ROOT / "Makefile", book.root)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    log = book.root / "serve.log"
+
+    def finished(number):
+        """Wait for so many builds to end, and then some; return how many have begun."""
+        deadline = time.monotonic() + 120
+        while log.read_text().count("Serving on") < number:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        time.sleep(2)  # by now a build that started itself would have begun
+        return log.read_text().count("Wrote conf.py")
+
+    with log.open("w") as stream:
+        server = subprocess.Popen(
+            ["make", "serve", "READY=", f"BIN={Path(sys.executable).parent}", f"PORT={port}"],
+            cwd=book.root,
+            env={**os.environ, "PYTHONPATH": str(book.root)},
+            stdout=stream,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        try:
+            yield f"http://127.0.0.1:{port}", finished, log
+        finally:
+            os.killpg(server.pid, signal.SIGTERM)
+            server.wait()
+
+
+def test_serve_rebuilds_once_for_each_change_and_outlives_a_failure(book, served):
+    address, finished, log = served
+
+    def shown(page):
+        with urllib.request.urlopen(f"{address}/{page}.html", timeout=10) as answer:
+            return answer.read().decode()
+
+    assert finished(1) == 1
+    assert "websocket-reload" in shown("index")
+    book.edit("book/index.md", "A small book", "A changed book")
+    assert finished(2) == 2
+    assert "A changed book" in shown("index")
+    book.edit("notebooks/one.py", 'print("one is complete")', "1 / 0")
+    assert finished(3) == 3
+    assert "ZeroDivisionError: division by zero" in log.read_text()
+    assert "ZeroDivisionError" in shown("notebooks/one")
 
 
 def test_missing_source_is_named(book):
