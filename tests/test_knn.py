@@ -32,11 +32,21 @@ def assert_equals_reference(matrix, test, k):
     np.testing.assert_allclose(proba, reference(matrix, test.embeddings, k), atol=1e-6)
 
 
+@pytest.fixture(params=["bfloat16", "float32"])
+def arithmetic(request, monkeypatch):
+    """The first search in one arithmetic or the other, whatever the processor and however few the questions."""
+    has_it = request.param == "bfloat16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+    monkeypatch.setattr(knn, "_COARSE_GAIN", 0)
+    return request.param
+
+
 @pytest.fixture(scope="module")
 def test_questions(make_matrix):
     return make_matrix(n_questions=70, seed=9)
 
 
+@pytest.mark.usefixtures("arithmetic")
 class TestAgainstScikitLearn:
     @pytest.mark.parametrize("k", [1, 2, 13, 150, 151, 1000])
     @pytest.mark.parametrize("missing", [0, 0.3, 0.9])
@@ -126,6 +136,68 @@ class TestAgainstScikitLearn:
         assert_equals_reference(train, val, 31)
 
 
+class TestFirstSearch:
+    """In bfloat16 or in float32, the outcome is the same, bit for bit."""
+
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        """Counts the questions that are searched in float32."""
+        found = []
+        real = KNNCorrectness._search
+        monkeypatch.setattr(
+            KNNCorrectness,
+            "_search",
+            lambda self, proba, rows, *rest: (found.extend(rows), real(self, proba, rows, *rest)),
+        )
+        return found
+
+    def test_bfloat16_leaves_nothing_to_float32(self, make_matrix, test_questions, arithmetic, counted):
+        fitted = KNNCorrectness(13).fit(make_matrix(n_questions=2000))
+        fitted.predict_proba(test_questions.embeddings)
+        assert sorted(counted) == ([] if arithmetic == "bfloat16" else list(range(70)))
+
+    def test_only_what_bfloat16_cannot_decide_is_searched_again(self, make_matrix, monkeypatch, counted):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+        monkeypatch.setattr(knn, "_COARSE_GAIN", 0)
+        matrix = make_matrix(n_questions=2000)
+        # 200 training questions crowd around one point, and two of 50 questions lie there too.
+        crowded = matrix.embeddings.copy()
+        crowded[:200] = crowded[0] + 1e-4 * crowded[:200]
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        train = CorrectnessMatrix(frame, matrix.questions, crowded)
+        asked = make_matrix(n_questions=50, seed=9).embeddings.copy()
+        asked[[7, 30]] = crowded[:2]
+        proba = KNNCorrectness(13).fit(train).predict_proba(asked)
+        assert {7, 30} <= set(counted)
+        assert len(counted) < 5
+        np.testing.assert_allclose(proba, reference(train, asked, 13), atol=1e-6)
+
+    @pytest.mark.parametrize("scale", [1e-25, 1, 1e15])
+    def test_bits(self, make_matrix, test_questions, monkeypatch, scale):
+        matrix = make_matrix(n_questions=500, missing=0.2)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        # Every question twice, with other answers, so that which of two counts is seen.
+        twice = np.tile(matrix.embeddings[:250], (2, 1)) * np.float32(scale)
+        train = CorrectnessMatrix(frame, matrix.questions, twice)
+        monkeypatch.setattr(knn, "_COARSE_GAIN", 0)
+        each = []
+        for has_it in (True, False):
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_it=has_it: {"amx_bf16": has_it})
+            fitted = KNNCorrectness(13).fit(train)
+            each.append(fitted.predict_proba_each(test_questions.embeddings * np.float32(scale), [1, 8, 13]))
+        np.testing.assert_array_equal(*each)
+
+    def test_mapped_embeddings_are_not_copied(self, make_matrix, test_questions, tmp_path, arithmetic):
+        matrix = make_matrix(n_questions=300)
+        np.save(tmp_path / "embeddings.npy", matrix.embeddings)
+        mapped = np.load(tmp_path / "embeddings.npy", mmap_mode="r")
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        fitted = KNNCorrectness(5).fit(CorrectnessMatrix(frame, matrix.questions, mapped))
+        assert fitted._coarse is None
+        expected = KNNCorrectness(5).fit(matrix).predict_proba(test_questions.embeddings)
+        np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
+
+
 class TestProbabilities:
     def test_hand_computed(self):
         # Questions on a line at 0, 1, 3, 6; asked at 0.9 and 5.
@@ -161,6 +233,15 @@ class TestProbabilities:
             atol=1e-7,
         )
 
+    def test_first_of_equal_distances_counts(self):
+        # Three questions at one place, of which two count beside the nearest.
+        labels = pd.DataFrame([[1, 0, 0, 1], [0, 1, 1, 0]], ["a", "b"], list("wxyz"))
+        questions = pd.DataFrame({"benchmark": "line"}, index=list("wxyz"))
+        matrix = CorrectnessMatrix(labels, questions, np.array([[2, 1], [2, 1], [1, 1], [2, 1]]))
+        proba = KNNCorrectness(3).fit(matrix).predict_proba(np.array([[0.0, 1]]))
+        np.testing.assert_allclose(proba, [[1 / 3, 2 / 3]], atol=1e-7)
+
+    @pytest.mark.usefixtures("arithmetic")
     @pytest.mark.parametrize("block", [1, 7, 69, 70, 71, 1000])
     def test_blocks_change_nothing(self, toy_with_holes, test_questions, monkeypatch, block):
         fitted = KNNCorrectness(5).fit(toy_with_holes)
@@ -168,6 +249,7 @@ class TestProbabilities:
         monkeypatch.setattr(knn, "_BLOCK", block)
         np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
 
+    @pytest.mark.usefixtures("arithmetic")
     @pytest.mark.parametrize("n_threads", [1, 3])
     def test_threads_change_nothing(self, toy_with_holes, test_questions, monkeypatch, n_threads):
         fitted = KNNCorrectness(5).fit(toy_with_holes)
