@@ -224,7 +224,8 @@ def claims_html(table: pd.DataFrame) -> HTML:
     shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns=["data", "page", "figure"])
     links = zip(table["claim"], table["page"], table["figure"], strict=True)
     linked = shown.assign(claim=[f'<a href="{page}.html#{figure}">{claim}</a>' for claim, page, figure in links])
-    wide = '<th style="min-width: 15em">claim</th>'  # or the theme gives the spare width to the last column
+    # Or the theme gives the spare width to the last column.
+    wide = '<th style="min-width: 15em; text-align: left">claim</th>'
     return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
 
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -86,6 +87,15 @@ def drawn_figures(book: Path, page: str) -> list[Drawn]:
     return found
 
 
+def caption(drawn: Drawn, figures: Iterable[Drawn]) -> str:
+    """Return the title of a figure and, if others have the same, what is written on it and not on them."""
+    others = [re.split(r"[:;.] ?", other.alt) for other in figures if other.title == drawn.title and other != drawn]
+    if not others:
+        return drawn.title
+    own = [text for text in re.split(r"[:;.] ?", drawn.alt) if text not in set().union(*others)]
+    return f"{drawn.title.rstrip('.')}: {own[0]}." if own else drawn.title
+
+
 def setup(app: Sphinx) -> dict[str, Any]:
     """Register the directives and what is done to images."""
     app.add_directive("figure-copy", FigureCopy)
@@ -139,15 +149,15 @@ def _links(app: Sphinx, drawn: Drawn, page: str) -> nodes.paragraph:
 
 
 class _FigureDirective(SphinxDirective):
-    def copies(self, drawn: Drawn, *classes: str) -> nodes.container:
+    def copies(self, drawn: Drawn, title: str, *classes: str) -> nodes.container:
         """An image, its title, which leads to the page of the figure, and the line under it."""
         app, page = self.env.app, self.env.docname
         there = f"{app.builder.get_relative_uri(page, drawn.page)}#{drawn.name}"
         image = nodes.image("", uri=drawn.file("png"), alt=drawn.alt, loading="lazy")
         linked = nodes.reference("", "", image, internal=True, refuri=there)
-        title = nodes.reference("", drawn.title, internal=True, refuri=there)
+        titled = nodes.reference("", title, internal=True, refuri=there)
         box = nodes.container("", nodes.container("", linked, classes=["figure-box"]), classes=list(classes))
-        box += [nodes.paragraph("", "", title, classes=["figure-title"]), _links(app, drawn, page)]
+        box += [nodes.paragraph("", "", titled, classes=["figure-title"]), _links(app, drawn, page)]
         return box
 
     def all_drawn(self) -> Iterator[tuple[str, list[Drawn]]]:
@@ -169,7 +179,7 @@ class FigureCopy(_FigureDirective):
         name = self.arguments[0]
         if name not in by_name:
             raise self.error(f"no notebook drew a figure {name}; there are: {', '.join(by_name) or 'none'}")
-        return [self.copies(by_name[name], "figure-copy")]
+        return [self.copies(by_name[name], by_name[name].title, "figure-copy")]
 
 
 class FigureGallery(_FigureDirective):
@@ -191,7 +201,7 @@ class FigureGallery(_FigureDirective):
             )
             shown.append(nodes.rubric("", "", title))
             grid = nodes.container("", classes=["figure-gallery"])
-            grid += [self.copies(drawn, "figure-card") for drawn in figures]
+            grid += [self.copies(drawn, caption(drawn, figures), "figure-card") for drawn in figures]
             shown.append(grid)
         return shown
 
