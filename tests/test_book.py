@@ -142,7 +142,8 @@ class Book:
         (root / "book" / "index.md").write_text(INDEX)
         (root / "book" / "api.md").write_text(API)
         shutil.copy(ROOT / "book" / "gallery.md", root / "book")
-        shutil.copytree(ROOT / "book" / "vendor", root / "book" / "vendor")
+        for name in ("vendor", "_static"):
+            shutil.copytree(ROOT / "book" / name, root / "book" / name)
         for name in ("one", "two"):
             (root / "notebooks" / f"{name}.py").write_text(NOTEBOOK.format(name=name))
         return cls(root)
