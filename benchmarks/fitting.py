@@ -151,7 +151,9 @@ def from_ridge(matrix: CorrectnessMatrix, preset: TrainingPreset) -> Weights:
 OTHERS: dict[str, Callable[[CorrectnessMatrix], Weights]] = {
     "fast preset, Adam not fused": without_fusing,
     "fast preset, from ridge regression's factors": lambda matrix: from_ridge(matrix, PRESETS["fast"]),
-    "the same, 2 epochs at a third of the rate": lambda matrix: from_ridge(matrix, preset(14_336, 2, 1e-3)),
+    "from ridge regression's factors, 2 epochs, a third of the rate": lambda matrix: from_ridge(
+        matrix, preset(14_336, 2, 1e-3)
+    ),
     "question weights by the fast preset's training": one_product,
     "question weights by whole-data L-BFGS": l_bfgs,
     "question weights by ridge regression": ridge,

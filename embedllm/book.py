@@ -39,6 +39,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", define_substitutions)
     app.connect("builder-inited", refresh_notebooks)
     app.connect("env-get-outdated", every_document)
+    app.connect("autodoc-skip-member", skip_fields)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -72,6 +73,11 @@ def every_document(app: Sphinx, *_: Any) -> set[str]:
     warnings, so that a second build would pass where the first one failed.
     """
     return set(app.env.all_docs)
+
+
+def skip_fields(app: Sphinx, what: str, name: str, member: object, *_: Any) -> bool | None:
+    """Leave out the fields of named tuples, of which Python only says their number; the signature names them."""
+    return True if type(member).__name__ == "_tuplegetter" else None
 
 
 def define_substitutions(app: Sphinx, config: Config) -> None:

@@ -395,7 +395,7 @@ def routing_flops(train: CorrectnessMatrix, costs: Costs) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by `method`. Columns: `data`, `MFLOPs` a question, by the formula, and `counted MFLOPs` (NaN for KNN,
-        whose product is one of NumPy, where nothing counts).
+        whose product is one of NumPy or of PyTorch, as the processor has it).
     """
     mf = costs.mf
     vector = train.embeddings[:1]

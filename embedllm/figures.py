@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import functools
 import inspect
-import itertools
 import os
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -24,6 +24,8 @@ TARGET = "EMBEDLLM_FIGURES"
 
 _P = ParamSpec("_P")
 
+_kept: Counter[Path] = Counter()  # figures of a function that went to a folder
+
 
 def figure_of(
     behind: Callable[..., pd.DataFrame] = lambda table, *_: table,
@@ -32,7 +34,7 @@ def figure_of(
 
     The figure comes out in the companion's style, closed, so that a notebook shows it once, and described. Where the
     environment variable `EMBEDLLM_FIGURES` names a folder, it is also kept there as SVG, PDF and PNG, with its data as
-    CSV, under the names of the folder and the function, and a number if that is taken.
+    CSV, under the names of the folder and the function, and from the second of a process on a number.
 
     Parameters
     ----------
@@ -107,8 +109,12 @@ def describe(title: str, drawn: Figure) -> str:
 
 def _keep(drawn: Figure, title: str, table: pd.DataFrame, folder: Path, name: str) -> str:
     """Write a figure and its data into a folder, and return the name of the files without suffix."""
+    folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    name = next(each for each in _names(f"{folder.name}-{name}") if not (folder / f"{each}.csv").exists())
+    # Numbers begin anew with the process, so that a notebook that runs again replaces its files.
+    _kept[folder / name] += 1
+    number = _kept[folder / name]
+    name = f"{folder.name}-{name}" + (f"-{number}" if number > 1 else "")
     # Without the time of its making, the same figure is the same file.
     for suffix, undated in {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}.items():
         drawn.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", metadata={"Title": title, **undated})
@@ -117,16 +123,13 @@ def _keep(drawn: Figure, title: str, table: pd.DataFrame, folder: Path, name: st
     return name
 
 
-def _names(name: str) -> Iterator[str]:
-    yield name
-    yield from (f"{name}-{number}" for number in itertools.count(2))
-
-
 def _tell_ipython(drawn: Figure, description: dict[str, str]) -> None:
     """Put the description into the metadata of the image, where nbconvert, too, looks for an alternative text."""
-
-    def bundle(include: object = None, exclude: object = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        return {}, {"image/png": description}
-
     # The image itself comes from matplotlib's own hook, which knows only the class.
-    drawn.__dict__["_repr_mimebundle_"] = bundle
+    drawn.__dict__["_repr_mimebundle_"] = functools.partial(_bundle, description)
+
+
+def _bundle(
+    description: dict[str, str], include: object = None, exclude: object = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {"image/png": description}

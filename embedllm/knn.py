@@ -11,7 +11,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,7 @@ _GROUP = 8  # training questions whose maximum is looked at first
 _EXACT = 4096  # closenesses computed at a time in float64
 _UNIT, _TINY, _HUGE = 2.0**-24, 2.0**-149, 1e37  # of float32: relative rounding, least number, about the largest
 _COARSE_UNIT, _COARSE_TINY = 2.0**-8, 2.0**-126  # of bfloat16; anything smaller may count as zero
+_COARSE_SQUARE_TINY = 2.0**-63  # the square of anything smaller may count as zero in float32
 _COARSE_LENGTH = 2.0**40  # of embeddings, at most, lest bfloat16 overflow
 _COARSE_HELD = 2**28  # numbers of a copy of the training embeddings in bfloat16, at most: 512 MiB
 _COARSE_REACH = 1.5  # how much longer than in float32 a shortlist is in bfloat16
@@ -263,7 +264,7 @@ class _Coarse:
             part = self._questions[start : start + _EXACT]
             copy = self._copy[start : start + _EXACT, :width]
             copy.copy_(part)
-            self._error = max(self._error, float((part - copy).norm(dim=1).max()))
+            self._error = max(self._error, float(_lost(part, copy).max()))
         rest = -half_squares
         for column in range(width, width + 3):
             self._copy[:, column] = rest
@@ -275,7 +276,7 @@ class _Coarse:
 
         Embeddings that are mapped to memory may be larger than it.
         """
-        known = torch.cpu.get_capabilities()
+        known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older PyTorch does not tell
         # The products of chosen pairs come from MKL.
         fast = (known.get("avx512_bf16") or known.get("amx_bf16")) and torch.backends.mkl.is_available()
         fits = questions.size <= _COARSE_HELD and not isinstance(questions.base, np.memmap)
@@ -302,7 +303,7 @@ class _Coarse:
         size = _sizes(vectors, self._longest)
         margin = _margins(vectors, size)
         length, longest = _length(_half_squares(vectors.numpy()))[:, None], _length(self._longest)
-        lost = (vectors - copy[:, :width]).norm(dim=1, keepdim=True).double()
+        lost = _lost(vectors, copy[:, :width])[:, None]
         # What the copies lose, then what the product loses: |q.t - q'.t'| <= |q - q'| |t'| + |q| |t - t'|.
         error = 1.001 * (lost * (longest + self._error) + length * self._error) + margin
         error += 2 * width * _COARSE_TINY * (1 + length + longest)
@@ -311,6 +312,11 @@ class _Coarse:
         return _Shortlist(
             values, columns.gather(1, order), margin, beyond.masked_fill(length > _COARSE_LENGTH, torch.inf)
         )
+
+
+def _lost(vectors: torch.Tensor, copies: torch.Tensor) -> torch.Tensor:
+    """At least the length of what each row of copies in bfloat16 lost, (n_rows,), float64."""
+    return (vectors - copies).norm(dim=1).double() + vectors.shape[1] ** 0.5 * _COARSE_SQUARE_TINY
 
 
 def _shortlist(closeness: torch.Tensor, margin: torch.Tensor, reach: int) -> _Shortlist:

@@ -97,7 +97,7 @@ communities.round(4)
 # ## A map
 #
 # t-SNE of the distances between directions: it keeps near models together; how far apart groups lie, and the axes, mean
-# nothing. Names are left out where there is no room.
+# nothing. Names are left out where there is no room; [in the browser](../notebooks/explore) all can be found.
 
 # %%
 positions = map_models(distances["direction"], matrix.models)

@@ -122,7 +122,8 @@ plot_routing_times(costs.table, published["routing_seconds"])
 glue_costs(costs)
 
 # %% [markdown]
-# What a question takes, in millions of FLOPs; KNN's product is one of NumPy, where nothing counts:
+# What a question takes, in millions of FLOPs; KNN's, a product of NumPy or PyTorch as the processor has it, are not
+# counted:
 
 # %%
 routing = routing_flops(train, costs)

@@ -108,7 +108,8 @@ difference_table(gains.query("router == 'MF'"), "router")
 # %% [markdown]
 # ## Who gets the questions?
 #
-# Shares of the test questions, means over the repetitions.
+# Shares of the test questions, means over the repetitions. [In the browser](../notebooks/explore) the routes of single
+# questions can be looked through.
 
 # %%
 plot_route_shares(mean_route_shares(fits), matrix.source)

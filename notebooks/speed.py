@@ -70,7 +70,8 @@ case_table(run)
 fitting_table(run)
 
 # %% [markdown]
-# Larger blocks mean fewer steps, each of which costs more. The default stays at blocks of 128 questions and a random
+# *Not fused* is Adam as PyTorch has it by default, one operation after the other; the arithmetic is the same. Larger
+# blocks mean fewer steps, each of which costs more. The default stays at blocks of 128 questions and a random
 # start, as the paper's: a start from ridge regression was tried on this pool alone. Weights learned directly are no
 # model embeddings, which is what the paper is about, so they stay a measurement.
 #

@@ -1,5 +1,7 @@
 """What a figure says of itself, and the files that it leaves."""
 
+import pickle
+
 import matplotlib
 
 matplotlib.use("Agg")  # before pyplot looks for a screen
@@ -9,6 +11,7 @@ import pandas as pd
 import pytest
 from IPython.core.formatters import DisplayFormatter
 
+from embedllm import figures
 from embedllm.figures import TARGET, figure_of
 
 
@@ -98,6 +101,25 @@ def test_table_behind_takes_the_arguments_however_they_were_given(trees, kept):
 def test_figures_of_one_function_are_numbered(trees, kept):
     names = [description(plot_heights(trees))["name"] for _ in range(3)]
     assert names == ["wood-heights", "wood-heights-2", "wood-heights-3"]
+
+
+def test_next_process_replaces_the_files(trees, kept, monkeypatch):
+    plot_heights(trees)
+    monkeypatch.setattr(figures, "_kept", type(figures._kept)())
+    assert description(plot_heights(trees.head(1)))["name"] == "wood-heights"
+    assert len((kept / "wood-heights.csv").read_text().splitlines()) == 2
+    assert len(list(kept.iterdir())) == 4
+
+
+def test_folder_that_is_named_by_its_place(trees, tmp_path, monkeypatch):
+    (tmp_path / "wood").mkdir()
+    monkeypatch.chdir(tmp_path / "wood")
+    monkeypatch.setenv(TARGET, ".")
+    assert description(plot_heights(trees))["name"] == "wood-heights"
+
+
+def test_survives_pickling(trees):
+    assert description(pickle.loads(pickle.dumps(plot_heights(trees))))["title"].startswith("Height")
 
 
 def test_same_figure_is_the_same_files(trees, kept):

@@ -187,6 +187,22 @@ class TestFirstSearch:
             each.append(fitted.predict_proba_each(test_questions.embeddings * np.float32(scale), [1, 8, 13]))
         np.testing.assert_array_equal(*each)
 
+    def test_tiny_training_questions(self, arithmetic):
+        # What bfloat16 loses of the nearest is too small for its square to be a number of float32.
+        scale, step = 2.0**-80, 2.0**-9
+        vectors = np.zeros((1000, 2))
+        vectors[0] = 1 + 0.9 * 2.0**-8, -1
+        vectors[1:101] = np.linspace(step / 2, step, 100)[:, None] * [1, 0]
+        vectors[101:] = -np.linspace(1, 2, 899)[:, None]
+        ids = [f"q{number}" for number in range(1000)]
+        labels = pd.DataFrame([[1] + 999 * [0], [0] + 999 * [1]], ["a", "b"], ids)
+        matrix = CorrectnessMatrix(labels, pd.DataFrame({"benchmark": "tiny"}, index=ids), vectors * scale)
+        np.testing.assert_array_equal(KNNCorrectness(1).fit(matrix).predict_proba(np.ones((1, 2))), [[1, 0]])
+
+    def test_pytorch_that_does_not_tell_what_the_processor_can_do(self, toy, monkeypatch):
+        monkeypatch.delattr(torch.cpu, "get_capabilities")
+        assert KNNCorrectness(5).fit(toy)._coarse is None
+
     def test_mapped_embeddings_are_not_copied(self, make_matrix, test_questions, tmp_path, arithmetic):
         matrix = make_matrix(n_questions=300)
         np.save(tmp_path / "embeddings.npy", matrix.embeddings)
