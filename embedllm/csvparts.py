@@ -12,8 +12,8 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import mmap
 import os
-import threading
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -27,7 +27,7 @@ import pyarrow.csv
 _PART = 32 << 20  # bytes that a thread reads at a time; the fastest of those tried, as is the size of a block
 _BLOCK = 2 << 20  # bytes that are parsed at a time
 _LARGEST_BLOCK = 1 << 30  # a row must fit into a block
-_MOST_THREADS = 8  # each has a buffer, and parts that wait for their turn
+_MOST_THREADS = 8  # each has a part at hand, and parts that wait for their turn
 _WINDOW = 64 << 10  # bytes in which the end of a row is looked for
 _END = "5d0c2be87f: the end of the file"
 
@@ -79,24 +79,18 @@ def csv_tables(path: Path, header: list[str], columns: list[str]) -> Iterator[pa
 
 def _read_parts(path: Path, header: list[str], columns: list[str]) -> Iterator[tuple[_Part, pa.Table | None]]:
     """Parts of a large file in order, each with its rows, or with None if it cannot be read by itself."""
-    own = threading.local()
     end = _end_row(len(header))
 
     def read(part: _Part) -> pa.Table | None:
-        size = part.stop - part.start
-        # A thread keeps its buffer, since asking the system for memory time and again is slow.
-        if len(getattr(own, "buffer", b"")) < size + len(end):
-            own.buffer = bytearray(size + len(end))
-        view = memoryview(own.buffer)[: size + len(end)]
-        with path.open("rb", buffering=0) as stream:
-            stream.seek(part.start)
-            if stream.readinto(view[:size]) != size:
-                return None
-        view[size:] = end
+        # Mapped to memory, which spares a copy of all that is read, and part by part, lest all of it counts as ours.
+        before = part.start % mmap.ALLOCATIONGRANULARITY
         try:
-            source = pa.PythonFile(_Pieces(view), mode="r")
+            with path.open("rb", buffering=0) as stream:
+                length, offset = before + part.stop - part.start, part.start - before
+                mapped = mmap.mmap(stream.fileno(), length, access=mmap.ACCESS_READ, offset=offset)
+            source = pa.PythonFile(_Pieces(memoryview(mapped)[before:], end), mode="r")
             table = pa.csv.read_csv(source, **_options(header, columns, part.start, _BLOCK))
-        except pa.ArrowInvalid:
+        except ValueError:  # of Arrow, or since the file has shrunk
             return None
         return table.slice(0, len(table) - 1) if _is_ended(table) else None
 
@@ -250,14 +244,17 @@ class _Ended:
 
 
 class _Pieces:
-    """A stream over bytes that are in memory, without copying them."""
+    """A stream over bytes that are in memory, without copying them, followed by some more."""
 
-    def __init__(self, data: memoryview) -> None:
-        self._data, self._position = data, 0
+    def __init__(self, data: memoryview, end: bytes) -> None:
+        self._data, self._end, self._position = data, end, 0
         self.closed = False
 
-    def read(self, size: int) -> memoryview:
-        piece = self._data[self._position : self._position + size]
+    def read(self, size: int) -> memoryview | bytes:
+        piece: memoryview | bytes = self._data[self._position : self._position + size]
+        if len(piece) < size:
+            start = max(0, self._position - len(self._data))
+            piece = bytes(piece) + self._end[start : start + size - len(piece)]
         if len(piece) > 1 and piece[-1] == ord("\r"):
             piece = piece[:-1]
         self._position += len(piece)
