@@ -34,7 +34,7 @@ _SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross
 _NAMED = 6  # so many models at most are named on the map
 
 
-def model_table(matrix: CorrectnessMatrix, positions: pd.DataFrame) -> pd.DataFrame:
+def map_table(matrix: CorrectnessMatrix, positions: pd.DataFrame) -> pd.DataFrame:
     """Put beside the place of each model on the map what else is known of it.
 
     Parameters
@@ -76,7 +76,7 @@ def explore_models(table: pd.DataFrame) -> HTML:
     Parameters
     ----------
     table : DataFrame
-        From `model_table`.
+        From `map_table`.
     """
     from IPython.display import HTML
     from vl_convert import javascript_bundle

@@ -237,7 +237,7 @@ class KNNCorrectness(CorrectnessPredictor):
 
 
 class _Coarse:
-    """A first search in bfloat16, whose products take half the time of those of float32 where the processor has them.
+    """A first search in bfloat16, which is faster than in float32 where the processor multiplies it.
 
     Half the squared length, in three numbers of bfloat16 that together are as precise as one of float32, is a part of
     the product, so that closeness is rounded once.

@@ -37,7 +37,7 @@ from embedllm.experiment import Settings, fit_repetitions
 from embedllm.explore import (
     explore_models,
     explore_routes,
-    model_table,
+    map_table,
     route_choices,
 )
 
@@ -56,7 +56,7 @@ matrix
 # %%
 distances = measure_distances(matrix, settings, seed, n_seeds)
 positions = map_models(distances["direction"], matrix.models)
-explore_models(model_table(matrix, positions))
+explore_models(map_table(matrix, positions))
 
 # %% [markdown]
 # ## The routes

@@ -12,7 +12,7 @@ from embedllm import CorrectnessMatrix
 from embedllm.baselines import BenchmarkMean
 from embedllm.correctness import Split
 from embedllm.experiment import Fitted
-from embedllm.explore import TEXT_LENGTH, explore_models, explore_routes, model_table, route_choices
+from embedllm.explore import TEXT_LENGTH, explore_models, explore_routes, map_table, route_choices
 
 
 def matrix_of(labels, ids, **columns):
@@ -39,7 +39,7 @@ def positions():
 
 def test_model_table(positions):
     labels = [[1, 0, 1, -1], [-1, -1, -1, -1]]
-    table = model_table(matrix_of(labels, list("abcd")), positions)
+    table = map_table(matrix_of(labels, list("abcd")), positions)
     assert table["size"].tolist() == ["7B", ""]
     assert table["tags"].tolist() == ["chat; math", ""]
     assert table["answers"].tolist() == [3, 0]
@@ -87,7 +87,7 @@ def labels_of(chart):
 
 
 def test_map_offers_what_is_known(positions):
-    table = model_table(matrix_of([[1], [0]], ["a"]), positions)
+    table = map_table(matrix_of([[1], [0]], ["a"]), positions)
     chart = chart_of(explore_models(table).data)
     assert labels_of(chart) == {"text": None, "size": ["all", "7B"], "tag": ["all", "chat", "math"]}
     assert chart["title"] == "made up"
@@ -96,7 +96,7 @@ def test_map_offers_what_is_known(positions):
 
 
 def test_names_cannot_end_the_script(positions):
-    table = model_table(matrix_of([[1], [0]], ["a"]), positions).rename({"one": "</script><b>"})
+    table = map_table(matrix_of([[1], [0]], ["a"]), positions).rename({"one": "</script><b>"})
     view = explore_models(table).data
     assert view.count("</script") == 1
     assert "</script><b>" in json.dumps(chart_of(view))
