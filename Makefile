@@ -23,8 +23,8 @@ serve: $(READY) ## show the book at http://127.0.0.1:8000, rebuild it when a sou
 	--watch notebooks --watch embedllm --watch data \
 	--re-ignore '/__pycache__|\.ipynb|/book/(_build|notebooks)/|/book/conf\.py$$|/data/cache/'
 
-expected: $(READY) ## execute the stale notebooks and record the bands of their numbers in data/expected
-	$(BIN)/python -m embedllm.regression
+expected: $(READY) ## execute the stale notebooks and record the tolerances of their numbers in data/expected
+	$(BIN)/python -m embedllm.book.regression
 
 test: $(READY) ## run the tests
 	$(BIN)/python -m pytest

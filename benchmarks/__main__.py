@@ -25,8 +25,8 @@ import torch
 from benchmarks import fitting, growth, reading
 from benchmarks.cases import CASES
 from embedllm import load_dataset
-from embedllm.files import replacing
-from embedllm.speed import RECORD, case_table, fitting_table
+from embedllm._files import replacing
+from embedllm.studies.speed import RECORD, case_table, fitting_table
 
 ROOT = Path(__file__).parents[1]
 

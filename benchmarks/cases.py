@@ -20,7 +20,7 @@ import torch
 
 from benchmarks import reference
 from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization
-from embedllm.cost import resident_mb
+from embedllm.protocol.timing import resident_mb
 from embedllm.router import best_two
 
 SEVERAL_K = (1, 3, 5, 9, 17, 31, 65, 131, 201, 301, 401, 501)

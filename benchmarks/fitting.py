@@ -2,7 +2,7 @@
 
 The presets differ in blocks, epochs and schedule; two fits start from the factors of ridge regression's question
 weights instead of at random. The others leave the factorization: with dim of at least the number of models it can
-express any matrix of question weights (n_models x width), so that these can be learned directly, by the same
+express any matrix of model directions (n_models x width), so that these can be learned directly, by the same
 training, by whole-data L-BFGS on the convex loss, or by ridge regression in closed form.
 """
 
@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from embedllm import CorrectnessMatrix, MatrixFactorization
-from embedllm.mf import PRESETS, Parameters, TrainingPreset, init_parameters
+from embedllm.predictors.mf import PRESETS, Parameters, TrainingPreset, init_parameters
 
 ALPHA = 0.05
 
@@ -52,7 +52,7 @@ def loss(weights: Weights, questions: torch.Tensor, labels: torch.Tensor) -> tor
 
 
 def one_product(matrix: CorrectnessMatrix) -> Weights:
-    """The fast preset's training, of the question weights themselves."""
+    """The fast preset's training, of the model directions themselves."""
     questions, labels = tensors(matrix)
     generator = torch.Generator().manual_seed(0)
     weights = (torch.zeros(matrix.n_models, questions.shape[1]), torch.zeros(matrix.n_models))
@@ -121,7 +121,7 @@ def without_fusing(matrix: CorrectnessMatrix) -> Weights:
 
 
 def from_ridge(matrix: CorrectnessMatrix, preset: TrainingPreset) -> Weights:
-    """A fit that begins at the singular vectors of ridge regression's question weights.
+    """A fit that begins at the singular vectors of ridge regression's model directions.
 
     The first entries of a model embedding and their projections are the factors, scaled to the size that a random start
     has; their classifier makes up for it. What is left of dim starts at random, with a classifier of zero.
@@ -144,7 +144,7 @@ def from_ridge(matrix: CorrectnessMatrix, preset: TrainingPreset) -> Weights:
         start.classifier_bias[0] = 0
         return start
 
-    with mock.patch("embedllm.mf.init_parameters", begin):
+    with mock.patch("embedllm.predictors.mf.init_parameters", begin):
         return factorize(matrix, preset)
 
 
@@ -154,9 +154,9 @@ OTHERS: dict[str, Callable[[CorrectnessMatrix], Weights]] = {
     "from ridge regression's factors, 2 epochs, a third of the rate": lambda matrix: from_ridge(
         matrix, preset(14_336, 2, 1e-3)
     ),
-    "question weights by the fast preset's training": one_product,
-    "question weights by whole-data L-BFGS": l_bfgs,
-    "question weights by ridge regression": ridge,
+    "model directions by the fast preset's training": one_product,
+    "model directions by whole-data L-BFGS": l_bfgs,
+    "model directions by ridge regression": ridge,
 }
 NAMES = [*FACTORIZATIONS, *OTHERS]
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization
-from embedllm.cost import resident_mb
+from embedllm.protocol.timing import resident_mb
 
 WIDTH, ASKED = 768, 1000
 BASE = {"questions": 10_000, "models": 112, "dim": 232}

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from embedllm.lookalike import write_lookalike
-from embedllm.tables import read_rows
+from embedllm.datasets.formats._tables import read_rows
+from embedllm.datasets.lookalike import write_lookalike
 
 READERS = {
     "pandas": """
@@ -28,8 +28,8 @@ if {save}: np.save("{folder}/pandas.npy", table.to_numpy())
     "embedllm": """
 import numpy as np, pandas as pd
 from pathlib import Path
-from embedllm.longform import read_answers
-from embedllm.tables import read_rows, read_table
+from embedllm.datasets.formats.long import read_answers
+from embedllm.datasets.formats._tables import read_rows, read_table
 folder = Path("{folder}")
 models = read_table(folder / "model_order.csv").set_index("model_name").sort_index()
 ids = [name for rows in read_rows(folder / "question_order.csv", ["prompt_id"]) for name in rows.columns[0].to_pylist()]

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 from embedllm import CorrectnessMatrix, MatrixFactorization
-from embedllm.shares import own_share, process_group, rank
+from embedllm.predictors.distributed import own_share, process_group, rank
 
 
 def main(folder: Path) -> None:

@@ -57,7 +57,7 @@ def _add_import(commands: Any) -> None:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from embedllm import importers
+    from embedllm.datasets import importers
 
     # Options are called as the parameters are; the importer has the defaults.
     given = {name: value for name, value in vars(options).items() if value is not None}
@@ -90,11 +90,11 @@ def _add_fit(commands: Any) -> None:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from embedllm.encode import DEFAULT_ENCODER
-    from embedllm.mf import MatrixFactorization
+    from embedllm.datasets.encoder import DEFAULT_ENCODER
+    from embedllm.datasets.load import load_dataset
+    from embedllm.predictors.distributed import own_share, process_group, rank
+    from embedllm.predictors.mf import MatrixFactorization
     from embedllm.router import Router
-    from embedllm.shares import own_share, process_group, rank
-    from embedllm.sources import load_dataset
 
     with process_group(options.device):
         matrix = load_dataset(options.dataset)

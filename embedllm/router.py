@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from embedllm.correctness import CorrectnessMatrix
-from embedllm.encode import DEFAULT_ENCODER, encode_questions, find_encoder
-from embedllm.files import replacing
-from embedllm.mf import MatrixFactorization
-from embedllm.predictor import check_matrix
+from embedllm._files import replacing
+from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors.base import check_matrix
+from embedllm.predictors.mf import MatrixFactorization
 
 _FORMAT = 1
 _DESCRIPTION = "router.json"
@@ -31,7 +31,7 @@ _SAME = 0.99  # cosine; float16 and other processors leave more than 0.999, anot
 class Router:
     """Sends questions to the model most likely to answer them rightly.
 
-    Ties go to the model whose name comes first in sorted order, as in `embedllm.routing`.
+    Ties go to the model whose name comes first in sorted order, as in `embedllm.studies.routing`.
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ class Router:
     Raises
     ------
     FileNotFoundError, ConnectionError, ValueError
-        If the encoder cannot be found (see `embedllm.encode.find_encoder`).
+        If the encoder cannot be found (see `embedllm.datasets.encoder.find_encoder`).
     """
 
     def __init__(

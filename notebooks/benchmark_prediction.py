@@ -23,21 +23,24 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.experiment import Settings
-from embedllm.headlines import publish
-from embedllm.heldout import (
-    heldout_headlines,
+from embedllm.plots.benchmark_prediction import (
+    plot_heldout,
+    plot_rank_correlations,
+)
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings
+from embedllm.studies.benchmark_prediction import (
+    heldout_values,
     predict_heldout,
     rank_correlations,
     summarize_correlations,
 )
-from embedllm.plots import plot_heldout, plot_rank_correlations
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -54,7 +57,7 @@ matrix
 # | predictor | a model is described by |
 # |---|---|
 # | embeddings | $p_m$, as in the paper, each dimension standardized |
-# | question weights | $W^\top\big((c_1 - c_0) \odot p_m\big)$: what $p_m$ weighs a question embedding with, standardized alike |
+# | model directions | $W^\top\big((c_1 - c_0) \odot p_m\big)$: what $p_m$ weighs a question embedding with, standardized alike |
 # | mean accuracy | its mean accuracy on the training questions of the other benchmarks: no embedding, no regression |
 #
 # The second is the first in other coordinates. An embedding is defined only up to transformations that the projection
@@ -69,10 +72,10 @@ plot_heldout(predictions)
 # %% [markdown]
 # Each point is a model, predicted from the embeddings of others, mean over the seeds; on the line, predicted and actual
 # accuracy are the same. The less a regression with a penalty learns, the more it keeps to the mean of all, and the
-# flatter lies the cloud. The same from the question weights:
+# flatter lies the cloud. The same from the model directions:
 
 # %%
-plot_heldout(predictions, "question weights")
+plot_heldout(predictions, "model directions")
 
 # %% [markdown]
 # ## Compare ranks
@@ -115,7 +118,7 @@ load_published().loc[["significant_benchmarks"]]
 # ## The numbers of this page
 
 # %%
-publish(heldout_headlines(predictions), matrix.source)
+report(heldout_values(predictions), matrix.source)
 
 # %% [markdown]
 # **Recap.** Of {glue:text}`heldout_benchmarks:.0f` held-out benchmarks, tau is significantly above 0 on
@@ -123,6 +126,6 @@ publish(heldout_headlines(predictions), matrix.source)
 # weights and on {glue:text}`significant_mean_accuracy:.1f` from the mean accuracy (means over the seeds). The mean tau is
 # {glue:text}`tau_embeddings:.2f`, {glue:text}`tau_weights:.2f` and {glue:text}`tau_mean_accuracy:.2f`. Embeddings minus
 # mean accuracy: {glue:text}`embeddings_minus_mean:+.2f` ({glue:text}`embeddings_minus_mean_low:+.2f` to
-# {glue:text}`embeddings_minus_mean_high:+.2f`); question weights minus mean accuracy:
+# {glue:text}`embeddings_minus_mean_high:+.2f`); model directions minus mean accuracy:
 # {glue:text}`weights_minus_mean:+.2f` ({glue:text}`weights_minus_mean_low:+.2f` to
 # {glue:text}`weights_minus_mean_high:+.2f`). A difference whose interval holds 0 is none that these models show.

@@ -9,10 +9,10 @@
 # %% [markdown]
 # # Communities of models
 #
-# **Goal.** See whether models of one size, or of one speciality, lie closer together than models do at random, though the
+# **Goal.** See whether models of one size, or of one specialization, lie closer together than models do at random, though the
 # fit is told neither, and find the models that are most like a given one.
 #
-# By a secondary summary, the paper compares, for three sizes (7B, 13B, 70B) and three specialities (coding, bio/medical,
+# By a secondary summary, the paper compares, for three sizes (7B, 13B, 70B) and three specializations (coding, bio/medical,
 # physics), the mean distance between embeddings within the community with that to other models, and finds it smaller.
 
 # %% tags=["parameters"]
@@ -28,24 +28,24 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.communities import (
+from embedllm.plots.communities import plot_communities, plot_model_map
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings
+from embedllm.studies.communities import (
     choose_model,
-    community_headlines,
+    community_values,
     compare_communities,
     compare_each_repetition,
     map_models,
     measure_distances,
     nearest_models,
 )
-from embedllm.experiment import Settings
-from embedllm.headlines import publish
-from embedllm.plots import plot_communities, plot_model_map
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 settings = Settings(dim=dim, alpha=alpha, preset=preset)
@@ -132,7 +132,7 @@ load_published().loc[["community_distances"]]
 
 # %%
 repeated = compare_each_repetition(distances, matrix.models)
-publish(community_headlines(repeated), matrix.source)
+report(community_values(repeated), matrix.source)
 
 # %% [markdown]
 # **Recap.** Of {glue:text}`communities_tested:.0f` communities, {glue:text}`direction_found:.1f` are closer than random

@@ -23,19 +23,19 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.contributions import (
-    contribution_headlines,
+from embedllm.plots.contributions import plot_contributions
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings
+from embedllm.studies.contributions import (
+    contribution_values,
     measure_contributions,
 )
-from embedllm.experiment import Settings
-from embedllm.headlines import publish
-from embedllm.plots import plot_contributions
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -66,7 +66,7 @@ plot_contributions(contributions.table("accuracy"))
 # the question drops out.
 
 # %%
-plot_contributions(contributions.table("order of models"))
+plot_contributions(contributions.table("pairwise ranking accuracy"))
 
 # %% [markdown]
 # ## Who contributes most
@@ -91,14 +91,14 @@ load_published().loc[["contributions"]]
 # ## The numbers of this page
 
 # %%
-publish(contribution_headlines(contributions), matrix.source)
+report(contribution_values(contributions), matrix.source)
 
 # %% [markdown]
 # **Recap.** What a benchmark contributes is the loss without it. Without itself, a benchmark loses
-# {glue:text}`own_loss:.2f` points in accuracy and {glue:text}`own_loss_order:.2f` in the order of models. Each claim of the
+# {glue:text}`own_loss:.2f` points in accuracy and {glue:text}`own_loss_order:.2f` in the pairwise ranking accuracy. Each claim of the
 # paper holds, by either measure, where its number is above 0 with all of its interval:
 #
-# | claim | number | accuracy | order of models |
+# | claim | number | accuracy | pairwise ranking accuracy |
 # |---|---|---|---|
 # | MMLU contributes most | loss on the others without it, minus the largest without another | {glue:text}`mmlu_lead:+.2f` ({glue:text}`mmlu_lead_low:+.2f` to {glue:text}`mmlu_lead_high:+.2f`) | {glue:text}`mmlu_lead_order:+.2f` ({glue:text}`mmlu_lead_order_low:+.2f` to {glue:text}`mmlu_lead_order_high:+.2f`) |
 # | | its rank | {glue:text}`mmlu_rank:.1f` | {glue:text}`mmlu_rank_order:.1f` |

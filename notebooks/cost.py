@@ -24,14 +24,17 @@ preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool, the split and MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.cost import (
-    cost_headlines,
+from embedllm.plots.cost import plot_routing_times, plot_training_flops
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings
+from embedllm.studies.cost import (
+    cost_values,
     describe_machine,
     glue_costs,
     measure_costs,
@@ -40,9 +43,6 @@ from embedllm.cost import (
     routing_flops,
     training_flops,
 )
-from embedllm.experiment import Settings
-from embedllm.headlines import publish
-from embedllm.plots import plot_routing_times, plot_training_flops
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 settings = Settings(dim, alpha, n_neighbors, preset)
@@ -143,8 +143,8 @@ load_published().loc[["training_tflops", "routing_seconds"]]
 # ## The numbers of this page
 
 # %%
-publish(
-    cost_headlines(parameters, conventions, training, routing),
+report(
+    cost_values(parameters, conventions, training, routing),
     matrix.source,
 )
 

@@ -18,26 +18,27 @@ scale: float = 1.0  # share of the simulated pool; no effect on others
 seed: int = 0  # of the simulated pool and the split
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.agreement import (
-    coverage,
-    dataset_headlines,
-    model_table,
-    pairwise_agreement,
-    split_table,
-)
-from embedllm.headlines import publish
-from embedllm.plots import (
+from embedllm.plots.dataset import (
     plot_accuracy,
     plot_agreement,
     plot_composition,
     plot_coverage,
     plot_distributions,
+)
+from embedllm.protocol.reported_values import report
+from embedllm.studies.dataset import (
+    coverage,
+    dataset_values,
+    histograms,
+    model_table,
+    pairwise_agreement,
+    split_table,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -71,7 +72,7 @@ plot_composition(matrix)
 # either end, which all models or none answer rightly, tells nothing about which model to ask.
 
 # %%
-plot_distributions(matrix)
+plot_distributions(histograms(matrix))
 
 # %% [markdown]
 # Accuracy over the observed answers of each model on each benchmark. A blank cell is a model without an observed answer
@@ -99,7 +100,7 @@ models.head(12).round(3)
 
 # %%
 agreement = pairwise_agreement(matrix)
-plot_agreement(agreement)
+plot_agreement(agreement.pairs(), agreement.order(), matrix.source)
 
 # %% [markdown]
 # The pairs that agree most beyond chance:
@@ -149,7 +150,7 @@ load_published().loc[["models", "questions", "benchmarks", "split"]]
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)
-publish(dataset_headlines(matrix, parts, agreement), matrix.source)
+report(dataset_values(matrix, parts, agreement), matrix.source)
 
 # %% [markdown]
 # **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of

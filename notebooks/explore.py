@@ -26,15 +26,15 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset
-from embedllm.communities import map_models, measure_distances
-from embedllm.experiment import Settings, fit_repetitions
-from embedllm.explore import (
+from embedllm.protocol.runs import Settings, fit_repetitions
+from embedllm.studies.communities import map_models, measure_distances
+from embedllm.studies.explore import (
     explore_models,
     explore_routes,
     map_table,
@@ -63,7 +63,7 @@ explore_models(map_table(matrix, positions))
 #
 # For each test question of the sample a row for each router: the model that it chooses, the probability that this model
 # is right as the router sees it, and whether it was. The routers are those of the page on
-# [routing](../notebooks/routing) that choose by a prediction, fitted in the first repetition; for `single best` the
+# [routing](../notebooks/routing) that choose by a prediction, fitted in the first repetition; for `best single model` the
 # prediction is its accuracy in training. *Models right* is the share of the models that answered the question rightly:
 # where it is 0, no router could be right.
 #

@@ -26,29 +26,32 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 5  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.calibration import pool_repetitions, reliability_repetitions
-from embedllm.experiment import Settings, fit_repetitions
-from embedllm.forecasting import (
-    forecast_headlines,
-    forecast_table,
-    percent_table,
-    tally_repetitions,
-)
-from embedllm.headlines import publish
-from embedllm.learningcurve import learning_curve, size_table
-from embedllm.plots import (
+from embedllm.plots.forecasting import (
     plot_forecasts,
     plot_history,
     plot_reliability,
     plot_training_sizes,
 )
-from embedllm.tally import difference_table
+from embedllm.protocol.calibration import (
+    pool_repetitions,
+    reliability_repetitions,
+)
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings, fit_repetitions
+from embedllm.protocol.tally import difference_table
+from embedllm.studies.forecasting import (
+    forecast_table,
+    forecast_values,
+    percent_table,
+    tally_repetitions,
+)
+from embedllm.studies.learning_curve import learning_curve, size_table
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 settings = Settings(dim, alpha, n_neighbors, preset)
@@ -147,7 +150,7 @@ load_published().loc[["mf_accuracy", "knn_accuracy"]]
 # ## The numbers of this page
 
 # %%
-publish(forecast_headlines(tally, bins, curve), matrix.source)
+report(forecast_values(tally, bins, curve), matrix.source)
 
 # %% [markdown]
 # **Recap.** Over {glue:text}`forecast_answers:,.0f` test answers MF forecasts {glue:text}`mf_accuracy:.2f` % rightly, KNN

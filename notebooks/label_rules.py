@@ -30,22 +30,22 @@ seed: int = 0  # of the simulated pool, what is planted, the split and MF
 n_seeds: int = 2  # repetitions, from this seed on
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.experiment import Settings
-from embedllm.headlines import publish
-from embedllm.labelrules import (
+from embedllm.plots.label_rules import plot_protocols
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings
+from embedllm.studies.label_rules import (
     compare_protocols,
     cross_rules,
-    label_rule_headlines,
+    label_rule_values,
     read_every_way,
     score_readings,
 )
-from embedllm.plots import plot_protocols
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 readings = read_every_way(
@@ -57,8 +57,8 @@ readings.matrix
 # ## The same rows, read in every way
 #
 # The simulated pool has one answer for each cell. Repeats are planted in it as the look-alike of the release has them
-# ({func}`~embedllm.lookalike.draw_answers`): their number is the release's; that they sit on few questions of one
-# benchmark is inferred; and the share of them with the other label, {data}`~embedllm.lookalike.CONFLICTS`, is **made
+# ({func}`~embedllm.datasets.lookalike.draw_answers`): their number is the release's; that they sit on few questions of one
+# benchmark is inferred; and the share of them with the other label, {data}`~embedllm.datasets.lookalike.CONFLICTS`, is **made
 # up**, as the release was never seen. Cells are hidden at random, a share that is made up as well. On observed answers,
 # nothing is planted.
 #
@@ -106,7 +106,7 @@ load_published().loc[["mf_accuracy", "knn_accuracy"]]
 # ## The numbers of this page
 
 # %%
-publish(label_rule_headlines(readings, comparison), matrix.source)
+report(label_rule_values(readings, comparison), matrix.source)
 
 # %% [markdown]
 # **Recap.** {glue:text}`repeated_rows:,.0f` rows repeat a (model, question); {glue:text}`conflicting_cells:,.0f` cells

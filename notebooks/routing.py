@@ -12,7 +12,7 @@
 # **Goal.** Send each question to the model most likely to answer it rightly, and measure what that gains over always
 # asking the best single model.
 #
-# The paper's claim is that the vectors learned from answers route better than the single best model does.
+# The paper's claim is that the vectors learned from answers route better than the best single model does.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -25,28 +25,28 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.experiment import Settings, fit_repetitions
-from embedllm.forecasting import percent_table
-from embedllm.headlines import publish
-from embedllm.plots import (
+from embedllm.plots.routing import (
     plot_route_shares,
     plot_router_gains,
     plot_routers,
 )
-from embedllm.routing import (
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings, fit_repetitions
+from embedllm.protocol.tally import difference_table
+from embedllm.studies.forecasting import percent_table
+from embedllm.studies.routing import (
     mean_route_shares,
-    route_headlines,
     route_speed,
     route_table,
+    route_values,
     tally_route_repetitions,
 )
-from embedllm.tally import difference_table
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 settings = Settings(dim, alpha, n_neighbors, preset)
@@ -57,9 +57,9 @@ matrix
 #
 # - {term}`oracle`: a model that is right, if there is one; no router can do better.
 # - `MF`, `KNN`: the model with the highest predicted correctness.
-# - {term}`best of benchmark`: the model that was best in training on the benchmark of the question, which it has to be
+# - {term}`best model per benchmark`: the model that was best in training on the benchmark of the question, which it has to be
 #   told.
-# - {term}`single best`: the model that was best in training, for every question.
+# - {term}`best single model`: the model that was best in training, for every question.
 # - `weighted random`: models drawn as often as MF chooses them; `uniform random`: all alike. Both are given as the
 #   exact expectation over draws.
 #
@@ -85,12 +85,12 @@ percent_table(evaluation, "router")
 # %% [markdown]
 # ## What does it gain?
 #
-# Accuracy minus that of the single best model, with 95 % intervals. They are {term}`paired <paired bootstrap
+# Accuracy minus that of the best single model, with 95 % intervals. They are {term}`paired <paired bootstrap
 # interval>`: questions are resampled with the routes of all, so that what makes a question easy for all models cancels
 # out. An interval that holds zero is no evidence for either side.
 
 # %%
-gains = tally.differences("single best")
+gains = tally.differences("best single model")
 plot_router_gains(gains)
 
 # %% [markdown]
@@ -137,13 +137,13 @@ load_published().loc[["routing_seconds", "embedllm_routing_accuracy"]]
 # ## The numbers of this page
 
 # %%
-publish(route_headlines(tally), matrix.source)
+report(route_values(tally), matrix.source)
 
 # %% [markdown]
 # **Recap.** On {glue:text}`route_questions:,.0f` test questions the MF router is right on {glue:text}`route_mf:.2f` %,
 # the KNN router on {glue:text}`route_knn:.2f` %, the best model of each benchmark on
-# {glue:text}`route_best_of_benchmark:.2f` %, the single best model on {glue:text}`route_single:.2f` %, and an oracle
-# would be on {glue:text}`route_oracle:.2f` %. MF minus single best is {glue:text}`route_gain:+.2f` points (95 % interval
+# {glue:text}`route_best_of_benchmark:.2f` %, the best single model on {glue:text}`route_single:.2f` %, and an oracle
+# would be on {glue:text}`route_oracle:.2f` %. MF minus best single model is {glue:text}`route_gain:+.2f` points (95 % interval
 # {glue:text}`route_gain_low:+.2f` to {glue:text}`route_gain_high:+.2f`), MF minus KNN
 # {glue:text}`route_mf_minus_knn:+.2f` points. What MF gains by reading the question is the distance to models drawn as
 # often as it chooses them: {glue:text}`route_mf_minus_weighted:+.2f` points.

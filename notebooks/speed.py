@@ -19,13 +19,13 @@
 record: str = ""  # a run recorded elsewhere; by default the project's own
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
-from embedllm.plots import plot_growth, plot_speed
-from embedllm.speed import (
+from embedllm.plots.speed import plot_growth, plot_speed
+from embedllm.studies.speed import (
     case_table,
     case_times,
     fitting_table,
@@ -61,9 +61,9 @@ case_table(run)
 # ## What was tried to fit faster
 #
 # A fit is judged by its loss on validation questions, which must be no worse than that of the paper's settings after
-# their 50 epochs. *Ridge regression's factors* are the singular vectors of the question weights that it finds in closed
+# their 50 epochs. *Ridge regression's factors* are the singular vectors of the model directions that it finds in closed
 # form, for a start instead of a random one. The last three leave the factorization: as long as dim is at least the
-# number of models, it can express any matrix of question weights, which can be learned directly, without model
+# number of models, it can express any matrix of model directions, which can be learned directly, without model
 # embeddings.
 
 # %%

@@ -19,12 +19,16 @@
 folder: str = ""  # where the executed notebooks left their numbers
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
-from embedllm.claims import claims_html, claims_table, count_verdicts
+from embedllm.studies.summary import (
+    claims_html,
+    claims_table,
+    count_verdicts,
+)
 
 table = claims_table(folder)
 claims_html(table)

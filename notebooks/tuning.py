@@ -27,21 +27,21 @@ seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 2  # repetitions: of the split, if it is random, and of MF
 
 # %% tags=["remove-input"]
-from embedllm.parameters import check_parameters
+from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
 # %%
 from embedllm import load_dataset, load_published
-from embedllm.experiment import Settings
-from embedllm.headlines import publish
-from embedllm.plots import plot_learning_curves, plot_sweep
-from embedllm.tuning import (
+from embedllm.plots.tuning import plot_learning_curves, plot_sweep
+from embedllm.protocol.reported_values import report
+from embedllm.protocol.runs import Settings
+from embedllm.studies.tuning import (
     choose,
     summarize_sweep,
     sweep_factorization,
     sweep_neighbors,
-    tuning_headlines,
+    tuning_values,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -113,7 +113,7 @@ load_published().loc[["n_neighbors", "dim", "alpha"]]
 # ## The numbers of this page
 
 # %%
-publish(tuning_headlines(neighbors, by_dim, by_alpha), matrix.source)
+report(tuning_values(neighbors, by_dim, by_alpha), matrix.source)
 
 # %% [markdown]
 # **Recap.** Chosen on validation questions: k = {glue:text}`n_neighbors:.0f`, {glue:text}`dim:.0f` dimensions, noise

@@ -13,8 +13,8 @@ import pytest
 import torch
 
 from embedllm import CorrectnessMatrix, load_dataset
-from embedllm.lookalike import write_lookalike
-from embedllm.simulate import simulate_pool
+from embedllm.datasets.lookalike import write_lookalike
+from embedllm.datasets.simulate import simulate_pool
 
 ZEROEVAL = Path(__file__).parents[2] / "shared" / "data" / "zeroeval"
 
@@ -85,7 +85,7 @@ def relabel():
 
 @pytest.fixture(scope="session")
 def small_pool():
-    """A twentieth of the simulated pool, with its planted truth."""
+    """A twentieth of the simulated pool, with its ground truth."""
     return simulate_pool(scale=0.05)
 
 

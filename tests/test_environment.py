@@ -1,9 +1,9 @@
 """environment.yml, requirements.lock and pyproject.toml describe one environment."""
 
+import tomllib
 from pathlib import Path
 
 import pytest
-import tomllib
 import yaml
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet

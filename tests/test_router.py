@@ -11,9 +11,9 @@ import pytest
 
 import embedllm.router
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, TrainingPreset, encode_questions
-from embedllm.encode import find_encoder
-from embedllm.mf import Parameters
-from embedllm.routing import PredictedBest
+from embedllm.datasets.encoder import find_encoder
+from embedllm.predictors.mf import Parameters
+from embedllm.studies.routing import PredictedBest
 
 COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability"]
 QUICK = TrainingPreset(pairs_per_step=64, epochs=60, learning_rate=1e-2, weight_decay=1e-5)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedllm.execution import Notebook
+from embedllm.book.execution import Notebook
 
 ROOT = Path(__file__).parents[1]
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -53,10 +53,14 @@ def test_cache_holds_the_executed_copies_with_their_stamps():
     caches = [step["with"] for step in STEPS if step.get("uses", "").startswith("actions/cache")]
     assert caches
     for cache in caches:
-        assert {Path(cache["path"])} == {notebook.executed.parent, notebook.stamp.parent, notebook.headlines.parent}
+        assert {Path(cache["path"])} == {
+            notebook.executed.parent,
+            notebook.stamp.parent,
+            notebook.reported_values.parent,
+        }
     (restored,) = [cache for cache in caches if "restore-keys" in cache]
     for key in (restored["key"], restored["restore-keys"]):
-        for path in ("requirements.lock", "embedllm/execution.py"):
+        for path in ("requirements.lock", "embedllm/book/execution.py"):
             assert (ROOT / path).is_file()
             assert path in key
     # The build of the same name that is found is the newest one, whose key starts like this.

@@ -1,0 +1,85 @@
+"""Checks of values that users pass, with an error that names the value."""
+
+from __future__ import annotations
+
+import numbers
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+_CHECKED = 65_536  # embeddings looked at a time
+
+
+def check_positive(name: str, value: object) -> int:
+    """Return a count.
+
+    Raises
+    ------
+    ValueError
+        If it is not a positive whole number.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
+        raise ValueError(f"{name} must be a positive whole number, got {value!r}")
+    return int(value)
+
+
+def check_seed(value: object) -> int:
+    """Return a seed that NumPy and PyTorch both accept.
+
+    Raises
+    ------
+    ValueError
+        If it is not a whole number from 0 to 2**63 - 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**63:
+        raise ValueError(f"the seed (random_state) must be a whole number from 0 to 2**63 - 1, got {value!r}")
+    return int(value)
+
+
+def check_device(value: object) -> str:
+    """Return "cpu" or "cuda"; "auto" is a GPU if there is one.
+
+    Raises
+    ------
+    ValueError
+        If it is none of these three, or "cuda" on a machine without a usable GPU.
+    """
+    if value not in ("auto", "cpu", "cuda"):
+        raise ValueError(f"device must be 'auto', 'cpu' or 'cuda', got {value!r}")
+    if value == "cpu":
+        return "cpu"
+    import torch  # takes seconds, which readers of this module's other checks should not wait
+
+    if torch.cuda.is_available():
+        return "cuda"
+    if value == "cuda":
+        raise ValueError("device 'cuda' was asked for, but this machine has no usable GPU: use 'auto' or 'cpu'")
+    return "cpu"
+
+
+def name_positions(what: str, wanted: Iterable[str], known: Iterable[str]) -> np.ndarray:
+    """Position of each wanted name among the known ones.
+
+    Raises
+    ------
+    KeyError
+        If a name is unknown; the message lists the known ones (the first 20).
+    """
+    names = pd.Index([str(name) for name in wanted], dtype=object)
+    index = pd.Index(known, dtype=object)
+    positions = index.get_indexer(names)
+    if (positions < 0).any():
+        some = ", ".join(map(str, index[:20])) + (", ..." if len(index) > 20 else "")
+        raise KeyError(f"unknown {what} {names[positions < 0][0]!r}; known: {some}")
+    return positions
+
+
+def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
+    """Return the first row that is no embedding, and why; looks at some rows at a time, to bound the memory."""
+    for start in range(0, len(vectors), _CHECKED):
+        part = vectors[start : start + _CHECKED]
+        for bad, why in ((~np.isfinite(part).all(axis=1), "not finite"), (~part.any(axis=1), "all zeros")):
+            if bad.any():
+                return start + int(bad.argmax()), why
+    return None

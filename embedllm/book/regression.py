@@ -1,0 +1,177 @@
+"""Compare the numbers of a build with the tolerances recorded for its data set, in ``data/expected/<data set>.json``.
+
+A tolerance is the mean over the seeds plus or minus three standard errors of that mean. Other machines sum in another
+order, so a number that no seed moves has a tolerance, too: one ten-thousandth of its size, or of 1 if it is smaller.
+
+``python -m embedllm.book.regression`` executes what is stale, writes the tolerances of this build and prints what
+changed.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+
+from embedllm._files import replacing
+from embedllm.book.contents import book_notebooks
+from embedllm.book.execution import Notebook, refresh
+from embedllm.datasets.load import dataset_folder
+from embedllm.protocol.reported_values import ReportedValue, format_number, read_reported
+
+STANDARD_ERRORS = 3
+ROUNDING = 1e-4
+
+Tolerance = tuple[float, float]
+
+
+def expected_path(root: Path, parameters: Mapping[str, Any]) -> Path:
+    """Return the file that holds the tolerances of a data set, whether it exists or not."""
+    name = parameters.get("dataset", "simulated")
+    folder = dataset_folder(name)
+    return root / "data" / "expected" / f"{name if folder is None else folder.resolve().name}.json"
+
+
+def tolerance_of(reported: ReportedValue) -> Tolerance:
+    """Return the tolerance of a number: (NaN, NaN) for one that is undefined."""
+    half = max(STANDARD_ERRORS * reported.seed_stderr, ROUNDING * max(1.0, abs(reported.value)))
+    return reported.value - half, reported.value + half
+
+
+def found_values(root: Path, names: Sequence[str]) -> dict[str, ReportedValue]:
+    """Read the numbers of the executed notebooks, by ``<notebook>.<key>``."""
+    found: dict[str, ReportedValue] = {}
+    for name in names:
+        if (path := Notebook(root, name).reported_values).exists():
+            found |= {f"{name}.{key}": reported for key, reported in read_reported(path)[1].items()}
+    return found
+
+
+def check(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> tuple[bool, str]:
+    """Compare the numbers of the executed notebooks with their tolerances.
+
+    Parameters
+    ----------
+    root : Path
+        Root of the repository.
+    names : sequence of str
+        The notebooks of the book, all of them executed.
+    parameters : mapping
+        Those of the book.
+
+    Returns
+    -------
+    passed : bool
+        Also true where there is nothing to compare with.
+    message : str
+        What was compared or, as a table, what left its tolerance.
+
+    Raises
+    ------
+    ValueError
+        If the file of the tolerances is damaged.
+    """
+    path, found = expected_path(root, parameters), found_values(root, names)
+    where = path.relative_to(root)
+    if not path.exists():
+        return True, f"{where} does not exist, so no number was compared: make expected records this build"
+    try:
+        expected = json.loads(path.read_text(encoding="utf-8"))
+        recorded, tolerances = (
+            expected["parameters"],
+            {key: _tolerance(ends) for key, ends in expected["tolerances"].items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is no file of tolerances: restore it, or remove it and make expected") from error
+    if recorded != dict(parameters):
+        return True, f"{where} was recorded with {recorded}, not {dict(parameters)}: no number was compared"
+    table = departures(tolerances, found)
+    if table.empty:
+        return True, f"all {len(found)} numbers are within the tolerances of {where}"
+    return False, (
+        f"{len(table)} of {len(tolerances)} numbers left the tolerances of {where}; if that is meant, make expected "
+        f"records new ones.\n{table.to_string(index=False)}"
+    )
+
+
+def departures(tolerances: Mapping[str, Tolerance], found: Mapping[str, ReportedValue]) -> pd.DataFrame:
+    """Return the numbers that are outside their tolerances, missing, or without a tolerance.
+
+    Returns
+    -------
+    DataFrame
+        Columns `number` (``<notebook>.<key>``), `what`, `found`, `from`, `to`, all text.
+    """
+    rows = []
+    for key in [*tolerances, *(key for key in found if key not in tolerances)]:
+        low, high = tolerances.get(key, (math.nan, math.nan))
+        reported = found.get(key)
+        value = reported.value if reported else math.nan
+        both_undefined = math.isnan(low) and math.isnan(value)
+        if key not in tolerances or reported is None or not (low <= value <= high or both_undefined):
+            rows.append(
+                {
+                    "number": key,
+                    "what": reported.what if reported else "",
+                    "found": format_number(value) if reported else "gone",
+                    "from": format_number(low) if key in tolerances else "new",
+                    "to": format_number(high) if key in tolerances else "new",
+                }
+            )
+    return pd.DataFrame(rows, columns=["number", "what", "found", "from", "to"])
+
+
+def record(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> str:
+    """Write the tolerances of a build, one line a number, and return what that changes."""
+    path, found = expected_path(root, parameters), found_values(root, names)
+    before = json.loads(path.read_text(encoding="utf-8"))["tolerances"] if path.exists() else {}
+    tolerances = [
+        f"  {json.dumps(key)}: {json.dumps(_plain(tolerance_of(reported)))}" for key, reported in found.items()
+    ]
+    lines = [
+        "{",
+        f' "parameters": {json.dumps(dict(parameters))},',
+        ' "tolerances": {',
+        ",\n".join(tolerances),
+        " }",
+        "}",
+        "",
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines), encoding="utf-8")
+    table = departures({key: _tolerance(ends) for key, ends in before.items()}, found)
+    changed = "the numbers are within the tolerances of before" if table.empty else table.to_string(index=False)
+    return f"{path.relative_to(root)}: {len(found)} tolerances written\n{changed}"
+
+
+def _plain(tolerance: Tolerance) -> list[float | None]:
+    """Seven digits, which are more than a tolerance needs and keep the file readable."""
+    return [None if math.isnan(end) else float(f"{end:.7g}") for end in tolerance]
+
+
+def _tolerance(ends: Sequence[float | None]) -> Tolerance:
+    low, high = (math.nan if end is None else float(end) for end in ends)
+    return low, high
+
+
+def _main() -> int:
+    root = Path.cwd()
+    configuration = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
+    parameters, names = configuration["sphinx"]["config"]["embedllm_parameters"], book_notebooks(root)
+    failed = refresh(root, names, parameters, say=print)
+    for name, error in failed.items():
+        print(f"notebooks/{name} failed. {error}", file=sys.stderr)
+    if not failed:
+        print(record(root, names, parameters))
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(_main())

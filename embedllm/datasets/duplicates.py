@@ -1,0 +1,120 @@
+"""Rules for a (model, question) that has several labels: published code resolves these in different ways."""
+
+from __future__ import annotations
+
+from typing import Literal, NamedTuple, get_args
+
+import numpy as np
+
+from embedllm.matrix import NOT_OBSERVED
+
+Duplicates = Literal["majority", "any", "last", "rows", "error"]
+"""What counts where a (model, question) has several labels.
+
+"majority": most of them, and a tie is not observed. "any": right if one of them is. "last": the one that came last.
+"rows": all of them, the second and further ones on copies of the question. "error": none, it is an error.
+"""
+
+_RULES = {
+    "majority": "majority of the labels of a (model, question)",
+    "any": "right if any of the labels of a (model, question) is",
+    "last": "the label of a (model, question) that was read last",
+    "rows": "each on a copy of the question",
+}
+
+
+def check_duplicates(rule: str) -> None:
+    """Check the name of a rule.
+
+    Raises
+    ------
+    ValueError
+        If there is no such rule.
+    """
+    if rule not in get_args(Duplicates):
+        raise ValueError(f"duplicates must be one of {list(get_args(Duplicates))}, got {rule!r}")
+
+
+class Resolved(NamedTuple):
+    """Labels after a rule.
+
+    Attributes
+    ----------
+    labels : ndarray of shape (n_models, n_columns), int8
+        A column is a question, or a copy of one.
+    positions : ndarray of shape (n_columns,)
+        The question of each column.
+    copies : ndarray of shape (n_columns,)
+        The number of each column among those of its question, from 0.
+    n_seen : ndarray of shape (n_models, n_questions), int32
+        How many labels there were.
+    report : list of (what, count, rule)
+    """
+
+    labels: np.ndarray
+    positions: np.ndarray
+    copies: np.ndarray
+    n_seen: np.ndarray
+    report: list[tuple[str, int, str]]
+
+
+class LabelVotes:
+    """Labels of models on questions, in the order in which they come.
+
+    Parameters
+    ----------
+    n_models, n_questions : int
+    """
+
+    def __init__(self, n_models: int, n_questions: int) -> None:
+        self._shape, self._n_cells = (n_models, n_questions), n_models * n_questions
+        self._type = np.int32 if 2 * self._n_cells < 2**31 else np.int64
+        self._votes: list[np.ndarray] = []  # 2 * cell + label
+
+    def add(self, models: np.ndarray, questions: np.ndarray, labels: np.ndarray) -> None:
+        """Take rows: positions of models and of questions, and labels, int8, each of shape (n_rows,)."""
+        cells = models.astype(self._type) * self._shape[1] + questions
+        self._votes.append(2 * cells + labels)
+
+    def resolve(self, duplicates: Duplicates) -> Resolved:
+        """Apply a rule; of "error" the caller sees in `n_seen` whether it is broken."""
+        votes = np.concatenate(self._votes)
+        counts = np.bincount(votes, minlength=2 * self._n_cells).astype(np.int32)
+        n_wrong, n_right = counts[0::2], counts[1::2]
+        n_seen = n_wrong + n_right
+        positions, copies = np.arange(self._shape[1]), np.zeros(self._shape[1], dtype=int)
+        n_ties = 0
+        if duplicates == "rows":
+            matrix, positions, copies = self._one_column_a_row(votes >> 1, votes & 1, n_seen.reshape(self._shape))
+        elif duplicates == "last":
+            matrix = np.full(self._n_cells, NOT_OBSERVED, dtype=np.int8)
+            matrix[votes >> 1] = votes & 1  # of several values for a place, NumPy keeps the last
+        elif duplicates == "any":
+            matrix = np.where(n_seen == 0, NOT_OBSERVED, n_right > 0).astype(np.int8)
+        else:
+            even = n_right == n_wrong
+            matrix = (n_right > n_wrong).astype(np.int8) - even  # 1 is right, 0 is wrong, 0 - 1 is not observed
+            n_ties = int(np.count_nonzero(even & (n_seen > 0)))
+        rule = _RULES.get(duplicates, "")
+        report = [
+            ("repeated rows", len(votes) - int(np.count_nonzero(n_seen)), rule),
+            ("conflicting labels", int(np.count_nonzero((n_right > 0) & (n_wrong > 0))), rule),
+            ("tied labels", n_ties, "not observed"),
+        ]
+        matrix = matrix.reshape(self._shape[0], -1)
+        return Resolved(matrix, positions, copies, n_seen.reshape(self._shape), report)
+
+    def _one_column_a_row(
+        self, cells: np.ndarray, labels: np.ndarray, n_seen: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Labels, positions and copies, as in `Resolved`."""
+        n_copies = n_seen.max(axis=0, initial=1)  # (n_questions,), at least 1
+        first = np.cumsum(n_copies) - n_copies
+        order = np.argsort(cells, kind="stable")
+        cells = cells[order]
+        models, questions = np.divmod(cells, self._shape[1])
+        row_of_cell = np.arange(len(cells)) - np.searchsorted(cells, cells)
+        spread = np.full((self._shape[0], n_copies.sum()), NOT_OBSERVED, dtype=np.int8)
+        spread[models, first[questions] + row_of_cell] = labels[order]
+        positions = np.repeat(np.arange(len(n_copies)), n_copies)
+        return spread, positions, np.arange(len(positions)) - first[positions]

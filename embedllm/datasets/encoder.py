@@ -1,0 +1,408 @@
+"""Texts to vectors: a sentence encoder, with every vector it ever gave kept on disk.
+
+Encoding is the slow part of everything here (hours for 36,000 questions on a CPU), so each distinct text goes through
+the encoder once. The vectors of an encoder live in one SQLite database, in `embedllm._files.cache_folder()`, as
+float16. Fresh vectors pass through float16 too, so that it shows in no bit whether a vector was in the cache.
+
+An encoder is known by its content, not by its name: a local copy of a model of the Hub shares its vectors. The
+*fingerprint* is a SHA-256 over what determines a vector, in the folder of the model and in those of its modules:
+
+- the weights (`*.safetensors`), byte by byte;
+- the configuration of the modules and of the tokenizer, JSON by its value, without notes of origin (versions, paths);
+- the vocabulary: `tokenizer.json`, or, only where there is none, `vocab.*`, `merges.txt` and `*.model`.
+
+Nothing else counts: no README, no training data, no weights in other formats. A model that another version of
+sentence-transformers has saved anew may count as another one, since its configuration is then written differently.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import logging
+import math
+import os
+import sqlite3
+import warnings
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from embedllm._checks import check_device, check_positive
+from embedllm._files import cache_folder, sha256_of
+
+if TYPE_CHECKING:
+    from sentence_transformers import SentenceTransformer
+
+DEFAULT_ENCODER = "sentence-transformers/all-mpnet-base-v2"
+
+_WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+_CONFIGURATION = (
+    "modules.json",
+    "config.json",
+    "config_sentence_transformers.json",
+    "sentence_*_config.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+)
+_TOKENIZER = "tokenizer.json"
+_VOCABULARY = ("vocab.*", "merges.txt", "*.model")
+_ORIGIN = ("__version__", "transformers_version", "_name_or_path", "name_or_path")
+
+_SLAB = 1024  # texts encoded between two commits: what an interruption loses is at most this much work
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A sentence encoder on this machine; two are equal if they give the same vectors.
+
+    Attributes
+    ----------
+    name : str
+        A Hub id, or the path of a folder.
+    folder : Path
+    fingerprint : str
+        SHA-256 of what determines a vector, 64 hexadecimal digits.
+    """
+
+    name: str = field(compare=False)
+    folder: Path = field(compare=False)
+    fingerprint: str
+
+
+def find_encoder(encoder: str | os.PathLike[str] = DEFAULT_ENCODER) -> Encoder:
+    """Find an encoder on this machine, or download it.
+
+    Parameters
+    ----------
+    encoder : str or path
+        A local folder, or a Hub id.
+
+    Raises
+    ------
+    FileNotFoundError
+        If it is neither a folder nor of the form of a Hub id.
+    ConnectionError
+        If the Hub has to be asked and cannot.
+    ValueError
+        If the folder holds no sentence-transformers model, or one whose weights are pickled or whose code is foreign.
+    """
+    if str(encoder) and Path(encoder).is_dir():
+        folder = Path(encoder).resolve()
+        return Encoder(str(folder), folder, _fingerprint(folder))
+    folder = _download(str(encoder))
+    return Encoder(str(encoder), folder, _fingerprint(folder))
+
+
+def encode_questions(
+    texts: Sequence[str],
+    encoder: str | os.PathLike[str] = DEFAULT_ENCODER,
+    batch_size: int = 8,
+    device: str | list[str] = "auto",
+) -> np.ndarray:
+    """Encode texts, each distinct one once and for all.
+
+    Parameters
+    ----------
+    texts : sequence of str
+    encoder : str or path
+        A Hub id, or a local folder. The default is the paper's.
+    batch_size : int
+        Texts that go through the encoder at a time. The default is twice as fast as 32 on a CPU; a GPU wants more. The
+        last bit of a float16 may depend on it.
+    device : "auto", "cpu", "cuda", or a list such as ["cuda:0", "cuda:1"]
+        "auto" takes a GPU if there is one. A list, of "cpu", "cuda" and "cuda:N" only, starts a process for each entry;
+        as always with processes, a script that does so needs `if __name__ == "__main__"`.
+
+    Returns
+    -------
+    ndarray of shape (n_texts, width), float32
+        Values that float16 holds exactly.
+
+    Raises
+    ------
+    TypeError
+        If `texts` is a single text, or an entry is not text.
+    FileNotFoundError, ConnectionError, ValueError
+        If the encoder cannot be found (see `find_encoder`).
+    ValueError
+        If a device is unknown or not there, a vector is not finite, or the cache is damaged.
+    OSError
+        If the cache cannot be written.
+
+    Warns
+    -----
+    UserWarning
+        If texts are longer than the encoder reads: what follows is ignored. Counted when they are encoded.
+    """
+    texts, batch_size = _check_texts(texts), check_positive("batch_size", batch_size)
+    if not texts:
+        # Only a vector shows the width: no entry of a configuration states it for every encoder.
+        return encode_questions(["any text"], encoder, batch_size, device)[:0]
+    found = find_encoder(encoder)
+    keys = [hashlib.sha256(text.encode()).digest() for text in texts]
+    cache = _cache_file(found.fingerprint)
+    with _faults_of(cache):
+        connection = sqlite3.connect(cache, timeout=60)  # another process holds the lock for one slab's insertion only
+    with closing(connection):
+        with _faults_of(cache):
+            vectors = _read(connection, set(keys))
+        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
+        if new:
+            for slab in _encode(new, found, batch_size, device):
+                with _faults_of(cache):
+                    _write(connection, slab)
+                vectors |= slab
+    return np.stack([vectors[key] for key in keys]).astype(np.float32)
+
+
+def _check_texts(texts: Sequence[str]) -> list[str]:
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be a list of texts, got the text {texts[:40]!r}: pass [text]")
+    texts = list(texts)
+    for position, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"text {position} is not text but {type(text).__name__}: {str(text)[:40]!r}")
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(
+                f"text {position} holds half a surrogate pair, which is no character: remove it"
+            ) from error
+    return texts
+
+
+def _download(name: str) -> Path:
+    # Imported late: an encoder in a local folder needs no network library.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    files = [f"*{pattern}" for pattern in (*_WEIGHTS, *_CONFIGURATION, _TOKENIZER, *_VOCABULARY)]
+    try:
+        return Path(snapshot_download(name, allow_patterns=files))
+    except HFValidationError as error:
+        raise FileNotFoundError(
+            f"no encoder {name!r}: it is neither a folder nor a Hub id such as {DEFAULT_ENCODER!r}"
+        ) from error
+    except Exception as error:  # each network library below the hub's has error classes of its own
+        raise ConnectionError(
+            f"the encoder {name!r} is neither a folder, nor in the cache of huggingface_hub, nor could it be "
+            f"downloaded ({type(error).__name__}): check the name, connect this machine, set HF_ENDPOINT to a mirror, "
+            f"or pass a local folder that holds the encoder"
+        ) from error
+
+
+def _fingerprint(folder: Path) -> str:
+    try:
+        modules = json.loads((folder / "modules.json").read_bytes())
+        places = sorted({"", *(str(module["path"]) for module in modules)})
+        kinds = [str(module["type"]) for module in modules]
+    except FileNotFoundError as error:
+        raise ValueError(f"{folder} holds no sentence-transformers model: there is no modules.json in it") from error
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / 'modules.json'} is damaged: fetch the encoder again") from error
+    if foreign := [kind for kind in kinds if not kind.startswith("sentence_transformers.")]:
+        raise ValueError(
+            f"the encoder in {folder} needs code of its own ({foreign[0]}), which is never run: use another"
+        )
+    total, n_weights = hashlib.sha256(), 0
+    for place in places:
+        names = sorted(path.name for path in (folder / place).glob("*") if path.is_file())
+        weights = _matching(names, _WEIGHTS)
+        if not weights and (pickles := _matching(names, ("*.bin", "*.pt", "*.pth"))):
+            raise ValueError(
+                f"{folder / place / pickles[0]} holds pickled weights, which are never loaded: use a copy of the "
+                f"encoder with safetensors"
+            )
+        n_weights += len(weights)
+        vocabulary = [_TOKENIZER] if _TOKENIZER in names else _matching(names, _VOCABULARY)
+        for name in sorted({*weights, *_matching(names, _CONFIGURATION), *vocabulary}):
+            path = folder / place / name
+            total.update(f"{Path(place, name).as_posix()} {_sha256_of(path)}\n".encode())
+    if not n_weights:
+        raise ValueError(f"{folder} holds no weights of an encoder: there is no .safetensors file in it")
+    return total.hexdigest()
+
+
+def _matching(names: list[str], patterns: tuple[str, ...]) -> list[str]:
+    return [name for name in names if any(fnmatch(name, pattern) for pattern in patterns)]
+
+
+def _sha256_of(path: Path) -> str:
+    if path.suffix != ".json":
+        state = path.stat()
+        return _sha256_of_bytes(path, state.st_size, state.st_mtime_ns)
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise ValueError(f"{path} is damaged: fetch the encoder again") from error
+    if isinstance(value, dict):
+        value = {key: entry for key, entry in value.items() if key not in _ORIGIN}
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@lru_cache
+def _sha256_of_bytes(path: Path, size: int, modified: int) -> str:
+    # Weights take a second to read: size and time of the last change stand for their content while this process lives.
+    return sha256_of(path)
+
+
+def _cache_file(fingerprint: str) -> Path:
+    folder = cache_folder() / "embeddings"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder / f"{fingerprint}.sqlite"
+
+
+@contextmanager
+def _faults_of(path: Path) -> Iterator[None]:
+    """Name the cache in the errors of SQLite; nothing but its calls belongs in here, or the cache gets the blame."""
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise OSError(
+            f"the cache of embeddings {path} cannot be used ({error}): set EMBEDLLM_CACHE to a folder that can be "
+            f"written, or delete the file"
+        ) from error
+    except (sqlite3.DatabaseError, UnicodeDecodeError) as error:  # the latter from a message that quotes the damage
+        raise ValueError(
+            f"the cache of embeddings {path} is damaged ({error}): delete the file, and its texts are encoded again"
+        ) from error
+
+
+def _read(connection: sqlite3.Connection, keys: set[bytes]) -> dict[bytes, np.ndarray]:
+    connection.execute(
+        "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL)"
+    )
+    vectors = {}
+    for key in keys:
+        for vector, crc in connection.execute("SELECT vector, crc FROM vectors WHERE key = ?", (key,)):
+            # SQLite checks little of what it reads: the row may be damaged, or be that of another key.
+            if not isinstance(vector, bytes) or zlib.crc32(key + vector) != crc:
+                raise sqlite3.DatabaseError("a vector differs from its checksum")
+            vectors[key] = np.frombuffer(vector, dtype="<f2")
+    return vectors
+
+
+def _write(connection: sqlite3.Connection, vectors: dict[bytes, np.ndarray]) -> None:
+    rows = [(key, vector.tobytes(), zlib.crc32(key + vector.tobytes())) for key, vector in vectors.items()]
+    with connection:
+        connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
+
+
+def _encode(
+    texts: dict[bytes, str], encoder: Encoder, batch_size: int, device: str | list[str]
+) -> Iterator[dict[bytes, np.ndarray]]:
+    """Vectors of distinct texts by key, (width,), float16, a slab at a time."""
+    if isinstance(device, str):
+        place = check_device(device)
+    else:
+        _check_devices(device)
+        place = "cpu"  # each process gets a copy, and brings it to its device
+    with _quiet():
+        model = _load(encoder.folder, encoder.fingerprint, place)
+    # Sorted, since a batch is padded to its longest; longest first, so that memory that does not suffice shows at once.
+    order = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
+    n_cut = 0
+    with _pool(model, device) as pool, tqdm(total=len(order), desc="encoding", unit="text", disable=None) as progress:
+        for start in range(0, len(order), _SLAB):
+            keys = order[start : start + _SLAB]
+            slab = [texts[key] for key in keys]
+            with _quiet():
+                n_cut += _count_cut(model, slab)
+                vectors = np.asarray(_run(model, slab, batch_size, pool), dtype="<f2")
+            if not (finite := np.isfinite(vectors).all(axis=1)).all():
+                text = slab[int(np.argmin(finite))]
+                raise ValueError(f"the encoder {encoder.name} gives no finite vector (in float16) for {text[:40]!r}")
+            yield dict(zip(keys, vectors, strict=True))
+            progress.update(len(keys))
+    if n_cut:
+        warnings.warn(
+            f"{n_cut} of {len(order)} new texts are longer than the {model.max_seq_length} tokens that the encoder "
+            f"reads: what follows is ignored",
+            stacklevel=3,
+        )
+
+
+@lru_cache(maxsize=1)
+def _load(folder: Path, fingerprint: str, device: str) -> SentenceTransformer:
+    """Load the model, once for all calls; the fingerprint makes a folder whose content changed another model."""
+    from sentence_transformers import SentenceTransformer  # takes seconds, and vectors from the cache need none of it
+
+    model = SentenceTransformer(
+        str(folder), device=device, local_files_only=True, model_kwargs={"use_safetensors": True}
+    )
+    return model.float()  # the versions of transformers differ in the precision that they choose
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the log, the warnings and the progress bars of the libraries below off stderr."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from transformers.utils import logging as transformers_logging
+
+        loggers = [logging.getLogger(name) for name in ("sentence_transformers", "transformers")]
+        levels, bars = [logger.level for logger in loggers], transformers_logging.is_progress_bar_enabled()
+        try:
+            for logger in loggers:
+                logger.setLevel(logging.ERROR)
+            transformers_logging.disable_progress_bar()
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            if bars:
+                transformers_logging.enable_progress_bar()
+
+
+def _check_devices(devices: Sequence[str]) -> None:
+    import torch
+
+    if not devices:
+        raise ValueError("the list of devices is empty: name at least one, or pass 'auto'")
+    gpus = [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    known = ["cpu", "cuda", *gpus] if gpus else ["cpu"]
+    for device in devices:
+        if device not in known:
+            raise ValueError(f"a list of devices may name {known} on this machine, got {device!r}")
+
+
+@contextmanager
+def _pool(model: SentenceTransformer, device: str | list[str]) -> Iterator[Any]:
+    """The processes of sentence-transformers, one for each device of a list; None for a single device."""
+    if isinstance(device, str):
+        yield None
+        return
+    pool = model.start_multi_process_pool(list(device))
+    try:
+        yield pool
+    finally:
+        model.stop_multi_process_pool(pool)
+
+
+def _run(model: SentenceTransformer, texts: list[str], batch_size: int, pool: Any) -> np.ndarray:
+    if pool is None:
+        return model.encode(texts, batch_size=batch_size, show_progress_bar=False)
+    if "pool" in inspect.signature(model.encode).parameters:
+        return model.encode(texts, batch_size=batch_size, show_progress_bar=False, pool=pool)
+    return model.encode_multi_process(texts, pool, batch_size=batch_size)  # before version 5
+
+
+def _count_cut(model: SentenceTransformer, texts: list[str]) -> int:
+    """Number of texts of more tokens than the encoder reads; they are tokenized once more, at about 1 % of the cost."""
+    limit = model.max_seq_length
+    if limit is None or limit == math.inf:
+        return 0
+    prompt = model.prompts.get(model.default_prompt_name or "") or ""
+    tokens = model.tokenizer([prompt + text for text in texts], truncation=False, padding=False)["input_ids"]
+    return sum(len(ids) > limit for ids in tokens)

@@ -1,0 +1,74 @@
+"""What the name of a model says of its size and its specializations.
+
+Names are read as the Hub writes them, `organisation__model` or `organisation/model`. The rules, in which case does not
+count unless it is said to:
+
+- **Size** in billions of parameters: the last number followed by `b` that stands by itself, as in `Yi-34B`; `7b1` is
+  7.1; experts multiply, so `4x7b` and `7Bx4` are 28. A name that does not say its size has none.
+- **Specializations**: a tag for each pattern of `TAGS` that occurs in the name of the model, without the organisation;
+  `biomed` may also stand in the organisation.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+import pandas as pd
+
+_SIZE = re.compile(
+    r"(?<![a-z0-9.])(?:(?P<before>\d+)x)?(?P<size>\d+(?:\.\d+)?)b(?:(?P<decimals>\d+)|x(?P<after>\d+))?(?![a-z0-9])",
+    re.IGNORECASE,
+)
+
+TAGS = {
+    "base": r"(?i)\bbase\b",
+    "chat": r"(?i)chat|instruct|vicuna|tulu|hermes|dpo|sft",
+    "math": r"(?i)math|llemma",
+    "code": r"(?i)code",
+    "biomed": r"(?i)bio|medicine|\bmed\b",
+    "physics": r"(?i)physics",
+    "chemistry": r"(?i)chemi",
+    "long_context": r"(?i)\b(?:3[2-9]|[4-9]\d|\d{3,})k\b",
+    "rag": r"RAG",  # in capitals: a dragon is none
+    "moe": r"(?i)moe|\dx\d+b|\dbx\d",
+    "roleplay": r"(?i)pygmalion|metharme",
+    "safety": r"(?i)guard",
+    "quantized": r"(?i)\b(?:awq|gptq|gguf)\b",
+}
+"""Tag to the regular expression that a name must match; underscores count as spaces."""
+
+
+def describe_models(names: Iterable[str]) -> pd.DataFrame:
+    """Read sizes and specializations from the names of models.
+
+    Parameters
+    ----------
+    names : iterable of str
+
+    Returns
+    -------
+    DataFrame indexed by name
+        `params_b`: billions of parameters, NaN where the name does not say. `tags`: joined by `;`, empty without any.
+    """
+    index = pd.Index(list(names), dtype=object, name="model")
+    return pd.DataFrame({"params_b": [_size(name) for name in index], "tags": [_tags(name) for name in index]}, index)
+
+
+def _size(name: str) -> float:
+    sizes = [
+        float(f"{found['size']}.{found['decimals']}" if found["decimals"] else found["size"])
+        * int(found["before"] or found["after"] or 1)
+        for found in _SIZE.finditer(_model(name))
+    ]
+    return sizes[-1] if sizes else np.nan
+
+
+def _tags(name: str) -> str:
+    words, model = name.replace("_", " "), _model(name).replace("_", " ")
+    return ";".join(tag for tag, rule in TAGS.items() if re.search(rule, words if tag == "biomed" else model))
+
+
+def _model(name: str) -> str:
+    return re.split(r"__|/", name, maxsplit=1)[-1]

@@ -1,0 +1,434 @@
+"""The correctness matrix: which model answered which question rightly."""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import zipfile
+from collections.abc import Iterable, Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from embedllm._checks import check_seed, name_positions, unusable_row
+from embedllm._files import replacing
+
+INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
+SPLITS = ("train", "val", "test")
+REPORT_COLUMNS = ("what", "count", "rule")
+OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may be named so
+
+_TABLES = "tables.json"
+_Axis = Literal["model", "benchmark"]
+
+
+class Split(NamedTuple):
+    """The three parts of a correctness matrix: all models, disjoint questions."""
+
+    train: CorrectnessMatrix
+    val: CorrectnessMatrix
+    test: CorrectnessMatrix
+
+
+class CorrectnessMatrix:
+    """Answers of models to questions, with what is known of both.
+
+    Labels are three-valued: right (1), wrong (0) and not observed (-1). A cell that was not observed is never counted
+    as wrong: not in a fit, not in an accuracy, not in a baseline.
+
+    Axes are matched by name: `labels` is a frame, so a transposed matrix is refused even when it is square.
+
+    Parameters
+    ----------
+    labels : DataFrame of shape (n_models, n_questions)
+        Index: model names. Columns: question ids. Values: 1 or True (right), 0 or False (wrong), -1 or missing (not
+        observed).
+    questions : DataFrame indexed by question id
+        Column `benchmark` (text) is required. Optional: `split` (train, val or test: the source's own split),
+        `category`, `prompt`. Its order is the order of the matrix.
+    embeddings : array of shape (n_questions, width)
+        Question embeddings, row i belonging to row i of `questions`. Copied as float32, but for a read-only `np.memmap`
+        of float32, which is kept as it is: the embeddings may be larger than the memory.
+    models : DataFrame indexed by model name, optional
+        Metadata of the models, such as `params_b` (billions of parameters), `family`, `tags` (joined by `;`). Its order
+        is the order of the matrix; without it, the order of `labels`.
+    source : str
+        What the data are, in a few words: shown wherever their figures are, so that simulated data is known as such.
+    report : DataFrame with columns `what`, `count`, `rule`, optional
+        What was resolved while the data were read; kept as `report_`.
+
+    Attributes
+    ----------
+    source : str
+    labels : ndarray of shape (n_models, n_questions), int8
+    embeddings : ndarray of shape (n_questions, width), float32
+    models : DataFrame
+        Indexed by model name.
+    questions : DataFrame
+        Indexed by question id.
+    report_ : DataFrame
+        Columns `what`, `count`, `rule`.
+
+    Raises
+    ------
+    ValueError
+        If names repeat or do not match between the frames, a label is none of the above, a question has no benchmark,
+        or an embedding is missing, not finite or has no length.
+    """
+
+    labels: np.ndarray
+    embeddings: np.ndarray
+    models: pd.DataFrame
+    questions: pd.DataFrame
+    source: str
+    report_: pd.DataFrame
+
+    def __init__(
+        self,
+        labels: pd.DataFrame,
+        questions: pd.DataFrame,
+        embeddings: np.ndarray,
+        models: pd.DataFrame | None = None,
+        source: str = "own data",
+        report: pd.DataFrame | None = None,
+    ) -> None:
+        if not isinstance(labels, pd.DataFrame):
+            raise TypeError(
+                f"labels must be a DataFrame with model names as index and question ids as columns, "
+                f"not {type(labels).__name__}: an array does not say which axis holds the models"
+            )
+        labels = labels.set_axis(_names(labels.index), axis=0).set_axis(_names(labels.columns), axis=1)
+        questions = questions.set_axis(_names(questions.index), axis=0).rename_axis("question")
+        models = pd.DataFrame(index=labels.index) if models is None else models.set_axis(_names(models.index), axis=0)
+        models = models.rename_axis("model")
+        for what, index in (
+            ("model", labels.index),
+            ("question", labels.columns),
+            ("model", models.index),
+            ("question", questions.index),
+        ):
+            if not index.is_unique:
+                raise ValueError(f"{what} {index[index.duplicated()][0]!r} occurs more than once: names must be unique")
+        if _transposed(labels, models.index, questions.index):
+            raise ValueError(
+                "labels is transposed: its rows are questions and its columns models. Pass labels.T "
+                "(index: model names, columns: question ids)"
+            )
+        _match("model", labels.index, models.index)
+        _match("question", labels.columns, questions.index)
+        if "benchmark" not in questions:
+            raise ValueError(f"questions needs a column 'benchmark'; it has {list(questions.columns)}")
+        self._set(
+            _to_int8(labels.reindex(index=models.index, columns=questions.index)),
+            models,
+            questions,
+            _checked_embeddings(embeddings, questions.index),
+            source,
+            pd.DataFrame(columns=list(REPORT_COLUMNS)) if report is None else report,
+        )
+        if (unnamed := self.questions["benchmark"].isna() | self.questions["benchmark"].eq("").eq(True)).any():
+            raise ValueError(f"question {self.question_ids[unnamed.to_numpy()][0]!r} has no benchmark")
+        for what, names in (("benchmark", self.benchmark_names), ("model", self.model_names)):
+            if OVERALL in names:
+                raise ValueError(f"a {what} is named {OVERALL!r}, as the summary row of every table: rename it")
+
+    def _set(
+        self,
+        labels: np.ndarray,
+        models: pd.DataFrame,
+        questions: pd.DataFrame,
+        embeddings: np.ndarray,
+        source: str,
+        report: pd.DataFrame,
+    ) -> None:
+        for array in (labels, embeddings):
+            array.flags.writeable = False
+        self.labels, self.models, self.questions = labels, models, questions
+        self.embeddings, self.source, self.report_ = embeddings, source, report
+
+    @property
+    def model_names(self) -> np.ndarray:
+        """Names of the models, (n_models,), text."""
+        return self.models.index.to_numpy(dtype=object)
+
+    @property
+    def question_ids(self) -> np.ndarray:
+        """Ids of the questions, (n_questions,), text."""
+        return self.questions.index.to_numpy(dtype=object)
+
+    @property
+    def benchmarks(self) -> np.ndarray:
+        """Benchmark of each question, (n_questions,), text."""
+        return self.questions["benchmark"].to_numpy(dtype=object)
+
+    @property
+    def benchmark_names(self) -> list[str]:
+        """The benchmarks, in the order in which they first occur."""
+        return list(pd.unique(self.questions["benchmark"]))
+
+    @property
+    def observed(self) -> np.ndarray:
+        """Mask of the observed cells, (n_models, n_questions), bool."""
+        return self.labels != NOT_OBSERVED
+
+    @property
+    def n_models(self) -> int:
+        """Number of models."""
+        return self.labels.shape[0]
+
+    @property
+    def n_questions(self) -> int:
+        """Number of questions."""
+        return self.labels.shape[1]
+
+    def subset(
+        self, models: Iterable[str] | None = None, questions: Iterable[str] | np.ndarray | None = None
+    ) -> CorrectnessMatrix:
+        """Some models and some questions, in the order asked for.
+
+        Parameters
+        ----------
+        models : names, or mask of shape (n_models,), optional
+            All models if omitted.
+        questions : ids, or mask of shape (n_questions,), optional
+            All questions if omitted.
+
+        Raises
+        ------
+        KeyError
+            If a name or an id is unknown; the message lists the known ones.
+        ValueError
+            If a name or an id is asked for twice.
+        """
+        return self._take(_positions("model", models, self.models.index), self._question_positions(questions))
+
+    def _question_positions(self, questions: Iterable[str] | np.ndarray | None) -> np.ndarray:
+        return _positions("question", questions, self.questions.index)
+
+    def _take(self, models: np.ndarray, questions: np.ndarray) -> CorrectnessMatrix:
+        part = object.__new__(CorrectnessMatrix)
+        part._set(
+            self.labels[np.ix_(models, questions)],
+            self.models.iloc[models],
+            self.questions.iloc[questions],
+            take_rows(self.embeddings, questions),
+            self.source,
+            self.report_,
+        )
+        return part
+
+    def split(
+        self,
+        fractions: tuple[float, float, float] | None = None,
+        *,
+        random_state: int = 0,
+        own: bool = True,
+    ) -> Split:
+        """Divide the questions into train, validation and test parts (paper: 80/10/10).
+
+        Parameters
+        ----------
+        fractions : three positive numbers that sum to 1, optional
+            By default 0.8, 0.1, 0.1.
+        random_state : int
+            Seed of the random division; without effect on a split that the source brings.
+        own : bool
+            Use the source's own split (column `split` of `questions`) where there is one.
+
+        Returns
+        -------
+        Split
+            `train`, `val`, `test`; within each, questions keep the order of this matrix.
+        """
+        if own and "split" in self.questions:
+            if fractions is not None:
+                raise ValueError("these data bring their own split, which has no use for fractions: pass own=False")
+            assigned = self.questions["split"].to_numpy(dtype=object)
+            if unknown := set(assigned) - set(SPLITS):
+                raise ValueError(f"column 'split' holds {sorted(map(str, unknown))}; it may hold {list(SPLITS)}")
+            parts = [np.flatnonzero(assigned == name) for name in SPLITS]
+        else:
+            fractions = (0.8, 0.1, 0.1) if fractions is None else fractions
+            if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
+                raise ValueError(f"fractions must be three positive numbers that sum to 1, got {fractions}")
+            order = np.random.default_rng(check_seed(random_state)).permutation(self.n_questions)
+            ends = np.rint(np.cumsum(fractions[:2]) * self.n_questions).astype(int)
+            parts = [np.sort(part) for part in np.split(order, ends)]
+        everyone = np.arange(self.n_models)
+        return Split(*(self._take(everyone, part) for part in parts))
+
+    def accuracy(self, by: _Axis | Sequence[_Axis] | None = None) -> pd.DataFrame:
+        """Share of right answers among the observed ones.
+
+        Parameters
+        ----------
+        by : "model", "benchmark", or both in a list; optional
+            Without it, one row over everything.
+
+        Returns
+        -------
+        DataFrame
+            Columns `accuracy` (NaN where nothing was observed) and `n_observed` (answers it is taken over).
+        """
+        keys: list[_Axis] = [] if by is None else [by] if isinstance(by, str) else list(by)
+        if unknown := set(keys) - {"model", "benchmark"}:
+            raise ValueError(f"by must be 'model', 'benchmark' or both, got {sorted(unknown)}")
+        # (n_questions, n_benchmarks) membership turns both sums into matrix products.
+        member = pd.get_dummies(self.questions["benchmark"])[self.benchmark_names].to_numpy(np.float32)
+        cells = pd.MultiIndex.from_product([self.models.index, self.benchmark_names], names=["model", "benchmark"])
+        counts = pd.DataFrame(
+            {
+                "right": ((self.labels == CORRECT).astype(np.float32) @ member).ravel(),
+                "n_observed": (self.observed.astype(np.float32) @ member).ravel(),
+            },
+            index=cells,
+        ).round()
+        sums = counts.groupby(level=keys, sort=False).sum() if keys else counts.sum().to_frame("all").T
+        n_observed = sums["n_observed"].astype(int)
+        return pd.DataFrame({"accuracy": sums["right"] / n_observed.where(n_observed > 0), "n_observed": n_observed})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the matrix to one `.npz` archive that holds the arrays and, as JSON, the tables.
+
+        One file, written under a temporary name and then renamed: a reader sees the old matrix or the new one.
+        """
+        tables = {"models": self.models, "questions": self.questions, "report": self.report_}
+        described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
+        with replacing(path) as temporary:
+            with temporary.open("wb") as stream:
+                np.savez_compressed(stream, labels=self.labels, embeddings=self.embeddings)
+            with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
+                archive.writestr(_TABLES, json.dumps(described))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> CorrectnessMatrix:
+        """Read a matrix that `save` wrote.
+
+        Raises
+        ------
+        ValueError
+            If the file is not a complete archive of a correctness matrix; no pickled object is ever loaded.
+        """
+        try:
+            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
+                tables = json.loads(archive[_TABLES])
+                labels, embeddings = archive["labels"], archive["embeddings"]
+            frames = {key: _from_json(tables[key]) for key in ("models", "questions", "report")}
+            return cls(
+                pd.DataFrame(labels, index=frames["models"].index, columns=frames["questions"].index),
+                frames["questions"],
+                embeddings,
+                models=frames["models"],
+                source=tables["source"],
+                report=frames["report"].reset_index(drop=True),
+            )
+        except OSError:
+            raise
+        except Exception as error:
+            raise ValueError(f"{path} was not written by CorrectnessMatrix.save, or not completely: {error}") from error
+
+    def _summary(self) -> pd.DataFrame:
+        table = self.accuracy(by="benchmark")
+        questions = self.questions["benchmark"].value_counts()
+        table.insert(0, "questions", questions[table.index])
+        table.insert(1, "observed", table.pop("n_observed") / (questions[table.index] * max(self.n_models, 1)))
+        return table
+
+    def __repr__(self) -> str:
+        return (
+            f"CorrectnessMatrix ({self.source}): {self.n_models} models x {self.n_questions:,} questions, "
+            f"{len(self.benchmark_names)} benchmarks, {self._observed_share():.1%} observed"
+        )
+
+    def _observed_share(self) -> float:
+        return float(self.observed.mean()) if self.labels.size else float("nan")
+
+    def _repr_html_(self) -> str:
+        table = self._summary().to_html(
+            formatters={"questions": "{:,}".format, "observed": "{:.1%}".format, "accuracy": "{:.1%}".format}
+        )
+        return f"<p>{html.escape(repr(self))}; embeddings of width {self.embeddings.shape[1]}</p>{table}"
+
+
+def _names(index: pd.Index) -> pd.Index:
+    return pd.Index([str(name) for name in index], dtype=object)
+
+
+def _transposed(labels: pd.DataFrame, models: pd.Index, questions: pd.Index) -> bool:
+    if set(labels.index) == set(models) and set(labels.columns) == set(questions):
+        return False
+    return bool(labels.index.isin(questions).all() and not labels.columns.isin(questions).any())
+
+
+def _match(what: str, found: pd.Index, expected: pd.Index) -> None:
+    for names, where in ((found.difference(expected), "labels only"), (expected.difference(found), f"{what}s only")):
+        if len(names):
+            raise ValueError(f"{len(names)} {what}(s) occur in {where}, the first {str(names[0])!r}: names must match")
+
+
+def _positions(what: str, wanted: Iterable[str] | np.ndarray | None, known: pd.Index) -> np.ndarray:
+    if wanted is None:
+        return np.arange(len(known))
+    if isinstance(wanted, str):
+        raise TypeError(f"{what}s must be a list of names, got the text {wanted!r}: pass [{wanted!r}]")
+    keys = np.asarray(list(wanted))
+    if keys.dtype == bool:
+        if keys.shape != (len(known),):
+            raise ValueError(f"a mask of {what}s must have {len(known)} entries, got {keys.size}")
+        return np.flatnonzero(keys)
+    positions = name_positions(what, keys, known)
+    if (repeated := pd.Series(positions).duplicated()).any():
+        raise ValueError(f"{what} {keys[repeated.to_numpy()][0]!r} is asked for twice: names must be unique")
+    return positions
+
+
+def _to_int8(labels: pd.DataFrame) -> np.ndarray:
+    values = labels.to_numpy()
+    if values.dtype == object:
+        numeric = (bool, int, float, np.bool_, np.number)
+        is_value = np.frompyfunc(lambda value: pd.isna(value) or isinstance(value, numeric), 1, 1)(values).astype(bool)
+        _refuse(labels, ~is_value)
+        values = labels.astype(object).where(labels.notna(), NOT_OBSERVED).to_numpy().astype(float)
+    if values.dtype.kind == "f":
+        values = np.where(np.isnan(values), NOT_OBSERVED, values)
+    _refuse(labels, ~np.isin(values, (INCORRECT, CORRECT, NOT_OBSERVED)))
+    return values.astype(np.int8)
+
+
+def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        value, model, question = labels.astype(object).iat[row, column], labels.index[row], labels.columns[column]
+        raise ValueError(
+            f"label {value!r} of model {model!r} on question {question!r}: "
+            f"use 1 (right), 0 (wrong) or -1 (not observed)"
+        )
+
+
+def _checked_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
+    # A file mapped to memory for reading stays one, since it may be larger than the memory; others are copied.
+    mapped = isinstance(embeddings, np.memmap) and embeddings.dtype == np.float32 and not embeddings.flags.writeable
+    vectors = np.asarray(embeddings) if mapped else np.array(embeddings, dtype=np.float32)
+    if vectors.ndim != 2 or len(vectors) != len(ids):
+        raise ValueError(f"embeddings has shape {vectors.shape}; expected one row for each of {len(ids)} questions")
+    if bad := unusable_row(vectors):
+        raise ValueError(f"the embedding of question {ids[bad[0]]!r} (row {bad[0]}) is {bad[1]}")
+    return vectors
+
+
+def take_rows(array: np.ndarray, positions: np.ndarray) -> np.ndarray:
+    """Return `array[positions]`, without a copy where these are a run of consecutive rows."""
+    if len(positions) and (np.diff(positions) == 1).all():
+        return array[positions[0] : positions[-1] + 1]
+    return array[positions]
+
+
+def _to_json(table: pd.DataFrame) -> dict[str, object]:
+    columns = {name: table[name].astype(object).where(table[name].notna(), None).tolist() for name in table}
+    return {"name": table.index.name, "index": table.index.tolist(), "columns": columns}
+
+
+def _from_json(table: dict) -> pd.DataFrame:
+    return pd.DataFrame(table["columns"], index=pd.Index(table["index"], dtype=object, name=table["name"]))

@@ -1,0 +1,220 @@
+"""How figures are handed out: drawn in one style, described in words and, where the book asks for it, kept as files.
+
+Each function of :mod:`embedllm.plots` is decorated by `figure_of`. What it returns tells IPython its description, so
+that an executed notebook carries it beside the image, as its alternative text; :mod:`embedllm.book.gallery` shows it.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import itertools
+import os
+from collections import Counter
+from collections.abc import Callable, Iterable
+from importlib import resources
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import PercentFormatter
+
+TARGET = "EMBEDLLM_FIGURES"
+"""Environment variable that names the folder to write to."""
+
+# By value: a colour named "C0" would be looked up when the figure is shown, after the style is gone.
+PALETTE = sns.color_palette("colorblind").as_hex()
+GREY = PALETTE[7]
+COLORS = {
+    "MF": PALETTE[0],
+    "KNN": PALETTE[1],
+    "benchmark mean": GREY,
+    "best model per benchmark": GREY,
+    "oracle": PALETTE[2],
+    "best single model": PALETTE[3],
+    "weighted random": PALETTE[4],
+    "uniform random": PALETTE[5],
+}
+MARKERS = dict(zip(COLORS, "osDDv^PX", strict=True))
+
+_P = ParamSpec("_P")
+
+_kept: Counter[Path] = Counter()  # figures of a function that went to a folder
+
+
+def figure_of(
+    behind: Callable[..., pd.DataFrame] = lambda table, *_: table,
+) -> Callable[[Callable[_P, Figure]], Callable[_P, Figure]]:
+    """Decorate a function that draws a figure.
+
+    The figure comes out in the companion's style, closed, so that a notebook shows it once, and described. Where the
+    environment variable `EMBEDLLM_FIGURES` names a folder, it is also kept there as SVG, PDF and PNG, with its data as
+    CSV, under the names of the folder and the function, and from the second of a process on a number.
+
+    Parameters
+    ----------
+    behind : callable
+        Takes the arguments of the function, by position, and returns the table that it draws; the first by default.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+
+    def decorate(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
+        @functools.wraps(draw)
+        def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
+            with plt.style.context(str(resources.files("embedllm.plots").joinpath("companion.mplstyle"))):
+                drawn = draw(*args, **kwargs)
+                drawn.draw_without_rendering()  # the layout is part of the style
+                title = _summary(draw)
+                description = {
+                    "title": title,
+                    "alt": describe(title, drawn),
+                    "function": f"{draw.__module__}.{draw.__name__}",
+                }
+                if target := os.environ.get(TARGET):
+                    given = inspect.signature(draw).bind(*args, **kwargs)
+                    name = draw.__name__.removeprefix("plot_").replace("_", "-")
+                    description["name"] = _keep(drawn, title, behind(*given.args), Path(target), name)
+            plt.close(drawn)
+            _tell_ipython(drawn, description)
+            return drawn
+
+        return wrapper
+
+    return decorate
+
+
+def _summary(draw: Callable[..., Any]) -> str:
+    return (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
+
+
+def describe(title: str, drawn: Figure) -> str:
+    """Put a figure into words that hold whatever the data: what is drawn, then what is written on it.
+
+    Parameters
+    ----------
+    title : str
+        What is drawn, as a sentence.
+    drawn : Figure
+
+    Returns
+    -------
+    str
+        The title, the headings, the labels of the axes and the entries of the legends.
+    """
+    axes = [each for each in drawn.axes if each.get_visible()]
+    legends = [*drawn.legends, *(legend for each in axes if (legend := each.get_legend()))]
+    written = {
+        "Headings": [drawn.get_suptitle(), *(each.get_title(place) for each in axes for place in ("left", "center"))],
+        "Axes": [
+            *(label for each in axes for label in (each.get_xlabel(), each.get_ylabel())),
+            *(drawn.get_supxlabel(), drawn.get_supylabel()),
+        ],
+        "Legend": [text.get_text() for legend in legends for text in (legend.get_title(), *legend.get_texts())],
+    }
+    parts = [title]
+    for what, texts in written.items():
+        if distinct := dict.fromkeys(" ".join(text.split()) for text in texts if text):
+            parts.append(f"{what}: {'; '.join(distinct)}.")
+    return " ".join(parts)
+
+
+def _keep(drawn: Figure, title: str, table: pd.DataFrame, folder: Path, name: str) -> str:
+    """Write a figure and its data into a folder, and return the name of the files without suffix."""
+    folder = folder.resolve()
+    folder.mkdir(parents=True, exist_ok=True)
+    # Numbers begin anew with the process, so that a notebook that runs again replaces its files.
+    _kept[folder / name] += 1
+    number = _kept[folder / name]
+    name = f"{folder.name}-{name}" + (f"-{number}" if number > 1 else "")
+    # Without the time of its making, the same figure is the same file.
+    for suffix, undated in {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}.items():
+        drawn.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", metadata={"Title": title, **undated})
+    named = any(table.index.names)  # otherwise it numbers the rows
+    table.to_csv(folder / f"{name}.csv", index=named, float_format="%.7g")
+    return name
+
+
+def _tell_ipython(drawn: Figure, description: dict[str, str]) -> None:
+    """Put the description into the metadata of the image, where nbconvert, too, looks for an alternative text."""
+    # The image itself comes from matplotlib's own hook, which knows only the class.
+    drawn.__dict__["_repr_mimebundle_"] = functools.partial(_bundle, description)
+
+
+def _bundle(
+    description: dict[str, str], include: object = None, exclude: object = None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    return {}, {"image/png": description}
+
+
+def specialization_colors(positions: pd.DataFrame) -> dict[str, str]:
+    """Colours of the specializations on a map of the models, the most frequent first; as many as there are colours."""
+    counts = positions["specialization"].value_counts().drop("", errors="ignore")
+    return {str(name): color for name, color in zip(counts.index, PALETTE[:7] + PALETTE[8:], strict=False)}
+
+
+def marker_areas(billions: pd.Series) -> pd.Series:
+    """Areas of markers, in square points, that grow with the logarithm of the size; the smallest if it is not known."""
+    return 12 + 12 * np.log2(1 + billions.fillna(0).clip(lower=0))
+
+
+def beside_row(axes: Axes, place: float, text: str, bold: bool = False) -> None:
+    """Write a text to the right of the axes, at the height of a row."""
+    axes.annotate(
+        text,
+        (1, place),
+        (4, 0),
+        xycoords=axes.get_yaxis_transform(),
+        textcoords="offset points",
+        va="center",
+        fontsize=8,
+        fontweight="bold" if bold else "normal",
+    )
+
+
+def by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
+    """One row for each benchmark, one marker for each method."""
+    benchmarks = list(pd.unique(table["benchmark"]))
+    sizes = table.drop_duplicates("benchmark").set_index("benchmark")["n_questions"]
+    methods = list(pd.unique(table[method]))
+    figure, axes = plt.subplots(figsize=(7.5, max(0.36, 0.07 * len(methods)) * len(benchmarks) + 1.6))
+    colors = colors_of(methods)
+    for offset, name in zip(offsets(len(methods)), methods, strict=True):
+        rows = table[table[method] == name]
+        positions = [benchmarks.index(benchmark) + offset for benchmark in rows["benchmark"]]
+        axes.plot(rows["accuracy"], positions, MARKERS.get(name, "o"), color=colors[name], markersize=5, label=name)
+        axes.errorbar(
+            rows["accuracy"], positions, xerr=2 * rows["stderr"], fmt="none", ecolor=colors[name], elinewidth=0.8
+        )
+    axes.set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]:,})" for name in benchmarks])
+    axes.axhline(0.5, color="#888888", linewidth=0.8)
+    axes.invert_yaxis()
+    left, right = axes.get_xlim()
+    axes.set_xlim(max(left, -0.02), min(right, 1.02))  # bars of few questions reach beyond what is possible
+    percent_axis(axes)
+    axes.set(xlabel=label, ylabel="benchmark (test questions)", title=", ".join(pd.unique(table["data"])))
+    figure.legend(loc="outside upper center", ncols=4)
+    return figure
+
+
+def colors_of(methods: Iterable[str]) -> dict[str, str]:
+    """Colour of each method: its own everywhere, or, for one that the companion does not know, one of the rest."""
+    rest = itertools.cycle(color for color in PALETTE if color not in COLORS.values())
+    return {name: COLORS.get(name) or next(rest) for name in methods}
+
+
+def offsets(n: int) -> list[float]:
+    """Small vertical steps that keep markers of one row apart."""
+    return [min(0.15, 0.75 / n) * (i - (n - 1) / 2) for i in range(n)]
+
+
+def percent_axis(axes: Axes) -> None:
+    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -1,0 +1,143 @@
+"""Figures of the page on communities of models."""
+
+from __future__ import annotations
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from embedllm.plots._style import (
+    GREY,
+    PALETTE,
+    beside_row,
+    figure_of,
+    marker_areas,
+    specialization_colors,
+)
+
+
+@figure_of()
+def plot_communities(table: pd.DataFrame) -> Figure:
+    """Distance within each community over that to the other models, beside random communities of the same size.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.communities.compare_communities`.
+    """
+    spaces = list(pd.unique(table["space"]))
+    first = table[table["space"] == spaces[0]]
+    size = (7.5, 0.27 * len(first) + 1.6)
+    figure, panels = plt.subplots(1, len(spaces), sharey=True, squeeze=False, figsize=size)
+    places = np.arange(len(first))
+    for axes, space in zip(panels[0], spaces, strict=True):
+        rows = table[table["space"] == space]
+        axes.hlines(
+            places, rows["null_low"], rows["null_high"], color="#d9d9d9", linewidth=7, label="95 % of random ones"
+        )
+        axes.axvline(1, color="black", linewidth=0.8)
+        paper = rows["paper"].to_numpy(bool)
+        axes.plot(rows["ratio"][paper], places[paper], "o", color=PALETTE[0], label="the paper's")
+        axes.plot(rows["ratio"][~paper], places[~paper], "D", color=PALETTE[1], label="other")
+        for place, p in enumerate(rows["p"]):
+            text = "undefined" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+            beside_row(axes, place, text, bold=p < 0.05)
+        if rows["ratio"].isna().all():
+            axes.set_xlim(0.9, 1.1)
+        axes.grid(axis="y", visible=False)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.set(xlabel="distance within / between", title=f"by {space}s")
+    axes = panels[0, 0]
+    axes.set_yticks(places, [f"{name} ({n})" for name, n in zip(first["community"], first["n_models"], strict=True)])
+    axes.set(ylim=(len(first) - 0.5, -0.5), ylabel="community (models)")
+    figure.suptitle(first["data"].iat[0], x=0.01, ha="left", fontsize=11)
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    return figure
+
+
+@figure_of(lambda positions: positions.rename_axis("model"))
+def plot_model_map(positions: pd.DataFrame) -> Figure:
+    """Map of the models, coloured by specialization, larger markers for larger models; names where there is room.
+
+    Parameters
+    ----------
+    positions : DataFrame
+        From `embedllm.studies.communities.map_models`.
+    """
+    colors = specialization_colors(positions)
+    areas = marker_areas(positions["params_b"])
+    figure, axes = plt.subplots(figsize=(7.5, 6.5))
+    looks = [*zip(colors, colors.values(), itertools.cycle("os^DvP"), strict=False), ("none or other", "#bbbbbb", "o")]
+    kinds = []
+    for name, color, marker in looks:
+        chosen = positions["specialization"] == name if name in colors else ~positions["specialization"].isin(colors)
+        if chosen.any():
+            points = positions[chosen]
+            axes.scatter(points["x"], points["y"], areas[chosen], color=color, marker=marker, linewidths=0)
+            kinds.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=color, label=name))
+    axes.margins(0.06)
+    axes.set(xticks=[], yticks=[], title=positions["data"].iat[0])
+    axes.set_xlabel("near models are alike; the axes mean nothing")
+    figure.legend(handles=kinds, loc="outside right upper", title="specialization")
+    # The smallest, the median and the largest size, and one for those that are not known.
+    shown = positions["params_b"].quantile([0, 0.5, 1], interpolation="nearest").drop_duplicates()
+    sizes = pd.Series([*shown.dropna(), *positions["params_b"][positions["params_b"].isna()][:1]], dtype=float)
+    words = sizes.map("{:g}B".format).where(sizes.notna(), "not known")
+    dots = [
+        Line2D([], [], linestyle="", marker="o", color=GREY, markersize=float(np.sqrt(area)), label=label)
+        for label, area in zip(words, marker_areas(sizes), strict=True)
+    ]
+    figure.legend(handles=dots, loc="outside right lower", title="size")
+    _label_points(axes, positions, np.sqrt(areas.to_numpy()) / 2)
+    return figure
+
+
+def _label_points(axes: Axes, points: pd.DataFrame, radii: np.ndarray, fontsize: float = 6) -> None:
+    """Write the name of each point beside it, if one of eight places beside it is free.
+
+    A place is free if it is inside the axes and covers neither another label nor the marker of a point. The points that
+    are farthest from the others come first.
+
+    Parameters
+    ----------
+    axes : Axes
+        Otherwise complete: its layout is fixed here.
+    points : DataFrame indexed by name
+        `x` and `y`.
+    radii : ndarray of shape (n_points,)
+        Of the markers, in typographic points.
+    """
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    frame = axes.get_window_extent()
+    centres = axes.transData.transform(points[["x", "y"]].to_numpy())  # in pixels, as all that follows
+    pixels, gap = figure.dpi / 72, 1.5
+    reach = (radii + gap)[:, None] * pixels  # no other marker comes as near to a label as its own
+    taken = np.hstack([centres - reach, centres + reach])  # left, bottom, right, top
+    apart = np.linalg.norm(centres[:, None] - centres, axis=2)
+    np.fill_diagonal(apart, np.inf)
+    for point in np.argsort(-apart.min(axis=1), kind="stable"):
+        name, radius = str(points.index[point]), radii[point] + gap
+        xy = (float(points["x"].iat[point]), float(points["y"].iat[point]))
+        label = axes.annotate(name, xy, (0, 0), textcoords="offset points", fontsize=fontsize, in_layout=False)
+        others = np.delete(taken, point, axis=0)
+        for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
+            distance = radius / np.hypot(right, up)
+            label.set_position((right * distance, up * distance))
+            label.set(ha={1: "left", 0: "center", -1: "right"}[right], va={1: "bottom", 0: "center", -1: "top"}[up])
+            left, bottom, end, top = label.get_window_extent().extents
+            inside = frame.x0 <= left and end <= frame.x1 and frame.y0 <= bottom and top <= frame.y1
+            covers = (others[:, 0] < end) & (left < others[:, 2]) & (others[:, 1] < top) & (bottom < others[:, 3])
+            if inside and not covers.any():
+                taken = np.vstack([taken, [left, bottom, end, top]])
+                break
+        else:
+            label.remove()

@@ -1,0 +1,174 @@
+"""Figures of the page on the data."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import seaborn as sns
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, StrMethodFormatter
+
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.plots._style import (
+    PALETTE,
+    figure_of,
+    percent_axis,
+)
+
+
+def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
+    """Accuracy of each model on each benchmark, and the number of its questions."""
+    table = matrix.accuracy(by=["model", "benchmark"]).reset_index()
+    table["n_questions"] = table["benchmark"].map(matrix.questions["benchmark"].value_counts())
+    return table.assign(data=matrix.source)
+
+
+@figure_of(_accuracies)
+def plot_composition(matrix: CorrectnessMatrix) -> Figure:
+    """Questions of each benchmark, and the accuracies of the models on it.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    """
+    questions = matrix.questions["benchmark"].value_counts()
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.32 * len(questions) + 1.2))
+    left.barh(questions.index, questions, color=PALETTE[0])
+    left.bar_label(left.containers[0], fmt="{:,.0f}", padding=2, fontsize=8)
+    left.margins(x=0.18)
+    left.invert_yaxis()
+    left.set(xlabel="questions", title=f"{matrix.source}: {matrix.n_questions:,} questions")
+    left.grid(axis="y", visible=False)
+    accuracy = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    right.boxplot(
+        [accuracy[benchmark].dropna() for benchmark in questions.index],
+        positions=range(len(questions)),
+        widths=0.6,
+        orientation="horizontal",
+        manage_ticks=False,
+        patch_artist=True,
+        boxprops={"facecolor": PALETTE[9]},
+        medianprops={"color": "black"},
+        flierprops={"markersize": 3},
+    )
+    right.grid(axis="y", visible=False)
+    percent_axis(right)
+    right.set(xlabel="accuracy of a model", title=f"{matrix.n_models} models")
+    return figure
+
+
+@figure_of(_accuracies)
+def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
+    """Heatmap of the accuracy of every model on every benchmark, best models on top; blank where nothing was observed.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    """
+    best_first = matrix.accuracy(by="model")["accuracy"].sort_values(ascending=False).index
+    table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    table = table.loc[best_first, matrix.benchmark_names] * 100
+    figure, axes = plt.subplots(figsize=(7.5, min(9.0, 1.8 + 0.12 * len(table))))
+    sns.heatmap(
+        table,
+        ax=axes,
+        cmap="cividis",
+        vmin=0,
+        vmax=100,
+        yticklabels=max(1, len(table) // 28),
+        cbar_kws={"label": "accuracy (%)"},
+    )
+    axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)", title=matrix.source)
+    axes.tick_params(axis="y", labelsize=7, rotation=0)
+    axes.tick_params(axis="x", rotation=40)
+    plt.setp(axes.get_xticklabels(), ha="right")
+    return figure
+
+
+@figure_of()
+def plot_distributions(bars: pd.DataFrame) -> Figure:
+    """Histograms of the accuracies of the models, and of the share of the models that is correct on a question.
+
+    Parameters
+    ----------
+    bars : DataFrame
+        From `embedllm.studies.dataset.histograms`.
+    """
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3))
+    for axes, (_, rows), color in zip((left, right), bars.groupby("counted"), PALETTE[:2], strict=True):
+        axes.bar(rows["low"], rows["count"], rows["high"] - rows["low"], align="edge", color=color, edgecolor="white")
+    left.set(xlabel="accuracy of a model", ylabel="models", title=bars["data"].iat[0])
+    right.set(xlabel="share of the models that is correct", ylabel="questions")
+    for axes in (left, right):
+        axes.set_xlim(0, 1)
+        axes.grid(axis="x", visible=False)
+        axes.yaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+        percent_axis(axes)
+    return figure
+
+
+@figure_of()
+def plot_coverage(coverage: pd.DataFrame) -> Figure:
+    """How many models answered all, some and none of the questions of each benchmark, and the share that is missing.
+
+    Parameters
+    ----------
+    coverage : DataFrame
+        From `embedllm.studies.dataset.coverage`.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(coverage) + 1.4))
+    places = range(len(coverage))
+    start = np.zeros(len(coverage))
+    for column, color in (("all", PALETTE[0]), ("some", PALETTE[9]), ("none", "#d9d9d9")):
+        axes.barh(places, coverage[column], left=start, color=color, label=column, height=0.7)
+        start += coverage[column].to_numpy()
+    for place, missing in zip(places, coverage["missing (%)"], strict=True):
+        text = f"{missing:.1f} % missing"
+        axes.annotate(text, (start[place], place), (4, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, coverage.index)
+    axes.invert_yaxis()
+    axes.margins(x=0.2)
+    axes.set_xlim(left=0)
+    axes.grid(axis="y", visible=False)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.set(xlabel="models that answered all, some or none of the questions", title=coverage["data"].iat[0])
+    figure.legend(loc="outside upper right", ncols=3)
+    return figure
+
+
+@figure_of()
+def plot_agreement(pairs: pd.DataFrame, order: list[str], data: str) -> Figure:
+    """Heatmaps of the agreement of each pair of models and of Cohen's kappa, in one order that puts like beside like.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        `Agreement.pairs` of `embedllm.studies.dataset`: one row for each pair of different models.
+    order : list of str
+        `Agreement.order`: the names of all models.
+    data : str
+        Source of the answers.
+    """
+    mirrored = pd.concat([pairs, pairs.rename(columns={"model": "other", "other": "model"})])
+    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(7.5, 4.1))
+    words = {"agreement": "agreement", "kappa": "Cohen's kappa"}
+    for axes, (name, title), color in zip(panels, words.items(), ("cividis", "viridis"), strict=True):
+        table = mirrored.pivot(index="model", columns="other", values=name).reindex(index=order, columns=order)
+        sns.heatmap(
+            table,
+            ax=axes,
+            cmap=color,
+            **({} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}),  # no pair shares a question
+            square=True,
+            rasterized=True,  # thousands of cells would make a heavy drawing
+            xticklabels=False,
+            yticklabels=max(1, len(order) // 28),
+            cbar_kws={"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03},
+        )
+        axes.set(xlabel=f"{len(order)} models, same order", ylabel="")
+        axes.tick_params(axis="y", labelsize=6, rotation=0)
+    panels[0].set_title(data)
+    panels[1].tick_params(axis="y", left=False)
+    return figure

@@ -1,0 +1,64 @@
+"""Figures of the page on speed."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from embedllm.plots._style import (
+    GREY,
+    PALETTE,
+    beside_row,
+    figure_of,
+)
+
+
+@figure_of()
+def plot_speed(times: pd.DataFrame) -> Figure:
+    """Time of each case, ours and the plain procedure's, on a logarithmic axis, with the ratio at the right.
+
+    Parameters
+    ----------
+    times : DataFrame
+        From `embedllm.studies.speed.case_times`.
+    """
+    places = np.arange(len(times))
+    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(times) + 1.3))
+    axes.hlines(places, times["ours"], times["plain"], color=GREY, linewidth=1)
+    for number, side in enumerate(("ours", "plain")):
+        axes.scatter(times[side], places, 40, color=PALETTE[number], marker="os"[number], zorder=3, label=side)
+    for place, ratio in enumerate(times["plain"] / times["ours"]):
+        beside_row(axes, place, f"{ratio:,.0f} x")
+    axes.set_xscale("log")
+    axes.set_yticks(places, times.index)
+    axes.set_ylim(len(times) - 0.5, -0.5)
+    axes.set(xlabel="seconds")
+    figure.suptitle(times["data"].iat[0], x=0.01, ha="left")
+    figure.legend(loc="outside lower right", ncols=2)
+    return figure
+
+
+@figure_of()
+def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
+    """How time or memory grows with questions, models and dim, on log-log axes.
+
+    Parameters
+    ----------
+    points : DataFrame
+        From `embedllm.studies.speed.growth_table`.
+    measure : "seconds" or "peak_mb"
+    """
+    panels = list(pd.unique(points["axis"]))
+    figure, row = plt.subplots(1, len(panels), sharey=True, figsize=(7.5, 3), squeeze=False)
+    for axes, axis in zip(row[0], panels, strict=True):
+        for number, (what, line) in enumerate(points[points["axis"] == axis].groupby("what", sort=False)):
+            label = str(what) if axis == panels[0] else None
+            axes.plot(line[axis], line[measure], marker="os"[number % 2], color=PALETTE[number], label=label)
+        axes.set(xscale="log", yscale="log", xlabel=axis)
+        axes.grid(True, which="both", alpha=0.3)
+    row[0][0].set_ylabel("seconds" if measure == "seconds" else "peak of the process (MB)")
+    figure.suptitle(points["data"].iat[0], x=0.01, ha="left")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure

@@ -1,0 +1,64 @@
+"""Uncertainty of a mean over questions, by resampling the questions.
+
+Answers to one question are right or wrong together, so questions are the unit: a resample takes a question with all its
+answers, of every model, method and repetition, or leaves it out. Methods are resampled together, which makes the
+interval of a difference the paired one.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from embedllm._checks import check_positive
+
+_BLOCK = 256  # resamples drawn at a time
+
+
+def bootstrap_ratios(
+    sums: pd.DataFrame, counts: pd.DataFrame, n_resamples: int = 2000, random_state: int = 0
+) -> pd.DataFrame:
+    """Resample units and take, for each column, the ratio of its sum to its count.
+
+    Parameters
+    ----------
+    sums, counts : DataFrame of shape (n_units, n_columns)
+        What each unit, such as a question, adds to the numerator and the denominator. Rows of one index label are one
+        unit and are added up first.
+    n_resamples : int
+    random_state : int
+
+    Returns
+    -------
+    DataFrame of shape (n_resamples, n_columns)
+        NaN where a resample has no count. The columns of one row come from the same resample.
+
+    Raises
+    ------
+    ValueError
+        If the frames do not have the same rows and columns.
+    """
+    if not (sums.index.equals(counts.index) and sums.columns.equals(counts.columns)):
+        raise ValueError("sums and counts must have the same rows and columns")
+    sums, counts = (frame.groupby(level=0, sort=False).sum() for frame in (sums, counts))
+    rng, n = np.random.default_rng(random_state), len(sums)
+    both = np.hstack([sums.to_numpy(float), counts.to_numpy(float)])  # (n_units, 2 * n_columns)
+    totals = np.empty((check_positive("n_resamples", n_resamples), both.shape[1]))
+    for start in range(0, n_resamples, _BLOCK):
+        block = totals[start : start + _BLOCK]
+        drawn = rng.integers(0, n, (len(block), n)) + n * np.arange(len(block))[:, None]
+        times = np.bincount(drawn.ravel(), minlength=n * len(block)).reshape(len(block), n)  # (n_block, n_units)
+        block[:] = times @ both
+    top, bottom = np.hsplit(totals, 2)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return pd.DataFrame(np.where(bottom > 0, top / bottom, np.nan), columns=sums.columns)
+
+
+def interval(samples: pd.Series | np.ndarray, level: float = 0.95) -> tuple[float, float]:
+    """Return the percentile interval of resampled values; NaN if none of them is a number."""
+    values = np.asarray(samples, dtype=float)
+    values = values[~np.isnan(values)]
+    if not len(values):
+        return float("nan"), float("nan")
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)

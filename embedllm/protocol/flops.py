@@ -1,0 +1,114 @@
+"""FLOPs of fitting and of routing with a factorization.
+
+They are those of the matrix products, two for a multiplication with its addition. They are counted twice: by a formula,
+and by PyTorch's `FlopCounterMode` on a step that is really taken, forward and backward. Neither counts what is done
+element by element (noise, biases, loss, optimizer). The backward pass of a product costs as much again for each factor
+that needs a gradient. The embedding of a question is frozen, so the projection needs one for its weights only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch.nn import functional
+from torch.utils.flop_counter import FlopCounterMode
+
+from embedllm.predictors.mf import Parameters, block_loss, init_parameters
+
+COUNTED = 64
+"""Pairs or questions in a step that is counted; FLOPs are proportional to it."""
+
+
+class Shape(NamedTuple):
+    """Sizes that the cost of a factorization follows from.
+
+    Attributes
+    ----------
+    n_models, width, dim : int
+        Models, width of a question embedding, size of a model embedding.
+    """
+
+    n_models: int
+    width: int
+    dim: int
+
+
+def initial_parameters(shape: Shape) -> Parameters:
+    """Return parameters of these sizes, as a fit begins with them."""
+    return init_parameters(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def pair_flops(shape: Shape) -> dict[str, int]:
+    """FLOPs of one (model, question) pair in the authors' procedure, which projects the question of every pair.
+
+    Returns
+    -------
+    dict
+        `forward`; `needed`, with the gradients that training needs; `all`, with that of the question, too: three times
+        `forward`, the rule of thumb.
+    """
+    projection, classifier = 2 * shape.width * shape.dim, 2 * shape.dim * 2
+    forward = projection + classifier
+    return {"forward": forward, "needed": forward + projection + 2 * classifier, "all": 3 * forward}
+
+
+def block_flops(shape: Shape) -> dict[str, int]:
+    """FLOPs of one question with all models in the form of :mod:`embedllm.predictors.mf`, which projects it once.
+
+    Returns
+    -------
+    dict
+        `forward` and `needed`, as in `pair_flops`.
+    """
+    projection, product = 2 * shape.width * shape.dim, 2 * shape.dim * shape.n_models
+    forward = projection + product
+    return {"forward": forward, "needed": forward + projection + 2 * product}
+
+
+def pair_logits(parameters: Parameters, questions: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
+    """Logits of wrong and right, pair by pair, as the authors compute them.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    questions : tensor of shape (n_pairs, width)
+    models : tensor of shape (n_pairs,), integer
+        Row of each pair's model in the model embeddings.
+
+    Returns
+    -------
+    tensor of shape (n_pairs, 2)
+    """
+    p, w, b, c, a = parameters
+    return functional.linear(p[models] * functional.linear(questions, w, b), c, a)
+
+
+def count_pair_step(shape: Shape, n_pairs: int = COUNTED) -> int:
+    """FLOPs of one training step of the authors' procedure, as PyTorch counts them."""
+    generator = torch.Generator().manual_seed(0)
+    questions = torch.randn(n_pairs, shape.width, generator=generator)
+    models = torch.randint(shape.n_models, (n_pairs,), generator=generator)
+    labels = torch.randint(2, (n_pairs,), generator=generator)
+    return _count_step(shape, lambda fit: functional.cross_entropy(pair_logits(fit, questions, models), labels))
+
+
+def count_block_step(shape: Shape, n_questions: int = COUNTED) -> int:
+    """FLOPs of one training step of :mod:`embedllm.predictors.mf`, as PyTorch counts them."""
+    generator = torch.Generator().manual_seed(0)
+    questions = torch.randn(n_questions, shape.width, generator=generator)
+    labels = torch.randint(2, (n_questions, shape.n_models), generator=generator).float()
+    return _count_step(shape, lambda fit: block_loss(fit, questions, labels))
+
+
+def _count_step(shape: Shape, loss: Callable[[Parameters], torch.Tensor]) -> int:
+    fit = Parameters(*(value.requires_grad_() for value in initial_parameters(shape)))
+    return count_flops(lambda: loss(fit).backward())
+
+
+def count_flops(call: Callable[[], object]) -> int:
+    """Run a call and return the FLOPs of its matrix products, as PyTorch counts them."""
+    with FlopCounterMode(display=False) as counter:
+        call()
+    return int(counter.get_total_flops())

@@ -1,0 +1,41 @@
+"""Scores of single forecasts."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from embedllm.predictors.base import THRESHOLD
+
+LOG_LOSS_CLIP = 1e-3
+"""A certain forecast that is incorrect has an infinite log loss: probabilities are kept this far from 0 and 1."""
+
+METRICS = ("accuracy", "log_loss", "brier")
+
+
+def score_cells(probability: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
+    """Score the forecast of each cell.
+
+    Parameters
+    ----------
+    probability : ndarray
+        Predicted probability of a correct answer.
+    correct : ndarray of the same shape, bool
+        Whether the answer is correct.
+
+    Returns
+    -------
+    dict
+        `accuracy` (whether the thresholded forecast agrees), `log_loss` (nats) and `brier`, arrays of the same shape.
+
+    Examples
+    --------
+    >>> score_cells(np.array([0.9, 0.5]), np.array([True, False]))["accuracy"]
+    array([ True,  True])
+    """
+    probability = probability.astype(float)
+    of_the_label = np.where(correct, probability, 1 - probability)
+    return {
+        "accuracy": (probability > THRESHOLD) == correct,
+        "log_loss": -np.log(of_the_label.clip(LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)),
+        "brier": (1 - of_the_label) ** 2,
+    }

@@ -1,0 +1,277 @@
+"""Held-out benchmarks: do the embeddings foretell how models rank on a benchmark that they were not fitted on?
+
+For each benchmark the factorization is fitted without its questions. The accuracies of the models on the benchmark are
+then regressed on what was learned of the models, each model being predicted from others, and the ranks of predicted and
+actual accuracies compared. Everything is linear in the embeddings, in one of two sets of coordinates::
+
+    embeddings          p_m, as the paper has it
+    model directions    W' ((c1 - c0) * p_m): what the embedding weighs the coordinates of a question with
+
+The answers settle the second; of the first they settle little beyond it, and the rest is where training started. Each
+coordinate is standardized, which makes the scale of the classifier, c1 - c0, drop out of the first. Beside both stands
+the *mean accuracy* of the model on the other benchmarks, which needs no embedding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+from scipy.stats import kendalltau
+from sklearn.linear_model import RidgeCV
+from sklearn.model_selection import KFold
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+from embedllm._checks import check_positive, check_seed
+from embedllm.matrix import OVERALL, CorrectnessMatrix
+from embedllm.protocol.bootstrap import interval
+from embedllm.protocol.leave_out import benchmarks_named, fits_without
+from embedllm.protocol.reported_values import ReportedValue
+from embedllm.protocol.runs import Settings
+
+EMBEDDINGS, WEIGHTS, MEAN_ACCURACY = PREDICTORS = ("embeddings", "model directions", "mean accuracy")
+MIN_MODELS = 4  # fewer have no rank correlation worth the name
+N_FOLDS = 10
+PENALTIES = np.logspace(-2, 6, 17)
+SIGNIFICANT = 0.05
+
+# Where the paper finds no significant correlation: GPQA, ASDiv and SocialQA, under whatever name a source has for them.
+_EXCEPTIONS = ("gpqa", "asdiv", "social")
+
+
+def predict_heldout(matrix: CorrectnessMatrix, settings: Settings, seed: int = 0, n_seeds: int = 3) -> pd.DataFrame:
+    """Predict the accuracies of the models on each benchmark from what the other benchmarks say of them.
+
+    The actual accuracy is over all observed answers to a benchmark, none of which was in the fit. A model is left out
+    that has no such answer, or none to a training question of another benchmark.
+
+    Returns
+    -------
+    DataFrame
+        One row for each seed, benchmark, predictor and model. Columns: `data` (the source of the matrix), `seed`,
+        `benchmark`, `predictor`, `model`, `predicted` and `actual` (accuracies, shares of 1), NaN where the model is
+        left out or there are fewer than four models.
+    """
+    actual = _accuracies(matrix)
+    frames = []
+    for fit in fits_without(matrix, settings, seed, n_seeds):
+        elsewhere = _accuracies(fit.split.train).drop(columns=fit.benchmark, errors="ignore")
+        known = actual[fit.benchmark].notna() & elsewhere.notna().any(axis=1)
+        names = known.index[known].sort_values()  # so that the folds do not depend on the order of the matrix
+        target = actual.loc[names, fit.benchmark]
+        predicted = pd.DataFrame(np.nan, index=names, columns=list(PREDICTORS))
+        if fit.mf is not None and len(names) >= MIN_MODELS:
+            places = pd.Index(fit.mf.model_names_).get_indexer(names)
+            for predictor, vectors in ((EMBEDDINGS, fit.mf.model_embeddings_), (WEIGHTS, fit.mf.coef_)):
+                predicted[predictor] = regress_out_of_fold(vectors[places], target.to_numpy(), fit.seed)
+            predicted[MEAN_ACCURACY] = mean_accuracy(elsewhere.loc[names])
+        predicted = predicted.reindex(matrix.model_names).rename_axis("model").assign(actual=target)
+        long = predicted.melt("actual", var_name="predictor", value_name="predicted", ignore_index=False)
+        frames.append(long.reset_index().assign(data=matrix.source, seed=fit.seed, benchmark=fit.benchmark))
+    columns = ["data", "seed", "benchmark", "predictor", "model", "predicted", "actual"]
+    return pd.concat(frames, ignore_index=True)[columns]
+
+
+def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
+    """Accuracy of each model on each benchmark, NaN where nothing was observed."""
+    table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    return table.loc[matrix.model_names, matrix.benchmark_names]
+
+
+def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Predict the accuracy of each model from the vectors and accuracies of others, by ridge regression in ten folds.
+
+    The coordinates are standardized and the penalty is chosen inside the models of the other folds, by leaving one out.
+
+    A regression that learns nothing predicts the mean of the models it was fitted on, which is the lower, the better
+    those are that it was not: in ten folds, let alone in as many as there are models, that would rank the models in
+    reverse. So the mean is taken over all folds, and only the slope is from the others; it adds the same to every
+    prediction and gives no rank away.
+
+    Parameters
+    ----------
+    vectors : ndarray of shape (n_models, n_coordinates)
+    accuracy : ndarray of shape (n_models,)
+    seed : int
+        Of the folds. With at most ten models each is a fold of its own.
+
+    Returns
+    -------
+    ndarray of shape (n_models,)
+    """
+    vectors, predicted = np.asarray(vectors, dtype=float), np.empty(len(accuracy))
+    legacy_seed = check_seed(seed) % 2**32  # scikit-learn takes no larger ones
+    folds = KFold(min(N_FOLDS, len(accuracy)), shuffle=True, random_state=legacy_seed)
+    for inside, outside in folds.split(vectors):
+        regression = make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(vectors[inside], accuracy[inside])
+        predicted[outside] = regression.predict(vectors[outside]) - accuracy[inside].mean()
+    return predicted + accuracy.mean()
+
+
+def mean_accuracy(accuracies: pd.DataFrame) -> pd.Series:
+    """Return the mean accuracy of each model over benchmarks, each benchmark counting alike.
+
+    Not every model answers every benchmark, and who skips a hard one is not the better for it: what is averaged is the
+    distance to the mean of the models on each benchmark. Without holes, this is the plain mean.
+
+    Parameters
+    ----------
+    accuracies : DataFrame of shape (n_models, n_benchmarks)
+        NaN where a model has no answer.
+    """
+    of_benchmark = accuracies.mean()
+    return (accuracies - of_benchmark).mean(axis=1) + of_benchmark.mean()
+
+
+def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
+    """Kendall's tau between predicted and actual accuracies.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `predict_heldout`.
+
+    Returns
+    -------
+    DataFrame
+        One row for each seed, benchmark and predictor. Columns: `data`, `seed`, `benchmark`, `predictor`, `n_models`,
+        `tau`, `p_value` (two-sided; both NaN with fewer than four models or where all are alike) and `significant`:
+        whether tau is above 0 with a p-value below 0.05.
+    """
+    rows = []
+    keys = ["data", "seed", "benchmark", "predictor"]
+    for key, group in predictions.groupby(keys, sort=False):
+        both = group[["predicted", "actual"]].dropna()
+        tau, p_value = kendalltau(both["predicted"], both["actual"]) if len(both) >= MIN_MODELS else (np.nan, np.nan)
+        rows.append((*key, len(both), tau, p_value, bool(tau > 0 and p_value < SIGNIFICANT)))
+    return pd.DataFrame(rows, columns=[*keys, "n_models", "tau", "p_value", "significant"])
+
+
+def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, random_state: int = 0) -> pd.DataFrame:
+    """Kendall's tau as a mean over the seeds, with a bootstrap interval over the models.
+
+    A resample draws models, with their predictions and accuracies for all benchmarks; a model that is drawn twice is
+    never compared with itself. So the interval of a difference is the paired one. Predictions are not made anew.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `predict_heldout`.
+    n_resamples, random_state : int
+
+    Returns
+    -------
+    DataFrame
+        One row for each benchmark, after the mean over the benchmarks, `overall`, and for each predictor and difference
+        to the mean accuracy. Columns: `data`, `benchmark`, `predictor`, `n_models` (the most that any benchmark has, in
+        the row of the mean), `tau`, `low` and `high` (95 % interval).
+    """
+    correlations = rank_correlations(predictions)
+    benchmarks = list(pd.unique(predictions["benchmark"]))
+    keys = ["benchmark", "predictor"]
+    taus = _with_differences(correlations.groupby(keys)["tau"].mean().to_frame().T, benchmarks).iloc[0]
+    resampled = _with_differences(_resample(predictions, n_resamples, random_state), benchmarks)
+    n_models = correlations.groupby("benchmark")["n_models"].max()
+    n_models[OVERALL] = n_models.max()
+    rows = []
+    for (benchmark, predictor), tau in taus.to_dict().items():
+        low, high = interval(resampled[benchmark, predictor])
+        rows.append((predictions["data"].iat[0], benchmark, predictor, n_models[benchmark], tau, low, high))
+    return pd.DataFrame(rows, columns=["data", *keys, "n_models", "tau", "low", "high"])
+
+
+def _with_differences(taus: pd.DataFrame, benchmarks: list[str]) -> pd.DataFrame:
+    """Add the mean over the benchmarks and the differences to the mean accuracy to columns (benchmark, predictor)."""
+    columns: dict[tuple[str, str], pd.Series] = {}
+    for benchmark in (OVERALL, *benchmarks):
+        for predictor in PREDICTORS:
+            named = [(each, predictor) for each in (benchmarks if benchmark == OVERALL else [benchmark])]
+            columns[benchmark, predictor] = taus[named].mean(axis=1)
+        for predictor in (EMBEDDINGS, WEIGHTS):
+            difference = columns[benchmark, predictor] - columns[benchmark, MEAN_ACCURACY]
+            columns[benchmark, f"{predictor} minus {MEAN_ACCURACY}"] = difference
+    return pd.DataFrame(columns)
+
+
+def _resample(predictions: pd.DataFrame, n_resamples: int, random_state: int) -> pd.DataFrame:
+    """Taus of resampled models, mean over the seeds: (n_resamples, n_benchmarks x n_predictors)."""
+    models = np.sort(pd.unique(predictions["model"]))
+    rng, n = np.random.default_rng(check_seed(random_state)), len(models)
+    times = rng.multinomial(n, np.full(n, 1 / n), size=check_positive("n_resamples", n_resamples))
+    taus: dict[tuple[str, str], list[np.ndarray]] = {}
+    for (_, benchmark, predictor), group in predictions.groupby(["seed", "benchmark", "predictor"], sort=False):
+        both = group.dropna(subset=["predicted", "actual"])
+        drawn = times[:, np.searchsorted(models, both["model"])]
+        tau = weighted_taus(both["predicted"].to_numpy(), both["actual"].to_numpy(), drawn)
+        taus.setdefault((benchmark, predictor), []).append(tau)
+    return pd.DataFrame({key: np.mean(runs, axis=0) for key, runs in taus.items()})
+
+
+def weighted_taus(predicted: np.ndarray, actual: np.ndarray, times: np.ndarray) -> np.ndarray:
+    """Kendall's tau-b of samples that hold each model a number of times.
+
+    Parameters
+    ----------
+    predicted, actual : ndarray of shape (n_models,)
+    times : ndarray of shape (n_samples, n_models)
+
+    Returns
+    -------
+    ndarray of shape (n_samples,)
+        NaN where a sample has no two models that differ.
+    """
+    times = times.astype(float)
+    first, second = (np.sign(values[:, None] - values) for values in (predicted, actual))  # (n_models, n_models)
+    concordance, untied_first, untied_second = (
+        ((times @ pairs) * times).sum(axis=1) for pairs in (first * second, np.abs(first), np.abs(second))
+    )
+    untied = np.sqrt(untied_first * untied_second)
+    return np.divide(concordance, untied, out=np.full(len(times), np.nan), where=untied > 0)
+
+
+def heldout_values(predictions: pd.DataFrame) -> list[ReportedValue]:
+    """Return the numbers that the page quotes.
+
+    Parameters
+    ----------
+    predictions : DataFrame
+        From `predict_heldout`.
+    """
+    correlations = rank_correlations(predictions)
+    summary = summarize_correlations(predictions).set_index(["benchmark", "predictor"]).loc[OVERALL]
+    defined = correlations["tau"].notna()
+    by_seed = ["seed", "predictor"]
+    counts = defined.groupby([correlations[key] for key in by_seed]).sum().unstack("predictor")
+    significant = correlations.groupby(by_seed)["significant"].sum().unstack("predictor").where(counts > 0)
+    taus = correlations.groupby(by_seed)["tau"].mean().unstack("predictor")
+    for predictor in (EMBEDDINGS, WEIGHTS):
+        taus[f"{predictor} minus {MEAN_ACCURACY}"] = taus[predictor] - taus[MEAN_ACCURACY]
+
+    named = benchmarks_named(pd.unique(correlations["benchmark"]), _EXCEPTIONS)
+    exceptions = correlations[correlations["benchmark"].isin(named) & (correlations["predictor"] == EMBEDDINGS)]
+    exceptions = exceptions[exceptions["tau"].notna()].groupby("seed")["significant"].sum().reindex(counts.index)
+
+    def mean_tau(key: str, what: str, predictor: str) -> ReportedValue:
+        low, high = summary.loc[predictor, ["low", "high"]]
+        return ReportedValue(key, what, taus[predictor].tolist(), interval=(float(low), float(high)))
+
+    def count(key: str, what: str, values: pd.Series) -> ReportedValue:
+        return ReportedValue(key, what, values.astype(float).tolist())
+
+    positive = "benchmarks with a tau significantly above 0 (p < 0.05)"
+    return [
+        count("heldout_benchmarks", "benchmarks held out, with a defined tau", counts[EMBEDDINGS]),
+        count("significant_embeddings", f"{positive}: embeddings", significant[EMBEDDINGS]),
+        count("significant_weights", f"{positive}: model directions", significant[WEIGHTS]),
+        count("significant_mean_accuracy", f"{positive}: mean accuracy", significant[MEAN_ACCURACY]),
+        count("significant_exceptions", f"{positive}: embeddings, among GPQA, ASDiv and SocialQA", exceptions),
+        mean_tau("tau_embeddings", "mean tau over the benchmarks: embeddings", EMBEDDINGS),
+        mean_tau("tau_weights", "mean tau over the benchmarks: model directions", WEIGHTS),
+        mean_tau("tau_mean_accuracy", "mean tau over the benchmarks: mean accuracy", MEAN_ACCURACY),
+        mean_tau(
+            "embeddings_minus_mean", "mean tau: embeddings minus mean accuracy", f"{EMBEDDINGS} minus {MEAN_ACCURACY}"
+        ),
+        mean_tau(
+            "weights_minus_mean", "mean tau: model directions minus mean accuracy", f"{WEIGHTS} minus {MEAN_ACCURACY}"
+        ),
+    ]

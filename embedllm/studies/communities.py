@@ -1,0 +1,362 @@
+"""Do models of one size, or of one specialization, lie closer together than models do at random?
+
+Between what? The logit of model m on question q is ``u_m . q + t_m``, with ``u_m = W^T ((c1 - c0) * p_m)`` (see
+:mod:`embedllm.predictors.mf`). Scale a coordinate of all embeddings p_m, undo it in the classifier c, and no prediction
+changes; nor does it if an invertible matrix is put between ``(c1 - c0) * p_m`` and W. So the answers determine p_m, and
+the distances between them, only up to such a map: what is left of it depends on how the fit was started. The
+*direction* u_m is determined by the predictions, and its distance has a meaning: move a question at random, by e ~ N(0,
+I), and the logits of two models move apart with standard deviation ``|u_m - u_n|``. Directions are therefore what is
+compared here, and the embeddings p_m, which the paper compares, are shown beside them. The constant t_m, how much a
+model knows whatever the question, is left out of both.
+
+Every fit has a random start, so distances are averaged over repetitions, each divided by its mean over all pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+from scipy.spatial.distance import pdist, squareform
+from sklearn.manifold import TSNE
+
+from embedllm._checks import check_positive, check_seed, name_positions
+from embedllm.datasets.communities import PAPER, Community, find_communities, tags_of
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.protocol.reported_values import ReportedValue
+from embedllm.protocol.runs import Settings, repetitions
+
+SPACES = ("direction", "embedding")
+"""What distances are taken between: u_m, which the predictions determine, and p_m, as in the paper."""
+
+SIGNIFICANT = 0.05
+
+_NUMBERS = ("within", "between", "ratio", "null_low", "null_high", "p")
+
+_MIN_SIZE = 3  # models in a community, so that there are pairs to average over
+_PERPLEXITY = 10  # of t-SNE: about the size of a community
+
+
+@dataclass(frozen=True)
+class ModelDistances:
+    """Distances between the models of a data set in one space.
+
+    Parameters
+    ----------
+    by_seed : dict of int to DataFrame of shape (n_models, n_models)
+        Seed of a repetition to its distances, with mean 1 over all pairs; rows and columns are model names, sorted.
+    space : "direction" or "embedding"
+    data : str
+        What the data are.
+    """
+
+    by_seed: dict[int, pd.DataFrame]
+    space: str
+    data: str
+
+    def mean(self) -> pd.DataFrame:
+        """Mean over the repetitions, (n_models, n_models)."""
+        first, *_ = self.by_seed.values()
+        values = np.mean([each.to_numpy() for each in self.by_seed.values()], axis=0)
+        return pd.DataFrame(values, first.index, first.columns)
+
+
+def measure_distances(
+    matrix: CorrectnessMatrix, settings: Settings, seed: int = 0, n_seeds: int = 3
+) -> dict[str, ModelDistances]:
+    """Fit a factorization for each repetition and measure the distances between its models.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    settings : Settings
+    seed, n_seeds : int
+
+    Returns
+    -------
+    dict of str to ModelDistances
+        For each of `SPACES`. A model without a training answer in some repetition was never learned, and is left out.
+    """
+    fits, learned = {}, np.ones(matrix.n_models, dtype=bool)
+    for repetition in repetitions(matrix, seed, n_seeds):
+        train = repetition.split.train
+        fits[repetition.seed] = settings.mf(repetition.seed).fit(train)
+        learned &= train.observed.any(axis=1)
+    names = sorted(matrix.model_names[learned])
+    found: dict[str, dict[int, pd.DataFrame]] = {space: {} for space in SPACES}
+    for each, mf in fits.items():
+        rows = name_positions("model", names, mf.model_names_)
+        for space, vectors in zip(SPACES, (mf.coef_, mf.model_embeddings_), strict=True):
+            found[space][each] = scaled_distances(pd.DataFrame(vectors[rows], names))
+    return {space: ModelDistances(by_seed, space, matrix.source) for space, by_seed in found.items()}
+
+
+def scaled_distances(vectors: pd.DataFrame) -> pd.DataFrame:
+    """L2 distances between the rows of a frame, divided by their mean over all pairs.
+
+    Parameters
+    ----------
+    vectors : DataFrame of shape (n_models, width)
+
+    Returns
+    -------
+    DataFrame of shape (n_models, n_models)
+        Undefined (NaN) beside the diagonal if all vectors are the same.
+    """
+    pairs = pdist(vectors.to_numpy(float))
+    scale = pairs.mean() if pairs.any() else np.nan
+    return pd.DataFrame(squareform(pairs / scale), vectors.index, vectors.index)
+
+
+def compare_communities(
+    distances: Mapping[str, ModelDistances],
+    models: pd.DataFrame,
+    *,
+    min_size: int = _MIN_SIZE,
+    n_permutations: int = 10_000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Compare the distances within each community with those to the other models, averaged over the repetitions.
+
+    Parameters
+    ----------
+    distances : mapping of str to ModelDistances
+        From `measure_distances`.
+    models : DataFrame indexed by model name
+        As in `find_communities`.
+    min_size : int
+        A community needs so many models, and a model outside.
+    n_permutations, random_state : int
+        Random communities of the same size.
+
+    Returns
+    -------
+    DataFrame
+        One row for each space and each community that is large enough, or is one of the paper's. Columns: `data`,
+        `space`, `community`, `kind`, `paper` (whether it is one of the paper's), `n_models`, `within` and `between`
+        (mean distance of two members, and of a member and another model), `ratio` (of the two), `null_low` and
+        `null_high` (the middle 95 % of the ratios of random communities), `p` (probability that a random community has
+        a ratio as low, one-sided: (1 + those drawn that have) / (1 + drawn)). NaN where a community is too small.
+    """
+    rows = [
+        {"data": each.data, "space": space, **row}
+        for space, each in distances.items()
+        for row in _compare(each.mean(), find_communities(models), min_size, n_permutations, random_state)
+    ]
+    return pd.DataFrame(rows)
+
+
+def compare_each_repetition(
+    distances: Mapping[str, ModelDistances],
+    models: pd.DataFrame,
+    *,
+    min_size: int = _MIN_SIZE,
+    n_permutations: int = 10_000,
+    random_state: int = 0,
+) -> pd.DataFrame:
+    """Do what `compare_communities` does for each repetition alone; the column `seed` says which."""
+    rows = [
+        {"data": each.data, "space": space, "seed": seed, **row}
+        for space, each in distances.items()
+        for seed, frame in each.by_seed.items()
+        for row in _compare(frame, find_communities(models), min_size, n_permutations, random_state)
+    ]
+    return pd.DataFrame(rows)
+
+
+def _compare(
+    distances: pd.DataFrame, communities: list[Community], min_size: int, n_permutations: int, random_state: int
+) -> list[dict[str, object]]:
+    values, n_models = distances.to_numpy(), len(distances)
+    rng = np.random.default_rng(check_seed(random_state))
+    # One set of random orders for all: the first n models of an order are a random community of n.
+    draws = (check_positive("n_permutations", n_permutations), n_models)
+    places = rng.permuted(np.broadcast_to(np.arange(n_models), draws), axis=1)
+    drawn: dict[int, np.ndarray] = {}
+    rows: list[dict[str, object]] = []
+    for community in communities:
+        members = distances.index.isin(community.members)
+        size, paper = int(members.sum()), community.name in PAPER
+        row = {"community": community.name, "kind": community.kind, "paper": paper, "n_models": size}
+        if min_size <= size < n_models:
+            if size not in drawn:
+                drawn[size] = _ratios(*_means(values, places < size))
+            within, between = _means(values, members[None])
+            ratio, null = _ratios(within, between), drawn[size]
+            # A draw of the community itself counts, however its sum was rounded.
+            as_low = np.count_nonzero(null <= ratio * (1 + 1e-9))
+            p = np.where(np.isnan(ratio), np.nan, (1 + as_low) / (1 + n_permutations))
+            numbers = [*within, *between, *ratio, *np.quantile(null, [0.025, 0.975]), *p]
+        elif paper:
+            numbers = [np.nan] * len(_NUMBERS)
+        else:
+            continue
+        rows.append(row | dict(zip(_NUMBERS, map(float, numbers), strict=True)))
+    return rows
+
+
+def _means(distances: np.ndarray, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean distance within sets of models and from their members to the others, (n_sets,) each.
+
+    `members` is a mask, (n_sets, n_models), of at least two and not all models in each row.
+    """
+    member = members.astype(float)
+    size = member.sum(axis=1)
+    inside = ((member @ distances) * member).sum(axis=1)  # every pair twice
+    across = member @ distances.sum(axis=1) - inside
+    return inside / (size * (size - 1)), across / (size * (members.shape[1] - size))
+
+
+def _ratios(within: np.ndarray, between: np.ndarray) -> np.ndarray:
+    return np.divide(within, between, out=np.full(len(within), np.nan), where=between > 0)
+
+
+def map_models(distances: ModelDistances, models: pd.DataFrame, min_size: int = _MIN_SIZE) -> pd.DataFrame:
+    """Lay the models out in a plane, so that neighbours stay neighbours.
+
+    t-SNE of the mean distances, started from classical scaling: deterministic, and the order of the models changes
+    nothing. It keeps near models together; how far apart groups lie, and the axes, mean nothing.
+
+    Parameters
+    ----------
+    distances : ModelDistances
+    models : DataFrame indexed by model name
+        As in `find_communities`.
+    min_size : int
+        Of a specialization that is told apart.
+
+    Returns
+    -------
+    DataFrame indexed by model name
+        `data`, `x`, `y`, `params_b` (NaN if not known), and `specialization`: the rarest tag of the model, of those
+        that at least `min_size` of the models bear; empty without one.
+    """
+    mean = distances.mean()
+    known = models.reindex(mean.index)
+    frequent = {
+        community.name: len(community.members)
+        for community in find_communities(known)
+        if community.kind == "specialization" and len(community.members) >= min_size
+    }
+    tags = tags_of(known)
+    rarest = [
+        min((tag for tag in tags.get(model, []) if tag in frequent), key=lambda tag: (frequent[tag], tag), default="")
+        for model in mean.index
+    ]
+    x, y = _layout(mean.to_numpy()).T
+    sizes = known["params_b"].astype(float) if "params_b" in known else np.nan
+    return pd.DataFrame(
+        {"data": distances.data, "x": x, "y": y, "params_b": sizes, "specialization": rarest}, index=mean.index
+    )
+
+
+def _layout(distances: np.ndarray) -> np.ndarray:
+    """Points in a plane, (n_models, 2)."""
+    n = len(distances)
+    centre = np.eye(n) - 1 / n
+    values, vectors = np.linalg.eigh(-centre @ np.nan_to_num(distances) ** 2 @ centre / 2)
+    classical = np.zeros((n, 2))
+    for axis, column in enumerate(range(n - 1, max(n - 3, -1), -1)):  # eigenvalues ascend
+        vector = vectors[:, column]
+        # An eigenvector has no sign of its own.
+        classical[:, axis] = vector * np.sign(vector[np.abs(vector).argmax()]) * np.sqrt(max(values[column], 0.0))
+    if n <= 3:
+        return classical  # which is exact
+    start = classical * (1e-4 / (classical.std() or 1.0))
+    sne = TSNE(metric="precomputed", init=start, perplexity=min(_PERPLEXITY, (n - 1) / 3), method="exact")
+    return sne.fit_transform(np.nan_to_num(distances)).astype(float)
+
+
+def choose_model(matrix: CorrectnessMatrix, model: str = "", seed: int = 0) -> str:
+    """Return the name of a model: the one that is asked for or, if it is empty, the best in training.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    model : str
+    seed : int
+        Of the division of the questions, where the source brings none.
+
+    Raises
+    ------
+    KeyError
+        If the model is unknown; the message lists the known ones.
+    """
+    if model:
+        return str(matrix.model_names[name_positions("model", [model], matrix.model_names)[0]])
+    train = next(repetitions(matrix, seed, 1)).split.train
+    return str(train.accuracy(by="model")["accuracy"].fillna(-1.0).sort_index().idxmax())
+
+
+def nearest_models(distances: ModelDistances, models: pd.DataFrame, model: str, n: int = 10) -> pd.DataFrame:
+    """Return the models nearest to one, by the mean over the repetitions.
+
+    Parameters
+    ----------
+    distances : ModelDistances
+    models : DataFrame indexed by model name
+    model : str
+    n : int
+        How many; fewer if there are no more.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `rank`, from 1. Columns: `data`, `model`, `distance` (1: mean over all pairs of models), `spread`
+        (standard deviation over the repetitions; NaN for one) and, where they are known, `params_b` and `tags`.
+
+    Raises
+    ------
+    KeyError
+        If the model is unknown or was not learned; the message lists the others.
+    """
+    mean = distances.mean()
+    name_positions("model", [model], mean.index)
+    each = pd.DataFrame({seed: frame[model] for seed, frame in distances.by_seed.items()})
+    table = pd.DataFrame({"data": distances.data, "distance": mean[model], "spread": each.std(axis=1)})
+    nearest = table.drop(model).sort_values("distance", kind="stable").head(check_positive("n", n))
+    nearest = nearest.join(models.filter(["params_b", "tags"])).rename_axis("model").reset_index()
+    nearest.insert(0, "data", nearest.pop("data"))
+    return nearest.set_index(pd.RangeIndex(1, len(nearest) + 1, name="rank"))
+
+
+def community_values(repeated: pd.DataFrame) -> list[ReportedValue]:
+    """Return the numbers that the page of the communities quotes.
+
+    Parameters
+    ----------
+    repeated : DataFrame
+        From `compare_each_repetition`.
+    """
+
+    tested = repeated[repeated["ratio"].notna()]
+    closer = tested["ratio"] < 1
+    tested = tested.assign(closer=closer, found=closer & (tested["p"] < SIGNIFICANT))
+    seeds = repeated["seed"].unique()
+
+    def runs(space: str, column: str, paper: bool) -> list[float]:
+        rows = tested[(tested["space"] == space) & (tested["paper"] | (not paper))]
+        groups = rows[column].astype(float).groupby(rows["seed"])
+        # Undefined, not 0, where nothing was tested.
+        return (groups.mean() if column == "ratio" else groups.sum()).reindex(seeds).tolist()
+
+    one = tested[(tested["space"] == SPACES[0]) & (tested["seed"] == seeds[0])]
+    found = [
+        ReportedValue("communities_tested", "Communities tested", [float(len(one))]),
+        ReportedValue("paper_communities", "Communities of the paper among them", [float(one["paper"].sum())]),
+    ]
+    significantly = f"closer than random ones (p < {SIGNIFICANT:g})"
+    for space in SPACES:
+        named = {
+            f"{space}_ratio": ("Distance within / between, mean over the communities", "ratio", False),
+            f"{space}_found": (f"Communities {significantly}", "found", False),
+            f"{space}_paper_closer": ("Communities of the paper with a ratio below 1", "closer", True),
+            f"{space}_paper_found": (f"Communities of the paper {significantly}", "found", True),
+        }
+        found += [
+            ReportedValue(key, f"{what}, by {space}s", runs(space, column, paper))
+            for key, (what, column, paper) in named.items()
+        ]
+    return found

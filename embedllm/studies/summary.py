@@ -1,0 +1,246 @@
+"""Every claim of the paper beside what a build found, with a verdict that follows from the numbers by a stated rule.
+
+- A figure *agrees* if the published value lies in our 95 % interval or, for a count or a setting, is equal to ours;
+  otherwise it *differs*.
+- A difference that the paper says to be positive *holds* if our 95 % interval lies above 0, is *contradicted* if it
+  lies below, and is *undecided* if it does not exclude 0.
+- A statement about each of several cases *holds* if all are found, is *contradicted* if none is, and else *holds for n
+  of m*.
+- What the data set cannot tell is *undefined*; what was not executed is *not run*.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from embedllm.protocol.published import load_published, published_values
+from embedllm.protocol.reported_values import ReportedValue, format_number, read_reported
+
+if TYPE_CHECKING:
+    from IPython.display import HTML
+
+Rule = Literal["figure", "positive", "each", "shown"]
+
+_FOLDER = Path(__file__).parents[2] / "book" / "notebooks"
+_ROUNDING = 1e-9  # where two methods are right on the same questions, sums leave an interval that ends beside 0
+_COLUMNS = ["claim", "published", "ours", "95 % interval", "verdict", "page", "figure"]
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A claim of the paper and where this companion looks into it.
+
+    Parameters
+    ----------
+    text : str
+        The claim, in words.
+    page : str
+        Notebook whose reported answers it.
+    figure : str
+        The figure of that page that shows it: the end of the name of its files.
+    reported : str
+        Key of that reported.
+    rule : "figure", "positive", "each" or "shown"
+        How the verdict follows, as the module says; "shown" has none.
+    published : str
+        Key of the published figure, where there is one.
+    of : str
+        Key of the reported that counts all cases; "each" needs it.
+    """
+
+    text: str
+    page: str
+    figure: str
+    reported: str
+    rule: Rule
+    published: str = ""
+    of: str = ""
+
+
+CLAIMS = (
+    Claim("Language models", "dataset", "composition", "data_models", "figure", "models"),
+    Claim("Questions", "dataset", "composition", "data_questions", "figure", "questions"),
+    Claim("Benchmarks", "dataset", "composition", "data_benchmarks", "figure", "benchmarks"),
+    Claim("k of KNN, chosen on validation questions", "tuning", "sweep", "n_neighbors", "figure", "n_neighbors"),
+    Claim("Size of a model embedding, chosen alike", "tuning", "sweep-2", "dim", "figure", "dim"),
+    Claim("Noise on the question embeddings, chosen alike", "tuning", "sweep-3", "alpha", "figure", "alpha"),
+    Claim("MF forecasts answers rightly", "forecasting", "forecasts", "mf_accuracy", "figure", "mf_accuracy"),
+    Claim("KNN forecasts answers rightly", "forecasting", "forecasts", "knn_accuracy", "figure", "knn_accuracy"),
+    Claim("MF forecasts better than KNN", "forecasting", "forecasts", "mf_minus_knn", "positive"),
+    Claim("The MF router beats the best single model", "routing", "router-gains", "route_gain", "positive"),
+    Claim("The MF router beats the KNN router", "routing", "routers", "route_mf_minus_knn", "positive"),
+    Claim(
+        "The MF router beats a random one with its frequencies",
+        "routing",
+        "routers",
+        "route_mf_minus_weighted",
+        "positive",
+    ),
+    Claim(
+        "Routing is cheap: time for 3,000 questions (ours: arithmetic of one; the page has times)",
+        "cost",
+        "routing-times",
+        "mf_route",
+        "shown",
+        "routing_seconds",
+    ),
+    Claim(
+        "Training cost, about 20,000 questions x 112 models",
+        "cost",
+        "training-flops",
+        "paper_needed",
+        "figure",
+        "training_tflops",
+    ),
+    Claim(
+        "Held-out benchmarks on which embeddings predict the order of the models",
+        "benchmark_prediction",
+        "rank-correlations",
+        "significant_embeddings",
+        "figure",
+        "significant_benchmarks",
+        of="heldout_benchmarks",
+    ),
+    Claim(
+        "Models of one size or specialization are closer than others",
+        "communities",
+        "communities",
+        "embedding_paper_closer",
+        "each",
+        "community_distances",
+        of="paper_communities",
+    ),
+    Claim(
+        "MMLU contributes most to other benchmarks: accuracy", "contributions", "contributions", "mmlu_lead", "positive"
+    ),
+    Claim("The same for MMLU: order of the models", "contributions", "contributions-2", "mmlu_lead_order", "positive"),
+    Claim(
+        "The maths benchmarks contribute to each other: accuracy",
+        "contributions",
+        "contributions",
+        "maths_lead",
+        "positive",
+    ),
+    Claim(
+        "The same for maths: order of the models", "contributions", "contributions-2", "maths_lead_order", "positive"
+    ),
+    Claim(
+        "Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "contributions", "easy_gain", "positive"
+    ),
+    Claim("The same for GPQA: order of the models", "contributions", "contributions-2", "easy_gain_order", "positive"),
+)
+
+
+def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Put every claim beside the numbers of the last build.
+
+    Parameters
+    ----------
+    folder : path
+        Where the numbers of the executed notebooks are; empty for the book of this checkout.
+    claims : sequence of Claim
+
+    Returns
+    -------
+    DataFrame
+        Columns `claim`, `published`, `ours`, `95 % interval`, `verdict`, `page`, `figure` (the name of its files)
+        and `data`, all text.
+
+    Raises
+    ------
+    ValueError
+        If the numbers are of different data sets, or a file is damaged.
+    """
+    folder = Path(folder) if folder else _FOLDER
+    figures = load_published()
+    texts = published_values(figures)
+    pages = {path.name.partition(".")[0]: read_reported(path) for path in sorted(folder.glob("*.reported.json"))}
+    if len(sources := {source for source, _ in pages.values()}) > 1:
+        raise ValueError(f"{folder} holds numbers of different data sets, {sorted(sources)}: build the book again")
+    rows = []
+    for claim in claims:
+        _, reported_values = pages.get(claim.page, ("", {}))
+        ours, total = reported_values.get(claim.reported), reported_values.get(claim.of)
+        value = figures["value"].get(claim.published)
+        rows.append(
+            {
+                "claim": claim.text,
+                "published": texts.get(claim.published, "so said"),
+                "ours": _ours(ours, total),
+                "95 % interval": _interval(ours),
+                "verdict": verdict(claim.rule, ours, value, total),
+                "page": claim.page,
+                "figure": f"{claim.page}-{claim.figure}",
+            }
+        )
+    return pd.DataFrame(rows, columns=_COLUMNS).assign(data=", ".join(sources))
+
+
+def verdict(
+    rule: Rule, ours: ReportedValue | None, published: object = None, total: ReportedValue | None = None
+) -> str:
+    """Say what a number means for a claim, by the rules of this module.
+
+    Parameters
+    ----------
+    rule : "figure", "positive", "each" or "shown"
+    ours : ReportedValue, optional
+    published : number, optional
+        For "figure".
+    total : ReportedValue, optional
+        For "each".
+    """
+    if ours is None:
+        return "not run"
+    if math.isnan(ours.value):
+        return "undefined"
+    if rule == "figure" and isinstance(published, (int, float)):
+        low, high = ours.interval or (ours.value, ours.value)
+        return "agrees" if low <= published <= high or math.isclose(published, ours.value) else "differs"
+    if rule == "positive" and ours.interval:
+        low, high = ours.interval
+        return "holds" if low > _ROUNDING else "contradicted" if high < -_ROUNDING else "undecided"
+    if rule == "each" and total:
+        found, cases = round(ours.value, 2), round(total.value, 2)
+        partly = f"holds for {found:g} of {cases:g}"
+        return "undefined" if not cases else "holds" if found == cases else partly if found else "contradicted"
+    return "see the page"
+
+
+def count_verdicts(table: pd.DataFrame) -> pd.Series:
+    """Count the verdicts of a table of claims, most frequent first."""
+    return table["verdict"].value_counts().rename("claims")
+
+
+def claims_html(table: pd.DataFrame) -> HTML:
+    """Show a table of claims, each with a link to the figure that shows it."""
+    from IPython.display import HTML
+
+    shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns=["data", "page", "figure"])
+    links = zip(table["claim"], table["page"], table["figure"], strict=True)
+    linked = shown.assign(claim=[f'<a href="{page}.html#{figure}">{claim}</a>' for claim, page, figure in links])
+    # Or the theme gives the spare width to the last column.
+    wide = '<th style="min-width: 15em; text-align: left">claim</th>'
+    return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
+
+
+def _ours(ours: ReportedValue | None, total: ReportedValue | None) -> str:
+    if ours is None:
+        return ""
+    if math.isnan(ours.value):
+        return "undefined"
+    text = f"{format_number(ours.value)} {ours.unit}".strip()
+    return f"{text} of {format_number(total.value)}" if total else text
+
+
+def _interval(ours: ReportedValue | None) -> str:
+    if ours is None or ours.interval is None or any(math.isnan(end) for end in ours.interval):
+        return ""
+    return " to ".join(format_number(end) for end in ours.interval)

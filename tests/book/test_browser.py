@@ -1,0 +1,162 @@
+"""The built book in a real browser: Debian's chromium, headless, over a server on this machine.
+
+Needs chromium and a book (``make book``); without either the tests skip, except in CI, where they fail.
+"""
+
+import functools
+import http.server
+import os
+import shutil
+import threading
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import expect, sync_playwright
+
+from embedllm.book.contents import toc_pages
+
+ROOT = Path(__file__).parents[2]
+BOOK = ROOT / "book" / "_build" / "html"
+PAGES = toc_pages(ROOT / "_toc.yml")
+PHONE = {"width": 390, "height": 844}
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="module")
+def site():
+    """Address of the built book."""
+    if not (BOOK / "index.html").is_file():
+        missing("a built book: make book")
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=BOOK)) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def chromium():
+    """One browser for all tests."""
+    if (path := shutil.which("chromium")) is None:
+        missing("chromium: apt-get install --no-install-recommends chromium")
+    with sync_playwright() as driver:
+        # Root, as in a container, has no sandbox.
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
+        yield browser
+        browser.close()
+
+
+def missing(what):
+    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {what}")
+
+
+@pytest.fixture
+def visit(chromium, site):
+    """Return the function that opens a page in a fresh profile, and the complaints that come up meanwhile."""
+    complaints = []
+    context = chromium.new_context(viewport={"width": 1280, "height": 900})
+    tab = context.new_page()
+    tab.on("console", lambda line: complaints.append(line.text) if line.type == "error" else None)
+    tab.on("pageerror", lambda error: complaints.append(str(error)))
+    tab.on("requestfailed", lambda request: complaints.append(f"failed: {request.url}"))
+    # Whatever is asked of another host is noted, and not let out.
+    tab.route(lambda url: not url.startswith(f"{site}/"), lambda route: (note(route.request.url), route.abort()))
+
+    def note(url):
+        complaints.append(f"external: {url}")
+
+    def go(page):
+        tab.goto(f"{site}/{page}.html", wait_until="networkidle")
+        return tab, complaints
+
+    yield go
+    context.close()
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_page(visit, page):
+    """It loads without a complaint, its images are described, its equations drawn, and it fits on a phone."""
+    tab, complaints = visit(page)
+    # Those that wait to be scrolled to are loaded now.
+    tab.locator("article img").evaluate_all(
+        "all => Promise.all(all.map(img => { img.loading = 'eager'; return img.decode(); }))"
+    )
+    images = tab.locator("article img").evaluate_all(
+        """all => all.map(img => ({src: img.src.slice(-60), shown: img.naturalWidth > 0,
+           alt: img.alt.trim() !== "" && !/[.](png|svg)$/.test(img.alt),  // a file name describes nothing
+           sized: img.hasAttribute("width") && img.hasAttribute("height")
+                  || img.style.width !== "" || img.style.aspectRatio !== ""}))"""
+    )
+    for image in images:
+        lacking = [what for what in ("alt", "shown", "sized") if not image[what]]
+        complaints += [f"image without {', '.join(lacking)}: {image['src']}"] if lacking else []
+    equations = tab.locator(".math")
+    drawn = tab.locator(".math:has(mjx-container)").count()
+    if drawn < equations.count() or any("\\(" in text for text in equations.all_inner_texts()):
+        complaints.append(f"{drawn} of {equations.count()} equations are drawn")
+    tab.set_viewport_size(PHONE)
+    if (width := tab.evaluate("document.documentElement.scrollWidth")) > PHONE["width"]:
+        complaints.append(f"{width} pixels wide on a phone of {PHONE['width']}")
+    assert not complaints
+
+
+def test_search_finds_the_oracle(visit):
+    tab, complaints = visit("search")
+    tab.goto(tab.url + "?q=oracle")
+    expect(tab.locator("#search-results li").first).to_be_visible()
+    assert tab.locator("#search-results li a[href*='routing']").count()
+    assert not complaints
+
+
+@pytest.fixture
+def explore(visit):
+    if "notebooks/explore" not in PAGES:
+        pytest.skip("this book has no page to explore")
+    tab, _ = visit("notebooks/explore")
+    expect(tab.locator("#model-map svg")).to_be_visible()
+    expect(tab.locator("#routes tbody tr")).not_to_have_count(0)
+    return tab
+
+
+@pytest.mark.parametrize("size", [PHONE, {"width": 1280, "height": 900}], ids=["phone", "desk"])
+def test_map_is_filtered(explore, size):
+    explore.set_viewport_size(size)
+    points = explore.locator("#model-map .layer_1_marks path, #model-map [class*='layer_1'] path")
+    everyone = points.count()
+    assert everyone > 1
+    name = points.first.get_attribute("aria-label")
+    assert name and "model: " in name
+    model = name.split("model: ")[1].split(";")[0]
+    explore.locator("#model-map-filters input[type=search]").fill(model)
+    expect(points).not_to_have_count(everyone)
+    assert all(model in point.get_attribute("aria-label") for point in points.all())
+    explore.locator("#model-map-filters input[type=search]").fill("")
+    expect(points).to_have_count(everyone)
+
+
+def test_routes_are_searched_filtered_and_sorted(explore):
+    rows = explore.locator("#routes tbody tr")
+    heads = explore.locator("#routes_wrapper thead th .dt-column-title").all_inner_texts()
+    router = heads.index("router")
+    explore.get_by_role("searchbox", name="Search:").fill("best single model")
+    expect(rows.first.locator("td").nth(router)).to_have_text("best single model")
+    assert set(rows.locator(f"td:nth-child({router + 1})").all_inner_texts()) == {"best single model"}
+    explore.get_by_role("searchbox", name="Search:").fill("")
+    # The list of a column.
+    explore.locator("#routes_wrapper thead th").nth(router).locator(".dtcc-button_dropdown").click()
+    explore.locator(".dtcc-dropdown .dtcc-list-buttons button", has_text="KNN").click()
+    expect(rows.first.locator("td").nth(router)).to_have_text("KNN")
+    assert set(rows.locator(f"td:nth-child({router + 1})").all_inner_texts()) == {"KNN"}
+    explore.locator("#routes_wrapper thead th").nth(router).locator(".dtcc-button_dropdown").click()
+    # By what is predicted.
+    predicted = heads.index("predicted")
+    head = explore.locator("#routes_wrapper thead th").nth(predicted)
+    head.locator(".dtcc-button_order").click()
+    expect(head).to_have_attribute("aria-sort", "ascending")
+    values = [float(text) for text in rows.locator(f"td:nth-child({predicted + 1})").all_inner_texts()]
+    assert values == sorted(values)

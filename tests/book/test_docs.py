@@ -1,0 +1,148 @@
+"""Every command and every Python block of the README and of the book works as printed.
+
+A block that cannot run here says so in its opening fence, after the language: ```` ```bash illustrative ````.
+Commands of the package run in the order of their page, between its Python blocks, since they share files.
+"""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+
+from embedllm.datasets.encoder import DEFAULT_ENCODER
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
+
+# These install or move; the suite itself runs in what they made.
+ALLOWED = {"cd", "conda", "git", "pip", "source"}
+
+# CI runs them, so that here it is enough that they exist.
+TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block: its page, the line of its first line, what stands after the opening fence, and its text."""
+
+    page: Path
+    line: int
+    info: str
+    text: str
+
+
+def blocks(page):
+    found, fence, start = [], None, 0
+    lines = page.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines):
+        marker = re.match(r"\s*(`{3,}|~{3,})\s*(.*)", line)
+        if fence is None and marker:
+            fence, info, start = marker[1], marker[2].strip(), number + 1
+        elif fence is not None and marker and marker[1].startswith(fence) and not marker[2]:
+            found.append(Block(page, start + 1, info, "\n".join(lines[start:number])))
+            fence = None
+    return found
+
+
+BLOCKS = [block for page in PAGES for block in blocks(page)]
+
+
+def commands():
+    """Yield each distinct command of the bash blocks, with the place where it stands first."""
+    seen = set()
+    for block in BLOCKS:
+        if block.info != "bash":
+            continue
+        for command in block.text.replace("\\\n", " ").splitlines():
+            words = shlex.split(command, comments=True)
+            if words and tuple(words) not in seen:
+                seen.add(tuple(words))
+                yield pytest.param(words, id=f"{block.page.name}:{block.line}: {' '.join(words)}")
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_no_block_escapes_this_file(page):
+    for block in blocks(page):
+        language = block.info.partition(" ")[0]
+        assert language not in ("", "console", "ipython", "py", "sh", "shell"), (
+            f"{page.name}:{block.line}: mark the block as bash, python or, for what is no code, text"
+        )
+
+
+@pytest.mark.parametrize("words", list(commands()))
+def test_command(words, tmp_path):
+    match words:
+        case ["make", *targets]:
+            assert {target for target in targets if "=" not in target} <= TARGETS
+        case ["jupyter-book", "build", path] | ["python", "-m", "embedllm.book", path]:
+            assert (ROOT / path / "_toc.yml").exists()
+        case ["python" | "python3", "-m", "venv" | "pip" | "embedllm", *_]:
+            pass
+        case ["python", *arguments]:
+            succeeds([sys.executable, *arguments])
+        case ["papermill", "--help-notebook", notebook]:
+            succeeds([sys.executable, "-m", "papermill", "--help-notebook", notebook])
+        case ["papermill", notebook, output, *arguments]:
+            require_data(arguments)
+            small = ["-p", "scale", "0.03"]
+            succeeds([sys.executable, "-m", "papermill", notebook, tmp_path / Path(output).name, *arguments, *small])
+        case [name, *_]:
+            assert name in ALLOWED, f"say in tests/test_docs.py how to test {name}"
+
+
+def require_data(arguments):
+    """Skip a command whose data set is not on this machine; the paper's release never is."""
+    for name, value in pairwise(arguments):
+        here = value == "simulated" or (value != "embedllm" and (ROOT / value).exists())
+        if name == "dataset" and not here:
+            pytest.skip(f"the data set {value} is not here")
+
+
+def succeeds(command):
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+OF_THE_PACKAGE = "python -m embedllm "
+
+
+def script_of(page):
+    """The Python blocks of a page and the commands between them as one script, each line where it is on the page."""
+    script = ""
+    for block in blocks(page):
+        lines = block.text.splitlines()
+        if block.info == "bash":
+            lines = [
+                f"assert __import__('embedllm.__main__').__main__.main({shlex.split(line)[3:]!r}) == 0"
+                if line.startswith(OF_THE_PACKAGE)
+                else ""
+                for line in lines
+            ]
+        if block.info in ("python", "bash") and any(lines):
+            script += "\n" * (block.line - 1 - script.count("\n")) + "\n".join(lines) + "\n"
+    return script
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_blocks_run_in_order(page, tmp_path, named_encoder):
+    script = script_of(page)
+    if not script:
+        pytest.skip("nothing to run")
+    path = tmp_path / f"{page.name}.py"
+    path.write_text(script, encoding="utf-8")
+    environment = os.environ | named_encoder(DEFAULT_ENCODER)
+    run = subprocess.run([sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-3000:]
+
+
+def test_every_module_is_in_the_reference():
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "embedllm").rglob("*.py")]
+    modules = {".".join(path.parts) for path in paths if not any(part.startswith("_") for part in path.parts)}
+    assert set(re.findall(r"automodule:: ([\w.]+)", text)) == modules

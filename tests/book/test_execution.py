@@ -1,0 +1,385 @@
+"""Which notebooks run again, and what happens when they cannot."""
+
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from embedllm.book import execution
+from embedllm.book.execution import Notebook, digest, inputs, refresh
+from embedllm.plots import _style as figures
+from embedllm.protocol.reported_values import TARGET, ReportedValue, report
+
+SOURCE = """\
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% tags=["parameters"]
+seed: int = 0
+"""
+
+
+@pytest.fixture
+def root(tmp_path):
+    for folder in ("book/notebooks", "data/cache", "embedllm", "notebooks"):
+        (tmp_path / folder).mkdir(parents=True)
+    for name in ("one", "two"):
+        (tmp_path / "notebooks" / f"{name}.py").write_text(SOURCE)
+    (tmp_path / "embedllm" / "mf.py").write_text("DIM = 232\n")
+    (tmp_path / "embedllm" / "book.mplstyle").write_text("font.size: 9\n")
+    (tmp_path / "data" / "sources.yml").write_text("a: 1\n")
+    return tmp_path
+
+
+@pytest.fixture
+def papermill(monkeypatch):
+    """Replace Papermill by a record of its calls, which writes its output unless it is told to fail."""
+    calls, errors = [], []
+
+    def run(command, *, cwd, **_):
+        calls.append(command)
+        if errors:
+            return subprocess.CompletedProcess(command, 1, stdout=errors.pop(0))
+        (cwd / command[-1]).write_text("executed")
+        return subprocess.CompletedProcess(command, 0, stdout="")
+
+    monkeypatch.setattr(execution.subprocess, "run", run)
+    return calls, errors
+
+
+def refreshed(root, names=("one", "two"), parameters=None):
+    """Refresh, and return the failures and the lines of progress without their times."""
+    lines = []
+    failed = refresh(root, names, parameters or {}, lines.append)
+    return failed, sorted(line.split(" after ")[0] for line in lines)
+
+
+def test_pair_is_made_once(root, papermill):
+    assert "notebooks/one: ipynb regenerated from its py" in refreshed(root)[1]
+    failed, lines = refreshed(root)
+    assert (failed, lines) == ({}, ["notebooks/one: unchanged", "notebooks/two: unchanged"])
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("embedllm/mf.py", "the package changed"),
+        ("embedllm/book.mplstyle", "the package changed"),
+        ("embedllm/new.py", "the package changed"),
+        ("data/sources.yml", "the data changed"),
+        ("data/new.csv", "the data changed"),
+    ],
+)
+def test_stale_notebook_says_why(root, papermill, path, reason):
+    refreshed(root, ["one"])
+    with (root / path).open("a") as stream:
+        stream.write("# a line more\n")
+    assert f"notebooks/one: executing ({reason})" in refreshed(root, ["one"])[1]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "embedllm/book/extension.py",
+        "embedllm/book/execution.py",
+        "embedllm/book/gallery.py",
+        "embedllm/book/regression.py",
+        "data/cache/x.csv",
+        "embedllm/__pycache__/x.py",
+        "README.md",
+    ],
+)
+def test_what_computes_nothing_makes_nothing_stale(root, papermill, path):
+    refreshed(root, ["one"])
+    (root / path).parent.mkdir(exist_ok=True)
+    (root / path).write_text("x")
+    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]
+
+
+def test_touching_a_file_makes_nothing_stale(root, papermill):
+    refreshed(root, ["one"])
+    for path in (root / "notebooks/one.py", root / "embedllm/mf.py"):
+        path.touch()
+    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]
+
+
+def test_changed_parameter_and_version_are_reasons(root, papermill, monkeypatch):
+    refreshed(root, ["one"], {"seed": 1})
+    monkeypatch.setattr(execution, "_version", lambda name: "0.0")
+    assert "notebooks/one: executing (a parameter and a version changed)" in refreshed(root, ["one"], {"seed": 2})[1]
+
+
+def test_folder_as_data_set_is_data(root, tmp_path):
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "correctness.csv").write_text("1")
+    before = inputs(root, {"dataset": "own"})
+    (folder / "correctness.csv").write_text("2")
+    after = inputs(root, {"dataset": "own"})
+    assert {key for key in after if after[key] != before[key]} == {"the data set"}
+    assert "the data set" not in inputs(root, {"dataset": "simulated"})
+
+
+def test_named_data_set_is_not_the_folder_of_the_package(root):
+    assert (root / "embedllm").is_dir()
+    assert "the data set" not in inputs(root, {"dataset": "embedllm"})
+
+
+def test_data_set_named_in_a_notebook_only_is_data(root, papermill):
+    (root / "own").mkdir()
+    (root / "own" / "correctness.csv").write_text("1")
+    (root / "notebooks" / "one.py").write_text(SOURCE + 'dataset: str = "own"\n')
+    refreshed(root)
+    (root / "own" / "correctness.csv").write_text("2")
+    lines = refreshed(root)[1]
+    assert "notebooks/one: executing (the data set changed)" in lines
+    assert "notebooks/two: unchanged" in lines
+
+
+def test_folders_beside_executed_copies_are_left_alone(root, papermill):
+    checkpoints = root / "book" / "notebooks" / ".ipynb_checkpoints"
+    checkpoints.mkdir()
+    (checkpoints / "one.ipynb").write_text("x")
+    assert refreshed(root)[0] == {}
+    assert checkpoints.is_dir()
+
+
+def test_digest_depends_on_names_and_bytes_only(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x", "y"):
+            (tmp_path / folder / name).write_text(name)
+    files = {folder: list((tmp_path / folder).iterdir()) for folder in ("a", "b")}
+    same = digest(files["a"], tmp_path / "a")
+    assert digest(reversed(files["b"]), tmp_path / "b") == same
+    (tmp_path / "b" / "x").rename(tmp_path / "b" / "z")
+    assert digest((tmp_path / "b").iterdir(), tmp_path / "b") != same
+
+
+def test_each_notebook_gets_the_parameters_it_declares(root, papermill):
+    (root / "notebooks" / "two.py").write_text(SOURCE + "dim: int = 2\n")
+    refreshed(root, parameters={"seed": 3, "dim": 4})
+    passed = {command[-2]: command[command.index("--parameters_yaml") + 1] for command in papermill[0]}
+    assert passed == {"notebooks/one.ipynb": "seed: 3\n", "notebooks/two.ipynb": "dim: 4\nseed: 3\n"}
+
+
+def test_parameter_that_no_notebook_declares_is_refused(root, papermill):
+    with pytest.raises(ValueError, match="no notebook declares sede: remove it from embedllm_parameters"):
+        refreshed(root, parameters={"sede": 3})
+    assert papermill[0] == []
+
+
+def test_notebook_without_parameters_cell_is_named(root):
+    (root / "notebooks" / "one.py").write_text(SOURCE.replace("parameters", "params"))
+    with pytest.raises(ValueError, match=r"notebooks/one\.py has no parameters cell"):
+        refreshed(root)
+
+
+def test_executed_copy_of_a_removed_notebook_is_removed(root, papermill):
+    refreshed(root)
+    refreshed(root, ["one"])
+    shown = root / "book" / "notebooks"
+    assert sorted(path.name for path in shown.iterdir()) == ["figures", "one.ipynb", "one.stamp.json"]
+    assert [path.name for path in (shown / "figures").iterdir()] == ["one"]
+
+
+class TestFigures:
+    """The figures of a notebook and their data, which lie beside its executed copy."""
+
+    @pytest.fixture
+    def project(self, root, monkeypatch):
+        """A notebook that draws what the text names, one after another, and fails if the text says so."""
+        text = root / "data" / "drawn.txt"
+        text.write_text("map")
+
+        def run(command, *, cwd, env, **_):
+            drawn = Path(env[figures.TARGET])
+            for name in text.read_text().split():
+                (drawn / f"{drawn.name}-{name}.svg").touch()
+            (cwd / command[-1]).write_text("executed")
+            return subprocess.CompletedProcess(command, int("fail" in text.read_text()), stdout="it failed")
+
+        monkeypatch.setattr(execution.subprocess, "run", run)
+        return root, text
+
+    def drawn(self, root):
+        return sorted(path.name for path in Notebook(root, "one").figures.iterdir())
+
+    def test_stay_as_long_as_nothing_changes(self, project):
+        root, _ = project
+        for line in ("notebooks/one: done", "notebooks/one: unchanged"):
+            assert line in refreshed(root, ["one"])[1]
+            assert self.drawn(root) == ["one-map.svg"]
+
+    @pytest.mark.parametrize("text", ["routers", "routers fail"])
+    def test_are_those_of_the_last_run(self, project, text):
+        root, drawn = project
+        refreshed(root, ["one"])
+        drawn.write_text(text)
+        assert bool(refreshed(root, ["one"])[0]) == ("fail" in text)
+        assert self.drawn(root)[-1] == "one-routers.svg"
+        assert "one-map.svg" not in self.drawn(root)
+
+    def test_are_drawn_again_if_they_are_gone(self, project):
+        root, _ = project
+        refreshed(root, ["one"])
+        shutil.rmtree(Notebook(root, "one").figures)
+        assert "notebooks/one: executing (no complete run yet)" in refreshed(root, ["one"])[1]
+        assert self.drawn(root) == ["one-map.svg"]
+
+
+@pytest.mark.parametrize(
+    "race", ["zmq.error.ZMQError: Address already in use", "Kernel died before replying to kernel_info"]
+)
+def test_port_race_is_tried_again_once(root, papermill, race):
+    calls, errors = papermill
+    errors[:] = [race]
+    assert refreshed(root, ["one"])[0] == {}
+    (root / "notebooks" / "one.py").write_text(SOURCE + "\n# %%\n1\n")
+    errors[:] = [race, race]
+    assert race in refreshed(root, ["one"])[0]["one"]
+    assert len(calls) == 4
+
+
+def test_failure_is_reported_once_per_refresh_and_leaves_no_stamp(root, papermill):
+    calls, errors = papermill
+    for _ in range(2):
+        errors[:] = ['Traceback of Papermill\nException encountered at "In [2]":\nZeroDivisionError: x']
+        failed, lines = refreshed(root, ["one"])
+        expected = 'Papermill exited with status 1. Exception encountered at "In [2]":\nZeroDivisionError: x'
+        assert failed == {"one": expected}
+        assert "notebooks/one: FAILED" in lines
+    assert len(calls) == 2
+    assert not Notebook(root, "one").stamp.exists()
+
+
+def test_run_without_output_leaves_no_old_figures(root, papermill):
+    refreshed(root, ["one"])
+    (root / "data" / "sources.yml").write_text("a: 2\n")
+    papermill[1][:] = ["killed"]
+    assert refreshed(root, ["one"])[0] == {"one": "Papermill exited with status 1. killed"}
+    assert not Notebook(root, "one").executed.exists()
+
+
+def test_unreadable_stamp_means_stale(root, papermill):
+    refreshed(root, ["one"])
+    Notebook(root, "one").stamp.write_text('{"the notebook": "ab')
+    assert "notebooks/one: executing (no complete run yet)" in refreshed(root, ["one"])[1]
+
+
+class TestDependentNotebooks:
+    """`tuning` feeds those that declare what it chooses, `summary` reads the numbers of all."""
+
+    NAMES = ("summary", "one", "routing", "tuning")
+
+    @pytest.fixture
+    def project(self, root, monkeypatch):
+        """Return what was executed with which parameters, in order, and what each notebook publishes."""
+        declared = {
+            "summary": "seed: int = 0",
+            "tuning": "seed: int = 0",
+            "routing": "dim: int = 232\nalpha: float = 0.05",
+        }
+        for name, cell in declared.items():
+            (root / "notebooks" / f"{name}.py").write_text(SOURCE.replace("seed: int = 0", cell))
+        executed, published = (
+            [],
+            {"tuning": [ReportedValue("dim", "dim", [64]), ReportedValue("tuned_mf", "MF", [70.0])]},
+        )
+
+        def run(command, *, cwd, env, **_):
+            name = Path(command[-2]).stem
+            given = yaml.safe_load(command[command.index("--parameters_yaml") + 1]) if len(command) > 6 else {}
+            executed.append((name, given))
+            if published.get(name):
+                with monkeypatch.context() as patch:
+                    patch.setenv(TARGET, env[TARGET])
+                    report(published[name], "toy")
+            (cwd / command[-1]).write_text("executed")
+            return subprocess.CompletedProcess(command, 1 if published.get(name) == [] else 0, stdout="it failed")
+
+        monkeypatch.setattr(execution.subprocess, "run", run)
+        monkeypatch.setattr(execution, "WORKERS", 1)
+        return root, executed, published
+
+    def test_order_and_what_is_passed_on(self, project):
+        root, executed, _ = project
+        assert refreshed(root, self.NAMES)[0] == {}
+        assert executed == [("tuning", {}), ("one", {}), ("routing", {"dim": 64}), ("summary", {})]
+        assert type(executed[2][1]["dim"]) is int
+
+    def test_two_workers_keep_the_order(self, project, monkeypatch):
+        root, executed, _ = project
+        monkeypatch.setattr(execution, "WORKERS", 2)
+        assert refreshed(root, self.NAMES)[0] == {}
+        order = [name for name, _ in executed]
+        assert order.index("tuning") < order.index("routing")
+        assert order[-1] == "summary"
+
+    def test_pages_on_the_papers_settings_take_nothing(self, project):
+        root, executed, _ = project
+        source = (root / "notebooks" / "routing.py").read_text()
+        (root / "notebooks" / "cost.py").write_text(source)
+        assert refreshed(root, [*self.NAMES, "cost"])[0] == {}
+        assert [name for name, _ in executed] == ["tuning", "one", "cost", "routing", "summary"]
+        assert ("cost", {}) in executed
+
+    def test_what_the_user_sets_wins(self, project):
+        root, executed, _ = project
+        refreshed(root, self.NAMES, {"dim": 8})
+        assert ("routing", {"dim": 8}) in executed
+
+    def test_another_choice_makes_stale_what_depends_on_it(self, project):
+        root, executed, published = project
+        refreshed(root, self.NAMES)
+        assert executed[4:] == refreshed(root, self.NAMES)[1][4:] == []
+        published["tuning"] = [ReportedValue("dim", "dim", [32])]
+        (root / "notebooks" / "tuning.py").write_text((root / "notebooks" / "tuning.py").read_text() + "\n# %%\n1\n")
+        assert "notebooks/routing: executing (a parameter changed)" in refreshed(root, self.NAMES)[1]
+        assert [name for name, _ in executed[4:]] == ["tuning", "routing", "summary"]
+
+    def test_summary_is_stale_when_a_number_changed(self, project):
+        root, executed, published = project
+        published["one"] = [ReportedValue("a", "a", [1.0])]
+        refreshed(root, self.NAMES)
+        (root / "notebooks" / "one.py").write_text(SOURCE + "\n# %%\n1\n")
+        assert [name for name, _ in executed[4:]] == []
+        published["one"] = [ReportedValue("a", "a", [2.0])]
+        assert "notebooks/summary: executing (a reported value changed)" in refreshed(root, self.NAMES)[1]
+
+    def test_failure_stops_what_depends_on_it(self, project):
+        root, executed, published = project
+        published["tuning"] = []
+        failed, lines = refreshed(root, self.NAMES)
+        assert set(failed) == {"tuning", "routing", "summary"}
+        assert failed["routing"] == "It needs the results of notebooks/tuning, which failed."
+        assert "notebooks/routing: not executed, since notebooks/tuning failed" in lines
+        assert [name for name, _ in executed] == ["tuning", "one"]
+
+    def test_numbers_that_a_notebook_no_longer_publishes_are_removed(self, project):
+        root, _, published = project
+        refreshed(root, self.NAMES)
+        assert Notebook(root, "tuning").reported_values.exists()
+        del published["tuning"]
+        (root / "data" / "sources.yml").write_text("b: 1\n")
+        refreshed(root, self.NAMES)
+        assert not Notebook(root, "tuning").reported_values.exists()
+
+    def test_without_tuning_in_the_book_the_defaults_hold(self, project):
+        root, executed, _ = project
+        refreshed(root, ["routing", "summary"])
+        assert executed == [("routing", {}), ("summary", {})]
+
+
+def test_recording_tolerances_makes_nothing_stale(root, papermill):
+    refreshed(root, ["one"])
+    (root / "data" / "expected").mkdir()
+    (root / "data" / "expected" / "simulated.json").write_text("{}")
+    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]

@@ -1,0 +1,112 @@
+"""Named data sets, and the published figures."""
+
+import shutil
+import subprocess
+import sys
+from importlib import resources
+
+import numpy as np
+import pytest
+import yaml
+
+from embedllm import load_dataset, load_published
+from embedllm.datasets.simulate import simulate_pool
+
+CATALOGUE = yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml").read_text(encoding="utf-8"))
+RELEASE = CATALOGUE["embedllm"]
+
+
+class TestNames:
+    def test_simulated_is_the_default(self, assert_same):
+        expected = simulate_pool(scale=0.01, random_state=5)[0]
+        assert_same(load_dataset("simulated", scale=0.01, random_state=5), expected)
+        assert_same(load_dataset(scale=0.01, random_state=5), expected)
+
+    @pytest.mark.parametrize("kind", [str, lambda path: path], ids=["text", "Path"])
+    def test_folder(self, tmp_path, toy, write_long_form, assert_same, kind):
+        folder = write_long_form(tmp_path / "own", toy)
+        assert_same(load_dataset(kind(folder)).subset(), load_dataset(folder))
+        np.testing.assert_array_equal(load_dataset(kind(folder)).labels, toy.labels)
+
+    def test_relative_folder(self, tmp_path, toy, write_long_form, monkeypatch):
+        write_long_form(tmp_path / "own", toy)
+        monkeypatch.chdir(tmp_path)
+        np.testing.assert_array_equal(load_dataset("own").labels, toy.labels)
+
+    @pytest.mark.parametrize("name", ["simulted", "no/such/folder"])
+    def test_unknown_name_says_what_there_is(self, name):
+        with pytest.raises(
+            FileNotFoundError, match=f"no data set '{name}': use 'simulated', 'embedllm' or an existing folder"
+        ):
+            load_dataset(name)
+
+    @pytest.mark.parametrize("name", ["simulated", "embedllm", "anywhere"])
+    def test_unknown_rule_for_duplicates_is_found_first(self, name):
+        with pytest.raises(ValueError, match=r"duplicates must be one of \['majority', .*\], got 'mean'"):
+            load_dataset(name, duplicates="mean")
+
+    def test_file_is_no_folder(self, tmp_path):
+        (tmp_path / "answers.csv").touch()
+        with pytest.raises(FileNotFoundError, match="existing folder"):
+            load_dataset(tmp_path / "answers.csv")
+
+
+class TestRelease:
+    """Downloading it has a file of tests of its own, test_hub.py."""
+
+    def test_what_is_asked_for_is_what_the_reader_needs(self, release, tmp_path):
+        # The gigabytes of the release that are not needed stay where they are.
+        assert set(RELEASE["files"]) == {path.name for path in release.iterdir()}
+        for name in RELEASE["files"]:
+            folder = tmp_path / name
+            shutil.copytree(release, folder)
+            (folder / name).unlink()
+            with pytest.raises(FileNotFoundError):
+                load_dataset(folder)
+
+    def test_local_data_needs_no_client(self, tmp_path, toy, write_long_form):
+        folder = write_long_form(tmp_path / "own", toy)
+        code = f"import sys\nfrom embedllm import load_dataset\nload_dataset({str(folder)!r})\nprint(*sys.modules)"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert "embedllm.datasets.formats.long" in run.stdout.split()
+        assert "huggingface_hub" not in run.stdout.split()
+
+
+ENTRY = {"key": "dim", "figure": "Size", "value": 232, "unit": "", "where": "x", "seen_in": "y", "verified": True}
+
+
+class TestPublished:
+    def test_own_list_is_complete(self):
+        table = load_published()
+        assert table.index.is_unique
+        assert list(table.columns) == ["figure", "value", "unit", "where", "seen_in", "verified"]
+        assert table.drop(columns="unit").notna().all(axis=None)
+        assert table.loc["mf_accuracy", "value"] == 74.09
+        assert table.loc["knn_accuracy", "value"] == 71.52
+        # A figure counts as verified only where its own record was read.
+        assert not table[table["seen_in"].str.contains("secondary")]["verified"].any()
+
+    def test_list_of_ones_own(self, tmp_path):
+        (tmp_path / "own.yml").write_text(yaml.safe_dump([ENTRY]))
+        table = load_published(tmp_path / "own.yml")
+        assert table.index.tolist() == ["dim"]
+        assert table.loc["dim", "value"] == 232
+
+    @pytest.mark.parametrize(
+        ("entries", "message"),
+        [
+            ([{key: ENTRY[key] for key in ENTRY if key != "unit"}], r"own\.yml, entry 1 \(dim\) lacks unit"),
+            ([{key: ENTRY[key] for key in ENTRY if key != "key"}], r"own\.yml, entry 1 \(None\) lacks key"),
+            ([ENTRY, ENTRY], r"own\.yml, entry 2 \(dim\): a key is of letters, .* occurs once"),
+            ([ENTRY | {"key": "two words"}], r"own\.yml, entry 1 \(two words\): a key is of letters"),
+            ([ENTRY | {"verified": "yes"}], r"own\.yml, entry 1 \(dim\): verified is 'yes', not true or false"),
+        ],
+    )
+    def test_malformed_entry_is_named(self, tmp_path, entries, message):
+        (tmp_path / "own.yml").write_text(yaml.dump(entries, Dumper=yaml.SafeDumper))
+        with pytest.raises(ValueError, match=message):
+            load_published(tmp_path / "own.yml")
+
+    def test_missing_list(self, tmp_path):
+        with pytest.raises(FileNotFoundError, match="nowhere"):
+            load_published(tmp_path / "nowhere.yml")

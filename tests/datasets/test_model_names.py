@@ -1,0 +1,86 @@
+"""Sizes and specializations are what the names of models say."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embedllm.datasets.model_names import describe_models
+from embedllm.datasets.simulate import simulate_pool
+
+LISTED = Path(__file__).parents[3] / "shared" / "data" / "embedllm_release" / "models.csv"
+
+
+@pytest.mark.parametrize(
+    ("name", "size"),
+    [
+        ("org__Yi-34B-Chat", 34),
+        ("org/Yi-34b", 34),
+        ("deepseek-coder-1.3b-base", 1.3),
+        ("bloom-7b1", 7.1),
+        ("Moe-4x7b-math", 28),
+        ("MixTAO-7Bx2-MoE-v8.1", 14),
+        ("Mixtral_11Bx2_MoE_19B", 19),
+        ("Mixtral-8x7B-Instruct-v0.1", 56),
+        ("pythia-12b-epoch-3.5", 12),
+        ("70B-org__model", np.nan),
+        ("phi-1_5", np.nan),
+        ("vicuna-v1.5-16k", np.nan),
+        ("gpt-4o", np.nan),
+        ("abc7bcd", np.nan),
+        ("", np.nan),
+    ],
+)
+def test_size(name, size):
+    assert describe_models([name])["params_b"].item() == pytest.approx(size, nan_ok=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "tags"),
+    [
+        ("FelixChao__vicuna-7B-physics", "chat;physics"),
+        ("Neko-Institute-of-Science__plain", ""),
+        ("BioMistral__plain", "biomed"),
+        ("org__palmyra-med-20b", "biomed"),
+        ("org__medium-7b", ""),
+        ("org__alpaca-dragon-72b", ""),
+        ("org__Self-RAG-32k", "long_context;rag"),
+        ("org__vicuna-16k", "chat"),
+        ("org__Llama-Guard-2", "safety"),
+        ("org__CodeLlama-70B-Instruct-AWQ", "chat;code;quantized"),
+        ("org__firebase-7b", ""),
+    ],
+)
+def test_tags(name, tags):
+    assert describe_models([name])["tags"].item() == tags
+
+
+def test_simulated_names_say_what_was_planted():
+    models = simulate_pool(scale=0.01)[0].models
+    described = describe_models(models.index)
+    pd.testing.assert_frame_equal(described, models[["params_b", "tags"]], check_dtype=False)
+
+
+def test_names_of_the_release():
+    """A list made by others says the same, but that it takes a dragon for retrieval-augmented generation."""
+    if not LISTED.is_file():
+        pytest.skip("needs shared/data/embedllm_release beside the checkout")
+    listed = pd.read_csv(LISTED, keep_default_na=False).set_index("model_name")
+    described = describe_models(listed.index)
+    in_name = listed["params_from_name"] == "yes"
+    assert len(listed) == 112
+    assert described.loc[in_name, "params_b"].tolist() == listed.loc[in_name, "params_b"].astype(float).tolist()
+    assert described.loc[~in_name, "params_b"].isna().all()
+    theirs = {"chat": "chat_instruct", "physics": "science", "chemistry": "science"}
+    differ = [
+        name
+        for name, tags in described["tags"].items()
+        if {theirs.get(tag, tag) for tag in tags.split(";")} != set(listed.at[name, "tags"].split(";"))
+    ]
+    assert differ == ["ibivibiv__alpaca-dragon-72b-v1"]
+
+
+def test_sizes_of_zeroeval(zeroeval):
+    described = describe_models(zeroeval.model_names)
+    np.testing.assert_array_equal(described["params_b"], zeroeval.models["params_b"])

@@ -1,0 +1,167 @@
+"""The notebooks run through Papermill as a reader types it, from any folder and on any data."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import nbformat
+import pytest
+import yaml
+
+from embedllm.book.parameters import declared_parameters
+from embedllm.protocol.reported_values import TARGET, ReportedValue, report
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NAMES = sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb"))
+ROUTERS = ["oracle", "MF", "KNN", "best model per benchmark", "best single model", "weighted random", "uniform random"]
+
+
+@pytest.fixture
+def papermill(tmp_path):
+    """Run a notebook from another working directory than the checkout; return the process and the executed copy."""
+
+    def run(name, **parameters):
+        flags = ["--parameters_yaml", yaml.safe_dump({key: _plain(value) for key, value in parameters.items()})]
+        command = [sys.executable, "-m", "papermill", str(NOTEBOOKS / f"{name}.ipynb"), "out.ipynb", *flags]
+        # The data is too small for threads, and the kernel named python3 is this environment's.
+        environment = os.environ | {"OMP_NUM_THREADS": "1", "JUPYTER_PREFER_ENV_PATH": "1"}
+        process = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+        out = tmp_path / "out.ipynb"
+        return process, nbformat.read(out, as_version=4) if out.exists() else None
+
+    return run
+
+
+def _plain(value):
+    return str(value) if isinstance(value, Path) else value
+
+
+def small(name):
+    """Parameters that make a notebook quick: few questions, seeds and values to try."""
+    source = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
+    quick = {"scale": 0.02, "n_seeds": 2, "dim": 16, "n_neighbors": 31, "dims": [1, 8], "alphas": [0.0, 0.05]}
+    return {key: value for key, value in quick.items() if re.search(rf"^{key}: ", source, re.MULTILINE)}
+
+
+def outputs(notebook, kind):
+    """What the code cells show, as one kind of data."""
+    found = []
+    for cell in notebook.cells:
+        for output in cell.get("outputs", []):
+            if kind in output.get("data", {}):
+                found.append(output["data"][kind])
+            elif kind == "text/plain" and "text" in output:
+                found.append(output["text"])
+    return found
+
+
+def table_of(notebook, *columns):
+    """Rows, without markup, of the first table whose header holds all the columns."""
+    for shown in outputs(notebook, "text/html"):
+        rows = [
+            [re.sub(r"<[^>]+>", "", cell).strip() for cell in re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.DOTALL)]
+            for row in re.findall(r"<tr[^>]*>(.*?)</tr>", shown, re.DOTALL)
+        ]
+        if rows and set(columns) <= set(rows[0]):
+            return rows
+    raise AssertionError(f"no table with columns {columns}")
+
+
+def calls(notebook, pattern):
+    return sum(len(re.findall(pattern, cell.source)) for cell in notebook.cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "summary"])
+def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
+    process, notebook = papermill(name, **small(name))
+    assert process.returncode == 0, process.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
+    code = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    assert all(cell.execution_count for cell in code)
+    # One picture for each figure that is drawn, and nothing that belongs on a terminal.
+    assert len(outputs(notebook, "image/png")) == calls(notebook, r"\bplot_\w+\(")
+    assert calls(notebook, r"\b(plot|explore)_\w+\(") > 0
+    stderr = [output["text"] for cell in code for output in cell.outputs if output.get("name") == "stderr"]
+    assert not [text for text in stderr if "Warning" in text or "Error" in text]
+    # Simulated figures are known as such.
+    assert any("simulated" in shown for shown in outputs(notebook, "text/html"))
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("summary", "speed")])
+def test_runs_on_own_data_with_holes(papermill, tmp_path, write_long_form, toy_with_holes, name):
+    """Two benchmarks, six models of which nothing is known, a model that was not run on one of the benchmarks."""
+    folder = write_long_form(tmp_path / "own pool", toy_with_holes)
+    process, notebook = papermill(name, **small(name) | {"dataset": folder.name})
+    assert process.returncode == 0, process.stderr
+    assert not any("simulated" in text for text in outputs(notebook, "text/html"))
+
+
+def test_summary_shows_what_was_published(papermill, tmp_path, monkeypatch):
+    monkeypatch.setenv(TARGET, str(tmp_path / "routing.reported.json"))
+    report([ReportedValue("route_gain", "gain", [2.0], "points", (1.0, 3.0))], "simulated pool")
+    monkeypatch.delenv(TARGET)
+    process, notebook = papermill("summary", folder=tmp_path)
+    assert process.returncode == 0, process.stderr
+    rows = table_of(notebook, "claim", "verdict", "ours: simulated pool")
+    (row,) = [row for row in rows if row[0] == "The MF router beats the best single model"]
+    assert row == ["The MF router beats the best single model", "so said", "2 points", "1 to 3", "holds"]
+    assert len(rows) > len(row)
+
+
+def test_bad_value_is_named(papermill):
+    process, _ = papermill("routing", scale=0.02, dim=-3)
+    assert process.returncode != 0
+    assert "ValueError: dim must be a positive whole number, got -3" in process.stderr
+
+
+def test_own_data_with_holes(papermill, tmp_path, write_long_form, toy_with_holes):
+    """A folder in the working directory, named by a relative path; dim and k are larger than the data."""
+    folder = write_long_form(tmp_path / "own pool", toy_with_holes)
+    process, notebook = papermill("routing", dataset=folder.name)
+    assert process.returncode == 0, process.stderr
+    shown = outputs(notebook, "text/html")
+    assert any("6 models x 40 questions" in text for text in shown)
+    assert not any("simulated" in text for text in shown)
+    assert_complete(notebook, toy_with_holes)
+
+
+def test_real_answers_are_routed(papermill, zeroeval_folder, zeroeval):
+    process, notebook = papermill("routing", dataset=zeroeval_folder, n_neighbors=31)
+    assert process.returncode == 0, process.stderr
+    accuracy = assert_complete(notebook, zeroeval)
+    assert accuracy["oracle"] > max(accuracy[name] for name in ROUTERS[1:])
+    assert accuracy["uniform random"] < min(accuracy[name] for name in ROUTERS[:5])
+    # Always asking the best model is hard to beat there; a router that reads the question is not far below it.
+    assert accuracy["MF"] > accuracy["weighted random"]
+    assert 0.5 < accuracy["best single model"] < 1
+
+
+def assert_complete(notebook, matrix):
+    """The tables have a row or column for every router and benchmark; return the accuracies overall."""
+    tested = matrix.split().test
+    header, *rows = table_of(notebook, "accuracy", "n_questions")
+    rows = {row[0]: dict(zip(header, row, strict=True)) for row in rows if row[0] in ROUTERS}
+    assert list(rows) == ROUTERS
+    for row in rows.values():
+        assert int(row["n_questions"].replace(",", "")) == tested.observed.any(axis=0).sum()
+        assert float(row["stderr"]) > 0
+    _, *by_benchmark = table_of(notebook, *ROUTERS)
+    assert {"overall", *tested.benchmark_names} <= {cell for row in by_benchmark for cell in row}
+    return {name: float(row["accuracy"]) for name, row in rows.items()}
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_parameters_of_one_name_are_declared_alike(name):
+    # So that a value set for the book means the same in every notebook.
+    def cell(stem):
+        notebook = nbformat.read(NOTEBOOKS / f"{stem}.ipynb", as_version=4)
+        return declared_parameters(next(cell.source for cell in notebook.cells if cell.cell_type == "code"))
+
+    mine = cell(name)
+    assert mine
+    for other in NAMES:
+        theirs = cell(other)
+        for key in mine.keys() & theirs.keys():
+            assert mine[key] == theirs[key], f"{key} in {name} and {other}"

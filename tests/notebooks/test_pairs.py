@@ -1,0 +1,52 @@
+"""Each notebook is a pair: the script that one edits, and the same cells without outputs for Jupyter and Papermill."""
+
+from pathlib import Path
+
+import nbformat
+import pytest
+from jupytext.cli import jupytext
+
+from embedllm.book.parameters import declared_parameters
+
+NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
+NAMES = sorted({path.stem for path in NOTEBOOKS.iterdir() if path.suffix in (".py", ".ipynb")})
+
+
+@pytest.fixture(params=NAMES)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def notebook(name):
+    return nbformat.read(NOTEBOOKS / f"{name}.ipynb", as_version=4)
+
+
+@pytest.fixture
+def code(notebook):
+    return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def test_pair_is_in_sync(name, capsys):
+    jupytext(["--quiet", "--to", "py:percent", "--output", "-", str(NOTEBOOKS / f"{name}.ipynb")])
+    source = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
+    assert capsys.readouterr().out == source, f"notebooks/{name}.ipynb differs from its py: run make notebooks"
+
+
+def test_ipynb_has_no_results(code):
+    for cell in code:
+        assert not cell.outputs
+        assert cell.execution_count is None
+
+
+def test_ipynb_names_its_kernel(notebook):
+    assert notebook.metadata.kernelspec.name == "python3"
+
+
+def test_first_code_cell_declares_the_parameters(code):
+    assert "parameters" in code[0].metadata.get("tags", [])
+    assert declared_parameters(code[0].source), "the parameters cell must hold annotated assignments only"
+
+
+def test_second_code_cell_checks_the_parameters(code):
+    assert "check_parameters()" in code[1].source.splitlines()

@@ -1,0 +1,37 @@
+"""What a process of a group does in `test_shares`: fit on its questions of a matrix, and write what came of it."""
+
+import json
+import sys
+from pathlib import Path
+
+import torch
+
+from embedllm import CorrectnessMatrix, MatrixFactorization
+from embedllm.predictors.distributed import own_share, process_group, rank
+
+
+def main(folder: Path) -> None:
+    train, validation = (CorrectnessMatrix.load(folder / f"{name}.npz") for name in ("train", "validation"))
+    with process_group("cpu"):
+        number, n_processes = rank()
+        model = MatrixFactorization(dim=5, device="cpu").fit(own_share(train), own_share(validation))
+        model.save(folder / f"{number}.safetensors")
+        torch.save(torch.tensor([own_share(train).n_questions, n_processes]), folder / f"{number}.pt")
+        errors = []
+        for wrong in (
+            lambda: MatrixFactorization(dim=5 + number, device="cpu").fit(own_share(train)),
+            lambda: MatrixFactorization(dim=5, device="cpu").fit(
+                train.subset(models=train.model_names[number:]), validation
+            ),
+            lambda: MatrixFactorization(dim=5, device="cpu").fit(train, validation if number else None),
+            lambda: own_share(train.subset(questions=train.question_ids[:2])),
+        ):
+            try:
+                wrong()
+            except ValueError as error:
+                errors.append(str(error))
+        (folder / f"{number}.json").write_text(json.dumps(errors))
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

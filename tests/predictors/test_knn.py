@@ -1,0 +1,332 @@
+"""KNN equals one scikit-learn classifier for each model, as in the authors' script, question by question."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from sklearn.neighbors import KNeighborsClassifier
+
+from embedllm import CorrectnessMatrix, KNNCorrectness
+from embedllm.predictors import knn
+
+
+def reference(train, embeddings, k):
+    """Probability of a right answer, (n_questions, n_models), from a classifier fitted on each model's own answers."""
+    columns = []
+    for labels in train.labels:
+        seen = labels != -1
+        if not seen.any():
+            columns.append(np.full(len(embeddings), 0.5))
+            continue
+        classifier = KNeighborsClassifier(min(k, seen.sum()), algorithm="brute")
+        classifier.fit(train.embeddings[seen].astype(float), labels[seen])
+        proba = classifier.predict_proba(embeddings.astype(float))
+        # With a single class in training there is a single column.
+        right = list(classifier.classes_).index(1) if 1 in classifier.classes_ else None
+        columns.append(np.zeros(len(embeddings)) if right is None else proba[:, right])
+    return np.stack(columns, axis=1)
+
+
+def assert_equals_reference(matrix, test, k):
+    proba = KNNCorrectness(k).fit(matrix).predict_proba(test.embeddings)
+    assert proba.dtype == np.float32
+    np.testing.assert_allclose(proba, reference(matrix, test.embeddings, k), atol=1e-6)
+
+
+@pytest.fixture(params=["bfloat16", "float32"])
+def arithmetic(request, monkeypatch):
+    """The first search in one arithmetic or the other, whatever the processor and however few the questions."""
+    has_it = request.param == "bfloat16"
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": has_it})
+    monkeypatch.setattr(knn, "_COARSE_GAIN", 0)
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def test_questions(make_matrix):
+    return make_matrix(n_questions=70, seed=9)
+
+
+@pytest.mark.usefixtures("arithmetic")
+class TestAgainstScikitLearn:
+    @pytest.mark.parametrize("k", [1, 2, 13, 150, 151, 1000])
+    @pytest.mark.parametrize("missing", [0, 0.3, 0.9])
+    def test_cells_missing_at_random(self, make_matrix, test_questions, k, missing):
+        # Up to more neighbours than a model has answers, and than there are questions.
+        assert_equals_reference(make_matrix(n_questions=150, missing=missing), test_questions, k)
+
+    @pytest.mark.parametrize("k", [1, 13, 60, 150])
+    def test_whole_benchmarks_missing(self, make_matrix, relabel, test_questions, k):
+        matrix = make_matrix(n_questions=150, n_benchmarks=3)
+        labels = matrix.labels.copy()
+        labels[0, matrix.benchmarks != "bench-1"] = -1
+        labels[1, matrix.benchmarks == "bench-2"] = -1
+        labels[4, matrix.benchmarks == "bench-2"] = -1
+        assert_equals_reference(relabel(matrix, labels), test_questions, k)
+
+    @pytest.mark.parametrize("k", [1, 5, 30])
+    def test_one_model_with_few_answers_far_away(self, relabel, make_matrix, test_questions, k):
+        # The shortlist that serves the other models holds too few of this model's answers.
+        matrix = make_matrix(n_questions=300)
+        labels = matrix.labels.copy()
+        nearest_first = np.argsort(-(matrix.embeddings @ test_questions.embeddings.mean(axis=0)))
+        labels[2, nearest_first[:-10]] = -1
+        assert_equals_reference(relabel(matrix, labels), test_questions, k)
+
+    def test_all_models_with_few_answers(self, make_matrix, relabel, test_questions):
+        matrix = make_matrix(n_questions=300)
+        labels = np.full_like(matrix.labels, -1)
+        for m in range(6):
+            labels[m, m * 7 : m * 7 + 3 + m] = matrix.labels[m, m * 7 : m * 7 + 3 + m]
+        for k in (1, 4, 9):
+            assert_equals_reference(relabel(matrix, labels), test_questions, k)
+
+    def test_one_class_only(self, make_matrix, relabel, test_questions):
+        matrix = make_matrix(n_questions=150)
+        labels = matrix.labels.copy()
+        labels[0], labels[1], labels[2, ::2] = 1, 0, -1
+        labels[2, 1::2] = 1
+        assert_equals_reference(relabel(matrix, labels), test_questions, 9)
+
+    def test_embeddings_of_any_length(self, make_matrix, test_questions):
+        # Distances, not cosines: a long embedding is far from its direction.
+        matrix = make_matrix(n_questions=150)
+        scale = np.random.default_rng(0).uniform(0.01, 100, (150, 1))
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        assert_equals_reference(
+            CorrectnessMatrix(frame, matrix.questions, matrix.embeddings * scale), test_questions, 7
+        )
+
+    def test_near_ties_far_from_the_origin(self, make_matrix):
+        # Neighbours that float32 could not tell apart.
+        matrix = make_matrix(n_questions=150)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        shifted = CorrectnessMatrix(frame, matrix.questions, matrix.embeddings + 1000)
+        assert_equals_reference(shifted, shifted.subset(questions=shifted.question_ids[:50]), 7)
+
+    @pytest.mark.parametrize("scale", [1e-30, 1e-22, 1e18, 1e30])
+    def test_lengths_whose_squares_float32_cannot_hold(self, make_matrix, test_questions, scale):
+        matrix = make_matrix(n_questions=150)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        scaled = CorrectnessMatrix(frame, matrix.questions, matrix.embeddings * np.float32(scale))
+        proba = KNNCorrectness(7).fit(scaled).predict_proba(test_questions.embeddings * np.float32(scale))
+        np.testing.assert_allclose(proba, reference(matrix, test_questions.embeddings, 7), atol=1e-6)
+
+    @pytest.mark.parametrize("k", [1, 40, 131])
+    @pytest.mark.parametrize("distance", [1e-5, 1e-4])
+    def test_crowd_that_float32_cannot_sort(self, make_matrix, k, distance):
+        # All training questions within a few roundings of one point, more of them than a shortlist holds.
+        matrix = make_matrix(n_questions=600, missing=0.1)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        crowd = matrix.embeddings[:1] + distance * matrix.embeddings
+        crowded = CorrectnessMatrix(frame, matrix.questions, crowd)
+        assert_equals_reference(crowded, crowded.subset(questions=crowded.question_ids[::20]), k)
+
+    def test_simulated_pool(self, small_pool):
+        train, _, test = small_pool[0].split()
+        train = train.subset(models=train.model_names[::10])
+        assert_equals_reference(train, test, 131)
+
+    def test_real_answers(self, zeroeval):
+        # Distinct distances only: NumerSense repeats one question in 64 wordings.
+        matrix = zeroeval.subset(
+            models=zeroeval.model_names[::9],
+            questions=np.isin(zeroeval.benchmarks, ["gsm", "math-l5"]),
+        )
+        train, val, _ = matrix.split()
+        assert_equals_reference(train, val, 31)
+
+
+class TestFirstSearch:
+    """In bfloat16 or in float32, the outcome is the same, bit for bit."""
+
+    @pytest.fixture
+    def counted(self, monkeypatch):
+        """Counts the questions that are searched in float32."""
+        found = []
+        real = KNNCorrectness._search
+        monkeypatch.setattr(
+            KNNCorrectness,
+            "_search",
+            lambda self, proba, rows, *rest: (found.extend(rows), real(self, proba, rows, *rest)),
+        )
+        return found
+
+    def test_bfloat16_leaves_nothing_to_float32(self, make_matrix, test_questions, arithmetic, counted):
+        fitted = KNNCorrectness(13).fit(make_matrix(n_questions=2000))
+        fitted.predict_proba(test_questions.embeddings)
+        assert sorted(counted) == ([] if arithmetic == "bfloat16" else list(range(70)))
+
+    def test_only_what_bfloat16_cannot_decide_is_searched_again(self, make_matrix, monkeypatch, counted):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": True})
+        monkeypatch.setattr(knn, "_COARSE_GAIN", 0)
+        matrix = make_matrix(n_questions=2000)
+        # 200 training questions crowd around one point, and two of 50 questions lie there too.
+        crowded = matrix.embeddings.copy()
+        crowded[:200] = crowded[0] + 1e-4 * crowded[:200]
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        train = CorrectnessMatrix(frame, matrix.questions, crowded)
+        asked = make_matrix(n_questions=50, seed=9).embeddings.copy()
+        asked[[7, 30]] = crowded[:2]
+        proba = KNNCorrectness(13).fit(train).predict_proba(asked)
+        assert {7, 30} <= set(counted)
+        assert len(counted) < 5
+        np.testing.assert_allclose(proba, reference(train, asked, 13), atol=1e-6)
+
+    @pytest.mark.parametrize("scale", [1e-25, 1, 1e15])
+    def test_bits(self, make_matrix, test_questions, monkeypatch, scale):
+        matrix = make_matrix(n_questions=500, missing=0.2)
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        # Every question twice, with other answers, so that which of two counts is seen.
+        twice = np.tile(matrix.embeddings[:250], (2, 1)) * np.float32(scale)
+        train = CorrectnessMatrix(frame, matrix.questions, twice)
+        monkeypatch.setattr(knn, "_COARSE_GAIN", 0)
+        each = []
+        for has_it in (True, False):
+            monkeypatch.setattr(torch.cpu, "get_capabilities", lambda has_it=has_it: {"amx_bf16": has_it})
+            fitted = KNNCorrectness(13).fit(train)
+            each.append(fitted.predict_proba_each(test_questions.embeddings * np.float32(scale), [1, 8, 13]))
+        np.testing.assert_array_equal(*each)
+
+    def test_tiny_training_questions(self, arithmetic):
+        # What bfloat16 loses of the nearest is too small for its square to be a number of float32.
+        scale, step = 2.0**-80, 2.0**-9
+        vectors = np.zeros((1000, 2))
+        vectors[0] = 1 + 0.9 * 2.0**-8, -1
+        vectors[1:101] = np.linspace(step / 2, step, 100)[:, None] * [1, 0]
+        vectors[101:] = -np.linspace(1, 2, 899)[:, None]
+        ids = [f"q{number}" for number in range(1000)]
+        labels = pd.DataFrame([[1] + 999 * [0], [0] + 999 * [1]], ["a", "b"], ids)
+        matrix = CorrectnessMatrix(labels, pd.DataFrame({"benchmark": "tiny"}, index=ids), vectors * scale)
+        np.testing.assert_array_equal(KNNCorrectness(1).fit(matrix).predict_proba(np.ones((1, 2))), [[1, 0]])
+
+    def test_pytorch_that_does_not_tell_what_the_processor_can_do(self, toy, monkeypatch):
+        monkeypatch.delattr(torch.cpu, "get_capabilities")
+        assert KNNCorrectness(5).fit(toy)._coarse is None
+
+    def test_mapped_embeddings_are_not_copied(self, make_matrix, test_questions, tmp_path, arithmetic):
+        matrix = make_matrix(n_questions=300)
+        np.save(tmp_path / "embeddings.npy", matrix.embeddings)
+        mapped = np.load(tmp_path / "embeddings.npy", mmap_mode="r")
+        frame = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+        fitted = KNNCorrectness(5).fit(CorrectnessMatrix(frame, matrix.questions, mapped))
+        assert fitted._coarse is None
+        expected = KNNCorrectness(5).fit(matrix).predict_proba(test_questions.embeddings)
+        np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
+
+
+class TestProbabilities:
+    def test_hand_computed(self):
+        # Questions on a line at 0, 1, 3, 6; asked at 0.9 and 5.
+        labels = pd.DataFrame([[1, 0, 1, 1], [-1, 0, 0, 1], [-1, -1, -1, -1]], ["a", "b", "c"], list("wxyz"))
+        questions = pd.DataFrame({"benchmark": "line"}, index=list("wxyz"))
+        matrix = CorrectnessMatrix(labels, questions, np.array([[0, 1], [1, 1], [3, 1], [6, 1]]))
+        asked = np.array([[0.9, 1], [5, 1]])
+        # a: {0, 1} and {3, 6}; b: {1, 3} and {3, 6}; c has no answer.
+        np.testing.assert_allclose(
+            KNNCorrectness(2).fit(matrix).predict_proba(asked), [[0.5, 0, 0.5], [1, 0.5, 0.5]], atol=1e-7
+        )
+        # b has three answers, which all count.
+        np.testing.assert_allclose(
+            KNNCorrectness(4).fit(matrix).predict_proba(asked), [[0.75, 1 / 3, 0.5]] * 2, atol=1e-7
+        )
+
+    def test_model_without_an_answer_gets_one_half(self, toy, relabel):
+        labels = toy.labels.copy()
+        labels[3] = -1
+        proba = KNNCorrectness(5).fit(relabel(toy, labels)).predict_proba(toy.embeddings)
+        assert (proba[:, 3] == 0.5).all()
+        assert np.isfinite(proba).all()
+
+    def test_equal_distances_do_not_matter_when_the_labels_agree(self, toy, relabel):
+        # Every question twice, with the same answers: whichever of two counts, the outcome is the same.
+        ids = [f"{name}-{copy}" for copy in (1, 2) for name in toy.question_ids]
+        frame = pd.DataFrame(np.tile(toy.labels, 2), toy.model_names, ids)
+        questions = pd.DataFrame({"benchmark": np.tile(toy.benchmarks, 2)}, index=ids)
+        twice = CorrectnessMatrix(frame, questions, np.tile(toy.embeddings, (2, 1)))
+        np.testing.assert_allclose(
+            KNNCorrectness(6).fit(twice).predict_proba(toy.embeddings),
+            KNNCorrectness(3).fit(toy).predict_proba(toy.embeddings),
+            atol=1e-7,
+        )
+
+    def test_first_of_equal_distances_counts(self):
+        # Three questions at one place, of which two count beside the nearest.
+        labels = pd.DataFrame([[1, 0, 0, 1], [0, 1, 1, 0]], ["a", "b"], list("wxyz"))
+        questions = pd.DataFrame({"benchmark": "line"}, index=list("wxyz"))
+        matrix = CorrectnessMatrix(labels, questions, np.array([[2, 1], [2, 1], [1, 1], [2, 1]]))
+        proba = KNNCorrectness(3).fit(matrix).predict_proba(np.array([[0.0, 1]]))
+        np.testing.assert_allclose(proba, [[1 / 3, 2 / 3]], atol=1e-7)
+
+    @pytest.mark.usefixtures("arithmetic")
+    @pytest.mark.parametrize("block", [1, 7, 69, 70, 71, 1000])
+    def test_blocks_change_nothing(self, toy_with_holes, test_questions, monkeypatch, block):
+        fitted = KNNCorrectness(5).fit(toy_with_holes)
+        expected = fitted.predict_proba(test_questions.embeddings)
+        monkeypatch.setattr(knn, "_BLOCK", block)
+        np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
+
+    @pytest.mark.usefixtures("arithmetic")
+    @pytest.mark.parametrize("n_threads", [1, 3])
+    def test_threads_change_nothing(self, toy_with_holes, test_questions, monkeypatch, n_threads):
+        fitted = KNNCorrectness(5).fit(toy_with_holes)
+        expected = fitted.predict_proba(test_questions.embeddings)
+        monkeypatch.setattr(knn, "_BLOCK", 7)
+        before = torch.get_num_threads()
+        torch.set_num_threads(n_threads)
+        try:
+            np.testing.assert_array_equal(fitted.predict_proba(test_questions.embeddings), expected)
+            assert torch.get_num_threads() == n_threads
+        finally:
+            torch.set_num_threads(before)
+
+    def test_more_questions_than_a_block(self, toy_with_holes, make_matrix):
+        asked = make_matrix(n_questions=2 * knn._BLOCK + 3, seed=4)
+        assert_equals_reference(toy_with_holes, asked, 5)
+
+    def test_order_of_questions_and_models_changes_nothing(self, toy_with_holes, test_questions):
+        expected = KNNCorrectness(5).fit(toy_with_holes).predict_matrix(test_questions)
+        rng = np.random.default_rng(0)
+        shuffled = toy_with_holes.subset(
+            models=rng.permutation(toy_with_holes.model_names), questions=rng.permutation(toy_with_holes.question_ids)
+        )
+        np.testing.assert_allclose(KNNCorrectness(5).fit(shuffled).predict_matrix(test_questions), expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("k", [0, -1, 2.5, "ten", True, None])
+def test_bad_number_of_neighbours_is_named(toy, k):
+    with pytest.raises(ValueError, match=f"n_neighbors must be a positive whole number, got {k!r}"):
+        KNNCorrectness(k).fit(toy)
+
+
+def test_number_of_numpy_is_a_number(toy):
+    np.testing.assert_array_equal(
+        KNNCorrectness(np.int64(5)).fit(toy).predict_matrix(toy), KNNCorrectness(5).fit(toy).predict_matrix(toy)
+    )
+
+
+class TestLargest:
+    @pytest.mark.parametrize("n", [1, 9, 64, 1000, 1007])
+    @pytest.mark.parametrize("count", [1, 5, 9])
+    def test_equals_a_sort(self, n, count):
+        # Few different values, so that many are equal.
+        values = torch.randint(40, (20, n), generator=torch.Generator().manual_seed(n)).float()
+        best, where = knn._largest(values, min(count, n))
+        np.testing.assert_array_equal(best, values.sort(dim=1, descending=True).values[:, :count])
+        np.testing.assert_array_equal(values.gather(1, where), best)
+        assert all(len(set(row)) == len(row) for row in where.tolist())
+
+
+class TestSeveralK:
+    def test_one_search_equals_a_fit_for_each(self, toy, toy_with_holes):
+        for matrix in (toy, toy_with_holes):
+            train, _, test = matrix.split()
+            ks = [5, 1, 3, 3, 32, 200]  # in no order, repeated, and more than there are
+            each = KNNCorrectness().fit(train).predict_proba_each(test.embeddings, ks)
+            assert each.shape == (6, test.n_questions, train.n_models)
+            for k, probability in zip(ks, each, strict=True):
+                np.testing.assert_array_equal(probability, KNNCorrectness(k).fit(train).predict_proba(test.embeddings))
+
+    def test_bad_k_is_named(self, toy):
+        with pytest.raises(ValueError, match="n_neighbors must be a positive whole number, got 0"):
+            KNNCorrectness().fit(toy).predict_proba_each(toy.embeddings, [3, 0])

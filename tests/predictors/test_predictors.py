@@ -1,0 +1,208 @@
+"""What every predictor must do, whatever it has learned: one class of tests that each of them runs."""
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embedllm import (
+    BenchmarkMean,
+    CorrectnessMatrix,
+    KNNCorrectness,
+    MatrixFactorization,
+    TrainingPreset,
+    evaluate_forecasts,
+)
+from embedllm.predictors.base import THRESHOLD
+
+QUICK = TrainingPreset(pairs_per_step=64, epochs=30, learning_rate=1e-2, weight_decay=1e-5)
+PREDICTORS = {
+    "MF": lambda: MatrixFactorization(dim=6, preset=QUICK, device="cpu"),
+    "KNN": lambda: KNNCorrectness(7),
+    "BenchmarkMean": BenchmarkMean,
+}
+
+
+@pytest.fixture(params=PREDICTORS.values(), ids=PREDICTORS)
+def new(request):
+    """Return the function that makes an unfitted predictor."""
+    return request.param
+
+
+def saved_and_loaded(predictor, folder):
+    if not isinstance(predictor, MatrixFactorization):
+        return predictor
+    predictor.save(folder / "predictor")
+    return MatrixFactorization.load(folder / "predictor", device="cpu")
+
+
+class TestNames:
+    """Models travel by name through fit, save, load and evaluation."""
+
+    def test_models_5_and_2_in_that_order(self, new, toy, tmp_path):
+        train, _, test = toy.split((0.5, 0.1, 0.4))
+        fitted = saved_and_loaded(new().fit(train), tmp_path)
+        wanted = [toy.model_names[5], toy.model_names[2]]
+        full = evaluate_forecasts({"p": fitted}, test, by="model").set_index("model")
+        part = evaluate_forecasts({"p": fitted}, test.subset(models=wanted), by="model").set_index("model")
+        assert part.index.tolist() == ["overall", *wanted]
+        for metric in ("accuracy", "log_loss", "brier", "n_observed"):
+            np.testing.assert_allclose(part.loc[wanted, metric], full.loc[wanted, metric], atol=1e-6)
+        # The order matters here: the two models differ.
+        assert full.loc[wanted[0], "brier"] != pytest.approx(full.loc[wanted[1], "brier"], abs=1e-3)
+
+    def test_any_order_of_models_gives_each_its_own_predictions(self, new, toy):
+        fitted = new().fit(toy)
+        expected = dict(zip(toy.model_names, fitted.predict_matrix(toy), strict=True))
+        names = np.random.default_rng(2).permutation(toy.model_names)
+        predicted = fitted.predict_matrix(toy.subset(models=names))
+        np.testing.assert_allclose(predicted, [expected[name] for name in names], atol=1e-6)
+
+    def test_renamed_model_is_unknown(self, new, toy, tmp_path):
+        fitted = saved_and_loaded(new().fit(toy), tmp_path)
+        names = ["renamed" if name == "model-3" else name for name in toy.model_names]
+        renamed = CorrectnessMatrix(pd.DataFrame(toy.labels, names, toy.question_ids), toy.questions, toy.embeddings)
+        for call in (fitted.predict_matrix, fitted.score, lambda matrix: evaluate_forecasts({"p": fitted}, matrix)):
+            with pytest.raises(KeyError, match="unknown model 'renamed'; known: ") as error:
+                call(renamed)
+            for name in toy.model_names:
+                assert name in str(error.value)
+
+
+class TestMissing:
+    def test_predictions_exist_for_every_cell(self, new, toy_with_holes):
+        predicted = new().fit(toy_with_holes).predict_matrix(toy_with_holes)
+        assert predicted.shape == (6, 40)
+        assert predicted.dtype == np.float32
+        assert ((predicted >= 0) & (predicted <= 1)).all()
+
+    def test_hole_is_not_predicted_wrong_by_default(self, new, toy, relabel):
+        # A model that is right wherever it was asked: its hole must not look like a row of wrong answers.
+        hole = toy.benchmarks == "bench-1"
+
+        def predicted(value):
+            labels = toy.labels.copy()
+            labels[1] = np.where(hole, value, 1)
+            return new().fit(relabel(toy, labels)).predict_matrix(toy)[1, hole].mean()
+
+        assert predicted(-1) >= 0.5
+        assert predicted(-1) > predicted(0) + 0.1
+
+    def test_score_is_taken_over_observed_cells(self, new, toy_with_holes):
+        fitted = new().fit(toy_with_holes)
+        predicted = fitted.predict_matrix(toy_with_holes)
+        agrees = [
+            (predicted[m, q] > 0.5) == (toy_with_holes.labels[m, q] == 1)
+            for m in range(6)
+            for q in range(40)
+            if toy_with_holes.labels[m, q] != -1
+        ]
+        assert fitted.score(toy_with_holes) == pytest.approx(np.mean(agrees))
+        # The answer to the hidden cells is of no consequence.
+        assert len(agrees) < 0.75 * 240
+
+    def test_score_of_nothing_is_undefined(self, new, toy, relabel):
+        fitted = new().fit(toy)
+        for nothing in (relabel(toy, np.full_like(toy.labels, -1)), toy.subset(questions=[])):
+            assert np.isnan(fitted.score(nothing))
+
+    def test_nothing_to_learn_from_is_refused(self, new, toy, relabel):
+        for nothing in (relabel(toy, np.full_like(toy.labels, -1)), toy.subset(questions=[]), toy.subset(models=[])):
+            with pytest.raises(ValueError, match="nothing to learn from"):
+                new().fit(nothing)
+
+    def test_part_without_a_question_has_undefined_metrics(self, new, toy):
+        # As the test part of a split of few questions.
+        empty = toy.subset(questions=[])
+        fitted = new().fit(toy)
+        assert fitted.predict_matrix(empty).shape == (6, 0)
+        table = evaluate_forecasts({"p": fitted}, empty)
+        assert table["benchmark"].tolist() == ["overall"]
+        assert table[["accuracy", "log_loss", "brier"]].isna().all(axis=None)
+        assert table["n_observed"].tolist() == [0]
+
+    @pytest.mark.parametrize("value", [0, 1])
+    def test_one_answer_to_everything(self, new, toy, relabel, value):
+        labels = np.full_like(toy.labels, value)
+        labels[0] = -1
+        fitted = new().fit(relabel(toy, labels))
+        assert np.isfinite(fitted.predict_matrix(toy)).all()
+        assert fitted.score(relabel(toy, labels)) == 1
+
+    @pytest.mark.parametrize("size", [(1, 40), (6, 1), (1, 1)], ids=["one model", "one question", "one cell"])
+    def test_smallest_data(self, new, toy, size):
+        part = toy.subset(models=toy.model_names[: size[0]], questions=toy.question_ids[: size[1]])
+        predicted = new().fit(part).predict_matrix(part)
+        assert predicted.shape == size
+        assert np.isfinite(predicted).all()
+
+
+class TestProtocol:
+    def test_fit_returns_the_predictor(self, new, toy):
+        predictor = new()
+        assert predictor.fit(toy) is predictor
+        assert list(predictor.model_names_) == list(toy.model_names)
+
+    def test_fit_leaves_the_data_alone(self, new, toy_with_holes):
+        before = toy_with_holes.labels.copy(), toy_with_holes.embeddings.copy()
+        new().fit(toy_with_holes).predict_matrix(toy_with_holes)
+        np.testing.assert_array_equal(toy_with_holes.labels, before[0])
+        np.testing.assert_array_equal(toy_with_holes.embeddings, before[1])
+
+    def test_not_fitted(self, new, toy):
+        for call in (lambda predictor: predictor.predict_matrix(toy), lambda predictor: predictor.score(toy)):
+            predictor = new()
+            with pytest.raises(RuntimeError, match=rf"this {type(predictor).__name__} is not fitted yet"):
+                call(predictor)
+
+    def test_bare_array_is_refused(self, new, toy):
+        with pytest.raises(TypeError, match="expected a CorrectnessMatrix, got ndarray"):
+            new().fit(toy.labels)
+
+    def test_rows_of_predict_proba_are_questions(self, new, toy):
+        fitted = new().fit(toy)
+        if isinstance(fitted, BenchmarkMean):
+            with pytest.raises(NotImplementedError, match="predict_matrix"):
+                fitted.predict_proba(toy.embeddings)
+            return
+        proba = fitted.predict_proba(toy.embeddings)
+        assert proba.shape == (40, 6)
+        np.testing.assert_array_equal(proba.T, fitted.predict_matrix(toy))
+        with pytest.raises(ValueError, match=r"embeddings has shape \(40, 11\)"):
+            fitted.predict_proba(toy.embeddings[:, 1:])
+
+    def test_learns_more_than_chance(self, new, make_matrix):
+        train, _, test = make_matrix(n_questions=600).split((0.6, 0.1, 0.3))
+        labels = test.labels.mean(axis=1)
+        floor = np.maximum(labels, 1 - labels).mean()
+        score = new().fit(train).score(test)
+        assert score > 0.45
+        if new is not BenchmarkMean:  # which does not read the question
+            assert score > floor + 0.05
+
+
+class TestBenchmarkMean:
+    def frame(self, rows, benchmarks, models=("a", "b")):
+        ids = [f"q{number}" for number in range(len(benchmarks))]
+        questions = pd.DataFrame({"benchmark": benchmarks}, index=ids)
+        return CorrectnessMatrix(pd.DataFrame(rows, list(models), ids), questions, np.ones((len(ids), 2)))
+
+    def test_hand_computed(self):
+        train = self.frame([[1, 1, 0, -1, 0], [0, -1, 0, -1, -1]], ["x", "x", "x", "x", "y"])
+        test = self.frame([[1, 1, 1], [1, 1, 1]], ["y", "x", "new"], models=("b", "a"))
+        predicted = BenchmarkMean().fit(train).predict_matrix(test)
+        # (right + 1) / (observed + 2); one half where nothing was observed, also for a benchmark never seen.
+        np.testing.assert_allclose(predicted, [[1 / 2, 1 / 4, 1 / 2], [1 / 3, 3 / 5, 1 / 2]], atol=1e-7)
+
+    def test_one_half_counts_as_wrong(self):
+        even = self.frame([[1, 0], [1, 0]], ["x", "x"])
+        asked = self.frame([[1, 1, 0], [1, 0, 0]], ["x", "x", "x"])
+        assert BenchmarkMean().fit(even).score(asked) == pytest.approx(3 / 6)
+        assert BenchmarkMean().fit(even).score(asked.subset(models=["b"])) == pytest.approx(2 / 3)
+
+    def test_is_the_majority_label_once_thresholded(self, toy_with_holes):
+        predicted = BenchmarkMean().fit(toy_with_holes).predict_matrix(toy_with_holes) > THRESHOLD
+        for m in range(6):
+            for name in toy_with_holes.benchmark_names:
+                columns = toy_with_holes.benchmarks == name
+                seen = toy_with_holes.labels[m, columns & toy_with_holes.observed[m]]
+                assert (predicted[m, columns] == ((seen == 1).sum() > (seen == 0).sum())).all()

@@ -1,0 +1,337 @@
+"""Communities: found where they were planted, not found where there are none, and tested by exact numbers."""
+
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from scipy.stats import spearmanr
+
+from embedllm import CorrectnessMatrix, MatrixFactorization
+from embedllm.datasets.communities import PAPER, find_communities
+from embedllm.datasets.simulate import simulate_pool
+from embedllm.protocol.runs import Settings
+from embedllm.studies.communities import (
+    SPACES,
+    ModelDistances,
+    choose_model,
+    community_values,
+    compare_communities,
+    compare_each_repetition,
+    map_models,
+    measure_distances,
+    nearest_models,
+    scaled_distances,
+)
+
+SETTINGS = Settings(dim=8, preset="paper")  # on a toy, the fewest steps
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """A fifth of the simulated pool, with its ground truth: enough questions to find three models among the others."""
+    return simulate_pool(scale=0.2)
+
+
+@pytest.fixture(scope="module")
+def planted(pool):
+    return measure_distances(pool[0], Settings(), n_seeds=2)
+
+
+def on_a_line(places, data="a line"):
+    """Models a, b, ... at these places."""
+    frame = scaled_distances(pd.DataFrame({"x": places}, list("abcdefghijkl"[: len(places)])))
+    return {"direction": ModelDistances({0: frame}, "direction", data)}
+
+
+def tagged(tags):
+    return pd.DataFrame({"tags": tags}, list("abcdefghijkl"[: len(tags)]))
+
+
+class TestFind:
+    def test_sizes(self):
+        sizes = {"a": 0.5, "b": 0.99, "c": 1.0, "d": 6.5, "e": 7.1, "f": 70, "g": np.nan, "h": 2.5, "i": np.inf}
+        found = {c.name: c.members for c in find_communities(pd.DataFrame({"params_b": sizes})) if c.kind == "size"}
+        assert list(found) == ["<1B", "1B", "3B", "7B", "13B", "70B"]
+        assert found["<1B"] == {"a", "b"}
+        assert found["7B"] == {"d", "e"}
+        assert found["3B"] == {"h"}
+        assert found["13B"] == set()  # one of the paper's
+
+    def test_tags(self):
+        tags = {"a": "chat;code", "b": " code ; code", "c": "", "d": None, "e": np.nan, "f": ";math;"}
+        frame = pd.DataFrame({"tags": pd.Series(tags, dtype=object)})
+        found = {c.name: c.members for c in find_communities(frame) if c.kind == "specialization"}
+        assert found == {"biomed": set(), "chat": {"a"}, "code": {"a", "b"}, "math": {"f"}, "physics": set()}
+
+    def test_nothing_known(self):
+        found = find_communities(pd.DataFrame(index=["a", "b"]))
+        assert {c.name for c in found} == set(PAPER)
+        assert not any(c.members for c in found)
+
+
+class TestDistances:
+    def test_by_hand(self):
+        # Between 0, 3 and 7 the distances are 3, 7 and 4, with mean 14 / 3.
+        frame = scaled_distances(pd.DataFrame({"x": [0.0, 3, 7]}, ["a", "b", "c"]))
+        np.testing.assert_allclose(frame, np.array([[0, 3, 7], [3, 0, 4], [7, 4, 0]]) * 3 / 14)
+
+    def test_models_that_are_all_the_same(self):
+        assert scaled_distances(pd.DataFrame({"x": [2.0, 2]}, ["a", "b"])).loc["a", "b":].isna().all()
+
+    def test_order_of_models_changes_nothing(self, toy):
+        found = measure_distances(toy, SETTINGS, n_seeds=2)
+        other = measure_distances(toy.subset(models=toy.model_names[::-1]), SETTINGS, n_seeds=2)
+        for space in SPACES:
+            assert found[space].mean().index.tolist() == sorted(toy.model_names)
+            pd.testing.assert_frame_equal(found[space].mean(), other[space].mean())
+
+    def test_each_is_scaled(self, planted):
+        for space in SPACES:
+            assert list(planted[space].by_seed) == [0, 1]
+            for frame in [*planted[space].by_seed.values(), planted[space].mean()]:
+                values = frame.to_numpy()
+                assert values[np.triu_indices(len(values), 1)].mean() == pytest.approx(1)
+                np.testing.assert_array_equal(values, values.T)
+
+    def test_model_that_was_never_learned_is_left_out(self, toy, relabel):
+        labels = toy.labels.copy()
+        labels[2] = -1
+        found = measure_distances(relabel(toy, labels), SETTINGS, n_seeds=1)
+        assert set(found["direction"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
+
+    def test_what_the_answers_do_not_determine(self, toy, tmp_path):
+        """Directions are the same for all parameters with the same predictions; embeddings are not."""
+        mf = MatrixFactorization(dim=6).fit(toy)
+        p, w, b, c, a = (value.double() for value in mf.parameters_)
+        mixing = torch.tensor(np.random.default_rng(0).standard_normal((6, 6)))
+        contrast = torch.linspace(1, 3, 6).double()
+        effective = (c[1] - c[0]) * p @ mixing
+        state = {
+            "P.weight": effective / contrast,
+            "text_proj.weight": torch.linalg.solve(mixing, w),
+            "text_proj.bias": torch.linalg.solve(mixing, b),
+            "classifier.weight": torch.stack([-contrast / 2, contrast / 2]),
+            "classifier.bias": a,
+        }
+        torch.save({name: value.float() for name, value in state.items()}, tmp_path / "same.pth")
+        same = MatrixFactorization.from_authors(tmp_path / "same.pth", mf.model_names_)
+        np.testing.assert_allclose(same.predict_matrix(toy), mf.predict_matrix(toy), atol=1e-4)
+
+        def distances(vectors):
+            return scaled_distances(pd.DataFrame(vectors)).to_numpy()
+
+        np.testing.assert_allclose(distances(same.coef_), distances(mf.coef_), atol=1e-4)
+        assert np.abs(distances(same.model_embeddings_) - distances(mf.model_embeddings_)).max() > 0.1
+
+
+class TestCompare:
+    def test_by_hand(self):
+        # Of 0, 1, 5, 7: within the first two 1; to the others 5, 7, 4, 6.
+        found = compare_communities(on_a_line([0.0, 1, 5, 7]), tagged(["x", "x", "", ""]), min_size=2)
+        row = found.set_index("community").loc["x"]
+        scale = (1 + 5 + 7 + 4 + 6 + 2) / 6
+        assert row["within"] == pytest.approx(1 / scale)
+        assert row["between"] == pytest.approx(5.5 / scale)
+        assert row["ratio"] == pytest.approx(1 / 5.5)
+        assert row["n_models"] == 2
+        assert row["data"] == "a line"
+        assert not row["paper"]
+
+    @pytest.mark.parametrize("members", ["xxx......", ".x.x.x...", "xxxx.....", "...xxx.xx"])
+    def test_p_against_every_possible_community(self, members):
+        """84 or 126 communities of nine models, enumerated."""
+        places = np.array([0.0, 0.5, 1.5, 3.5, 5, 5.2, 9, 12, 12.5])
+        tags = ["x" if letter == "x" else "" for letter in members]
+        found = compare_communities(on_a_line(places), tagged(tags), n_permutations=20_000)
+        row = found.set_index("community").loc["x"]
+
+        def ratio(inside):
+            outside = [model for model in range(9) if model not in inside]
+            within = np.mean([abs(places[i] - places[j]) for i, j in combinations(inside, 2)])
+            return within / np.mean([abs(places[i] - places[j]) for i in inside for j in outside])
+
+        mine = [number for number, tag in enumerate(tags) if tag]
+        every = np.array([ratio(inside) for inside in combinations(range(9), len(mine))])
+        exact = np.mean(every <= ratio(mine) + 1e-12)
+        assert row["ratio"] == pytest.approx(ratio(mine))
+        assert row["p"] == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000) + 1e-4)
+        assert every.min() - 1e-9 <= row["null_low"] < row["null_high"] <= every.max() + 1e-9
+
+    def test_p_is_never_zero(self):
+        tags = ["x"] * 3 + [""] * 9
+        found = compare_communities(on_a_line([*[0.0, 0.01, 0.02], *range(9, 18)]), tagged(tags), n_permutations=9)
+        assert found.set_index("community").loc["x", "p"] >= 0.1
+
+    def test_too_small_or_everyone(self):
+        tags = ["all;code;two", "all;code;two", "all;physics", "all", "all", "all"]
+        found = compare_communities(on_a_line([0.0, 1, 2, 3, 4, 5]), tagged(tags)).set_index("community")
+        assert set(found.index) == set(PAPER)  # neither `all` nor `two`
+        assert found.loc["code", "n_models"] == 2
+        assert found[["within", "between", "ratio", "null_low", "null_high", "p"]].isna().all(axis=None)
+
+    def test_models_in_one_place(self):
+        found = compare_communities(on_a_line([1.0] * 5), tagged(["x"] * 3 + [""] * 2)).set_index("community")
+        assert found.loc["x", ["within", "ratio", "p"]].isna().all()
+
+    def test_planted_communities_are_found(self, planted, pool):
+        matrix, truth = pool
+        found = compare_communities(planted, matrix.models).set_index(["space", "community"])
+        for tag in ("base", "chat", "math", "code", "biomed", "physics"):
+            assert found.loc[("direction", tag), "ratio"] < 0.95
+            assert found.loc[("direction", tag), "p"] < 0.02
+        assert found.loc[("direction", "7B"), "p"] < 0.001
+        assert found.loc[("direction", "7B"), "paper"]
+        assert found.loc[("direction", "7B"), "n_models"] == 50
+        # And so are the skills that the answers were drawn from, which embeddings show less of.
+        names = planted["direction"].mean().index
+        pairs = np.triu_indices(len(names), 1)
+        drawn = scaled_distances(truth.skills.loc[names]).to_numpy()[pairs]
+        likeness = {space: spearmanr(drawn, planted[space].mean().to_numpy()[pairs])[0] for space in SPACES}
+        assert likeness["direction"] > 0.8
+        assert likeness["direction"] > likeness["embedding"] + 0.2
+
+    def test_random_partitions_are_found_as_often_as_chance_has_it(self, planted, pool):
+        names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"direction": planted["direction"]}
+        parts = np.resize([f"part {number:02d}" for number in range(14)], len(names))
+        found = pd.concat(
+            compare_communities(direction, pd.DataFrame({"tags": rng.permutation(parts)}, names), n_permutations=1000)
+            for _ in range(15)
+        ).dropna()
+        assert len(found) == 15 * 14
+        assert 0.01 < (found["p"] < 0.05).mean() < 0.1
+        assert found["p"].mean() == pytest.approx(0.5, abs=0.08)
+        assert found["ratio"].mean() == pytest.approx(1, abs=0.01)
+
+    def test_each_repetition(self, planted, pool):
+        models = pool[0].models
+        repeated = compare_each_repetition(planted, models)
+        assert repeated.groupby("space")["seed"].unique().map(list).tolist() == [[0, 1], [0, 1]]
+        one = {space: ModelDistances({1: planted[space].by_seed[1]}, space, "x") for space in SPACES}
+        alone = compare_communities(one, models)
+        second = repeated[repeated["seed"] == 1].reset_index(drop=True)
+        pd.testing.assert_frame_equal(second.drop(columns=["data", "seed"]), alone.drop(columns="data"))
+
+
+class TestMap:
+    def test_neighbours_share_a_speciality(self, planted, pool):
+        positions = map_models(planted["direction"], pool[0].models)
+        assert positions["specialization"].tolist() == pool[0].models.loc[positions.index, "tags"].tolist()
+        points = positions[["x", "y"]].to_numpy()
+        apart = np.linalg.norm(points[:, None] - points, axis=2)
+        np.fill_diagonal(apart, np.inf)
+        tags = positions["specialization"].to_numpy()
+        assert (tags[apart.argmin(axis=1)] == tags).mean() > 0.8
+
+    def test_repeats_and_does_not_depend_on_the_order(self, toy):
+        first = map_models(measure_distances(toy, SETTINGS, n_seeds=1)["direction"], toy.models)
+        turned = toy.subset(models=toy.model_names[::-1])
+        other = map_models(measure_distances(turned, SETTINGS, n_seeds=1)["direction"], turned.models)
+        pd.testing.assert_frame_equal(first, other)
+        assert first["params_b"].isna().all()
+        assert (first["specialization"] == "").all()
+
+    @pytest.mark.parametrize("n", [1, 2, 3])
+    def test_few_models_are_laid_out_exactly(self, n):
+        places = np.array([[0.0, 0], [3, 4], [6, 0]])[:n]
+        frame = scaled_distances(pd.DataFrame(places, list("abc")[:n]))
+        points = map_models(ModelDistances({0: frame}, "direction", "x"), pd.DataFrame(index=frame.index))[["x", "y"]]
+        again = np.linalg.norm(points.to_numpy()[:, None] - points.to_numpy(), axis=2)
+        np.testing.assert_allclose(again, frame, atol=1e-9)
+
+    def test_rarest_frequent_tag(self):
+        tags = ["chat;code", "chat;code", "chat;code", "chat;rare", "chat", ""]
+        positions = map_models(on_a_line([0.0, 1, 2, 3, 4, 5])["direction"], tagged(tags))
+        assert positions["specialization"].tolist() == ["code"] * 3 + ["chat"] * 2 + [""]
+
+
+class TestNearest:
+    def test_by_hand(self):
+        models = pd.DataFrame({"params_b": [7.0, 13, np.nan, 70], "data": "of the user"}, list("abcd"))
+        found = nearest_models(on_a_line([0.0, 4, 1, 9])["direction"], models, "c", n=2)
+        assert found["model"].tolist() == ["a", "b"]
+        assert found.index.tolist() == [1, 2]
+        np.testing.assert_allclose(found["distance"], np.array([1, 3]) * 6 / (4 + 1 + 9 + 3 + 5 + 8))
+        assert found["spread"].isna().all()
+        assert found["params_b"].tolist() == [7.0, 13.0]
+        assert found["data"].tolist() == ["a line"] * 2
+
+    def test_mean_and_spread_over_repetitions(self):
+        frames = {seed: on_a_line([0.0, place, 10])["direction"].by_seed[0] for seed, place in ((0, 2), (1, 6))}
+        found = nearest_models(ModelDistances(frames, "direction", "x"), pd.DataFrame(index=list("abc")), "a")
+        near = found.set_index("model").loc["b"]
+        assert near["distance"] == pytest.approx((0.3 + 0.9) / 2)
+        assert near["spread"] == pytest.approx(np.std([0.3, 0.9], ddof=1))
+        assert len(found) == 2
+
+    def test_unknown_model(self):
+        with pytest.raises(KeyError, match="unknown model 'z'; known: a, b"):
+            nearest_models(on_a_line([0.0, 1])["direction"], tagged(["", ""]), "z")
+
+    def test_choice(self, toy):
+        best = toy.split(random_state=3).train.accuracy(by="model")["accuracy"].sort_index().idxmax()
+        assert choose_model(toy, seed=3) == best
+        assert choose_model(toy, "model-2") == "model-2"
+        with pytest.raises(KeyError, match="unknown model 'GPT'"):
+            choose_model(toy, "GPT")
+
+
+class TestHeadlines:
+    def test_by_hand(self):
+        rows = [
+            # space, seed, community, paper, ratio, p
+            ("direction", 0, "7B", True, 0.9, 0.01),
+            ("direction", 0, "chat", False, 0.95, 0.2),
+            ("direction", 0, "code", True, np.nan, np.nan),
+            ("direction", 1, "7B", True, 0.8, 0.06),
+            ("direction", 1, "chat", False, 1.05, 0.9),
+            ("direction", 1, "code", True, np.nan, np.nan),
+            ("embedding", 0, "7B", True, 1.0, 0.5),
+            ("embedding", 0, "chat", False, 0.9, 0.04),
+            ("embedding", 1, "7B", True, 0.9, 0.03),
+            ("embedding", 1, "chat", False, 0.9, 0.03),
+        ]
+        table = pd.DataFrame(rows, columns=["space", "seed", "community", "paper", "ratio", "p"])
+        found = {reported.key: reported.runs for reported in community_values(table)}
+        assert found["communities_tested"] == [2]
+        assert found["paper_communities"] == [1]
+        assert found["direction_ratio"] == pytest.approx([0.925, 0.925])
+        assert found["direction_found"] == [1, 0]
+        assert found["direction_paper_closer"] == [1, 1]
+        assert found["direction_paper_found"] == [1, 0]
+        assert found["embedding_found"] == [1, 2]
+        assert found["embedding_paper_closer"] == [0, 1]
+        assert found["embedding_paper_found"] == [0, 1]
+
+    def test_nothing_to_test(self, toy):
+        repeated = compare_each_repetition(measure_distances(toy, SETTINGS, n_seeds=2), toy.models)
+        found = {reported.key: reported for reported in community_values(repeated)}
+        assert found["communities_tested"].value == 0
+        assert all(np.isnan(found[f"{space}_{key}"].value) for space in SPACES for key in ("ratio", "paper_found"))
+        assert len(found["direction_found"].runs) == 2
+
+
+def test_real_answers(zeroeval):
+    """Sizes are known of few models, and other tags are borne than the paper's."""
+    found = compare_communities(measure_distances(zeroeval, SETTINGS, n_seeds=1), zeroeval.models)
+    known = found[(found["space"] == "direction") & found["p"].notna()]
+    assert set(known["community"]) >= {"70B", "instruct", "closed"}
+    assert found[found["community"] == "physics"]["p"].isna().all()
+
+
+def test_pool_with_its_own_columns():
+    """Metadata may hold anything else."""
+    rng = np.random.default_rng(0)
+    names, ids = [f"m{number}" for number in range(8)], [f"q{number}" for number in range(30)]
+    models = pd.DataFrame({"distance": 1, "params_b": [7] * 4 + [13] * 4, "tags": [None] * 8}, names)
+    matrix = CorrectnessMatrix(
+        pd.DataFrame(rng.integers(0, 2, (8, 30)), names, ids),
+        pd.DataFrame({"benchmark": "b"}, ids),
+        rng.standard_normal((30, 5)),
+        models=models,
+    )
+    distances = measure_distances(matrix, SETTINGS, n_seeds=1)
+    found = compare_communities(distances, matrix.models)
+    assert found[found["p"].notna()]["community"].unique().tolist() == ["7B", "13B"]
+    assert "tags" in nearest_models(distances["direction"], matrix.models, "m3")

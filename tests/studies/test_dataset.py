@@ -1,0 +1,178 @@
+"""Agreement, coverage and the other facts of a matrix, against loops over its cells and scikit-learn's kappa."""
+
+import itertools
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.metrics import cohen_kappa_score
+
+from embedllm import CorrectnessMatrix
+from embedllm.studies.dataset import (
+    coverage,
+    dataset_values,
+    model_table,
+    pairwise_agreement,
+    right_shares,
+    split_table,
+)
+
+
+def matrix_of(labels, benchmarks=None):
+    labels = np.array(labels)
+    ids = [f"q{number}" for number in range(labels.shape[1])]
+    questions = pd.DataFrame({"benchmark": benchmarks or ["x"] * len(ids)}, ids)
+    names = [f"m{number}" for number in range(len(labels))]
+    return CorrectnessMatrix(pd.DataFrame(labels, names, ids), questions, np.ones((len(ids), 2)), source="by hand")
+
+
+class TestPairwiseAgreement:
+    def test_equals_a_loop(self, toy_with_holes):
+        result = pairwise_agreement(toy_with_holes)
+        names = toy_with_holes.model_names
+        for one, two in itertools.product(range(6), repeat=2):
+            shared = [
+                (a, b)
+                for a, b in zip(toy_with_holes.labels[one], toy_with_holes.labels[two], strict=True)
+                if a != -1 and b != -1
+            ]
+            first, second = (sum(label) / len(shared) for label in zip(*shared, strict=True))
+            cell = names[one], names[two]
+            assert result.n_shared.loc[cell] == len(shared)
+            assert result.agreement.loc[cell] == pytest.approx(sum(a == b for a, b in shared) / len(shared))
+            assert result.expected.loc[cell] == pytest.approx(first * second + (1 - first) * (1 - second))
+            assert result.kappa.loc[cell] == pytest.approx(cohen_kappa_score(*zip(*shared, strict=True)))
+
+    def test_undefined_is_not_a_number(self):
+        # No question in common; only right answers in common; one model always right.
+        result = pairwise_agreement(matrix_of([[1, 1, -1, -1], [-1, -1, 0, 1], [1, 1, 1, 0]]))
+        assert result.n_shared.loc["m0", "m1"] == 0
+        assert math.isnan(result.agreement.loc["m0", "m1"])
+        assert math.isnan(result.kappa.loc["m0", "m1"])
+        assert result.agreement.loc["m0", "m2"] == 1
+        assert math.isnan(result.kappa.loc["m0", "m2"])
+        assert result.kappa.loc["m1", "m2"] == -1
+
+    def test_independent_models_agree_as_expected(self):
+        rng = np.random.default_rng(0)
+        labels = rng.random((8, 20_000)) < np.linspace(0.2, 0.9, 8)[:, None]
+        pairs = pairwise_agreement(matrix_of(labels.astype(int))).pairs()
+        assert len(pairs) == 28
+        np.testing.assert_allclose(pairs["agreement"], pairs["expected"], atol=0.02)
+        assert pairs["kappa"].abs().max() < 0.04
+
+    def test_pairs_are_sorted_and_name_their_data(self, toy_with_holes):
+        result = pairwise_agreement(toy_with_holes)
+        pairs = result.pairs()
+        assert set(pairs["data"]) == {toy_with_holes.source}
+        assert len({frozenset(pair) for pair in zip(pairs["model"], pairs["other"], strict=True)}) == 15 == len(pairs)
+        assert pairs["kappa"].is_monotonic_decreasing
+        for row in pairs.itertuples():
+            assert row.kappa == result.kappa.loc[row.model, row.other]
+
+    def test_models_of_one_speciality_agree_more(self, small_pool):
+        # The ground truth: they share a part of their skill.
+        matrix, _ = small_pool
+        pairs = pairwise_agreement(matrix).pairs()
+        tags = matrix.models["tags"]
+        alike = tags[pairs["model"]].to_numpy() == tags[pairs["other"]].to_numpy()
+        assert pairs["kappa"][alike].mean() > pairs["kappa"][~alike].mean() + 0.02
+
+
+class TestOrder:
+    def test_clones_stand_together(self):
+        rng = np.random.default_rng(1)
+        base = rng.integers(0, 2, (4, 300))
+        labels = np.concatenate([base, base, base]) ^ (rng.random((12, 300)) < 0.05)
+        order = pairwise_agreement(matrix_of(labels)).order()
+        families = [int(name[1:]) % 4 for name in order]
+        assert len(list(itertools.groupby(families))) == 4
+
+    @pytest.mark.parametrize("labels", [[[1]], [[1], [0]], [[1, -1], [-1, 0], [-1, -1]]])
+    def test_everyone_is_there(self, labels):
+        order = pairwise_agreement(matrix_of(labels)).order()
+        assert sorted(order) == [f"m{number}" for number in range(len(labels))]
+
+
+def test_right_shares():
+    shares = right_shares(matrix_of([[1, 1, -1, 0], [0, 1, -1, -1]]))
+    assert shares.tolist()[:2] == [0.5, 1]
+    assert math.isnan(shares["q2"])
+    assert shares["q3"] == 0
+
+
+class TestCoverage:
+    def test_by_hand(self):
+        matrix = matrix_of([[1, 0, 1], [1, -1, -1], [-1, -1, -1]], ["b", "b", "a"])
+        table = coverage(matrix)
+        assert table.index.tolist() == ["b", "a", "overall"]
+        assert table[["questions", "all", "some", "none"]].to_numpy().tolist() == [
+            [2, 1, 1, 1],
+            [1, 1, 0, 2],
+            [3, 1, 1, 1],
+        ]
+        assert table["missing (%)"].tolist() == pytest.approx([50, 200 / 3, 500 / 9])
+        assert set(table["data"]) == {"by hand"}
+
+    def test_nothing_missing(self, toy):
+        table = coverage(toy)
+        assert (table["all"] == 6).all()
+        assert (table[["some", "none", "missing (%)"]] == 0).all(axis=None)
+
+    def test_real_holes(self, zeroeval):
+        table = coverage(zeroeval)
+        assert (table[["all", "some", "none"]].sum(axis=1) == 56).all()
+        assert table.at["overall", "missing (%)"] == pytest.approx(28.88, abs=0.01)
+        # Unfinished runs, as the notes on these data say.
+        assert table.at["gsm", "some"] == 1
+        assert table.at["math-l5", "some"] == 2
+
+
+def test_model_table(toy_with_holes):
+    table = model_table(toy_with_holes)
+    assert table["accuracy (%)"].is_monotonic_decreasing
+    kappa = pairwise_agreement(toy_with_holes).kappa
+    for name, row in table.iterrows():
+        labels = toy_with_holes.labels[list(toy_with_holes.model_names).index(name)]
+        seen = labels[labels != -1]
+        assert row["accuracy (%)"] == pytest.approx(100 * seen.mean())
+        assert row["answers"] == len(seen)
+        assert row["missing (%)"] == pytest.approx(100 * (40 - len(seen)) / 40)
+        assert row["mean kappa"] == pytest.approx(kappa.loc[name].drop(name).mean())
+
+
+def test_split_table(toy_with_holes):
+    split = toy_with_holes.split()
+    table = split_table(split)
+    assert table.index.tolist() == ["train", "val", "test"]
+    assert table["questions"].tolist() == [32, 4, 4]
+    assert table["answers"].sum() == (toy_with_holes.labels != -1).sum()
+
+
+class TestHeadlines:
+    def test_values(self):
+        matrix = matrix_of([[1, 0, 1, 1], [1, 0, 0, -1]], ["a", "a", "b", "b"])
+        split = matrix.split((0.5, 0.25, 0.25))
+        values = {each.key: each.value for each in dataset_values(matrix, split, pairwise_agreement(matrix))}
+        assert values == {
+            "data_models": 2,
+            "data_questions": 4,
+            "data_benchmarks": 2,
+            "data_train": 2,
+            "data_test": 1,
+            "data_observed": 87.5,
+            "data_worst": pytest.approx(100 / 3),
+            "data_best": 75,
+            "data_all_right": 50,
+            "data_none_right": 25,
+            "data_agreement": pytest.approx(200 / 3),
+            "data_expected": pytest.approx(100 * (2 / 3 * 1 / 3 + 1 / 3 * 2 / 3)),
+            "data_kappa": pytest.approx((2 / 3 - 4 / 9) / (1 - 4 / 9)),
+        }
+
+    def test_a_single_model_has_no_agreement(self):
+        matrix = matrix_of([[1, 0, 1]])
+        values = {each.key: each.value for each in dataset_values(matrix, matrix.split(), pairwise_agreement(matrix))}
+        assert math.isnan(values["data_agreement"])
+        assert math.isnan(values["data_kappa"])
