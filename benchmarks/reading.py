@@ -28,13 +28,13 @@ if {save}: np.save("{folder}/pandas.npy", table.to_numpy())
     "embedllm": """
 import numpy as np, pandas as pd
 from pathlib import Path
-from embedllm.datasets.formats.long import read_answers
+from embedllm.datasets.formats._answers import read_answers
 from embedllm.datasets.formats._tables import read_rows, read_table
 folder = Path("{folder}")
 models = read_table(folder / "model_order.csv").set_index("model_name").sort_index()
 ids = [name for rows in read_rows(folder / "question_order.csv", ["prompt_id"]) for name in rows.columns[0].to_pylist()]
 questions = pd.DataFrame(index=pd.Index(ids, dtype=object))
-answers = read_answers({{"all": folder / "train.csv"}}, models.index, questions)
+answers, _ = read_answers({{"all": folder / "train.csv"}}, models.index, questions)
 if {save}: np.save(folder / "embedllm.npy", answers.labels)
 """,
 }

@@ -126,7 +126,7 @@ class CorrectnessMatrix:
             questions,
             _checked_embeddings(embeddings, questions.index),
             source,
-            pd.DataFrame(columns=list(REPORT_COLUMNS)) if report is None else report,
+            report_table([]) if report is None else report,
         )
         if (unnamed := self.questions["benchmark"].isna() | self.questions["benchmark"].eq("").eq(True)).any():
             raise ValueError(f"question {self.question_ids[unnamed.to_numpy()][0]!r} has no benchmark")
@@ -416,6 +416,11 @@ def _checked_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
     if bad := unusable_row(vectors):
         raise ValueError(f"the embedding of question {ids[bad[0]]!r} (row {bad[0]}) is {bad[1]}")
     return vectors
+
+
+def report_table(lines: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
+    """Return the table of what was resolved, of lines with a count above zero."""
+    return pd.DataFrame([line for line in lines if line[1]], columns=list(REPORT_COLUMNS))
 
 
 def take_rows(array: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -15,12 +15,14 @@ import numpy as np
 import pandas as pd
 
 from embedllm._files import check_new_folder
+from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions
+from embedllm.datasets.formats._answers import Answers, answer_files, list_answers, read_answers
 from embedllm.datasets.formats.lm_eval import read_lm_eval
-from embedllm.datasets.formats.long import Duplicates, answer_files, list_answers, read_answers, write_long_form
+from embedllm.datasets.formats.long import write_long_form
 from embedllm.datasets.formats.resolved_lists import read_resolved
 from embedllm.datasets.formats.wide import read_wide
-from embedllm.matrix import NOT_OBSERVED, REPORT_COLUMNS, CorrectnessMatrix
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix, report_table
 
 _Path = str | os.PathLike[str]
 
@@ -61,9 +63,8 @@ def import_long(
     path = _checked(source, out)
     files = answer_files(path) if path.is_dir() else {"all": path}
     models, questions = list_answers(files)
-    answers = read_answers(files, models, questions, duplicates=duplicates)
-    report = list(answers.report.itertuples(index=False, name=None))
-    return _written(answers.labels, answers.questions, report, path, out, encoder, device)
+    answers, _ = read_answers(files, models, questions, duplicates=duplicates)
+    return _written(answers, path, out, encoder, device)
 
 
 def import_wide(
@@ -100,10 +101,10 @@ def import_wide(
         As `embedllm.datasets.formats.wide.read_wide` does.
     """
     path = _checked(source, out)
-    labels, questions = read_wide(
+    answers = read_wide(
         path, prompt_column=prompt_column, benchmark_column=benchmark_column, id_column=id_column, ignore=ignore
     )
-    return _written(labels, questions, [], path, out, encoder, device)
+    return _written(answers, path, out, encoder, device)
 
 
 def import_lm_eval(
@@ -145,8 +146,7 @@ def import_lm_eval(
         As `embedllm.datasets.formats.lm_eval.read_lm_eval` does.
     """
     path = _checked(source, out)
-    labels, questions, report = read_lm_eval(path, metric=metric, filter=filter)
-    return _written(labels, questions, report, path, out, encoder, device)
+    return _written(read_lm_eval(path, metric=metric, filter=filter), path, out, encoder, device)
 
 
 def import_resolved(
@@ -180,8 +180,7 @@ def import_resolved(
         As `embedllm.datasets.formats.resolved_lists.read_resolved` does.
     """
     path = _checked(source, out)
-    labels, table, report = read_resolved(path, _existing(questions))
-    return _written(labels, table, report, path, out, encoder, device)
+    return _written(read_resolved(path, _existing(questions)), path, out, encoder, device)
 
 
 def _checked(source: _Path, out: _Path) -> Path:
@@ -196,33 +195,27 @@ def _existing(path: _Path) -> Path:
 
 
 def _written(
-    labels: pd.DataFrame,
-    questions: pd.DataFrame,
-    report: list[tuple[str, int, str]],
-    source: Path,
-    out: _Path,
-    encoder: _Path,
-    device: str | list[str],
+    answers: Answers, source: Path, out: _Path, encoder: _Path, device: str | list[str]
 ) -> CorrectnessMatrix:
     """Encode the prompts, and write the matrix."""
-    observed = labels.to_numpy() != NOT_OBSERVED
+    observed = answers.labels.to_numpy() != NOT_OBSERVED
     answered = observed.any(axis=0)
     if not answered.any():
         raise ValueError(f"{source} holds no answer that was observed")
-    labels, questions = labels.loc[:, answered], questions[answered]
+    questions = answers.questions[answered]
     if (empty := questions["prompt"].str.strip() == "").any():
         raise ValueError(f"{source}: the prompt of question {questions.index[empty][0]!r} is empty: fill it in")
-    resolved = [
-        *report,
+    report = [
+        *answers.report,
         ("questions without an answer", int((~answered).sum()), "left out"),
         ("models without an answer", int((~observed.any(axis=1)).sum()), "kept, not observed"),
     ]
     build = partial(
         CorrectnessMatrix,
-        labels,
+        answers.labels.loc[:, answered],
         questions,
         source=source.resolve().name,
-        report=pd.DataFrame([row for row in resolved if row[1]], columns=list(REPORT_COLUMNS)),
+        report=report_table(report),
     )
     # A name that no matrix may have is found here, not when all is encoded.
     build(embeddings=np.ones((len(questions), 1)))

@@ -12,11 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from embedllm.datasets.formats._answers import Answers
 from embedllm.datasets.formats._json import read_json, read_json_lines
 from embedllm.datasets.formats._tables import FORMS, named, read_header, read_rows
 from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
@@ -27,28 +28,11 @@ _SUBMITTED = "submitted_ids"
 _ID, _PROMPT, _BENCHMARK = ("prompt_id", "instance_id"), ("prompt", "problem_statement"), ("benchmark", "repo")
 
 
-class Resolved(NamedTuple):
-    """What a folder of lists holds.
-
-    Attributes
-    ----------
-    labels : DataFrame of shape (n_models, n_questions), int8
-        Index: models in sorted order. Columns: ids in the order of the file of questions.
-    questions : DataFrame indexed by question id
-        With columns `benchmark` and `prompt`.
-    report : list of (what, count, rule)
-    """
-
-    labels: pd.DataFrame
-    questions: pd.DataFrame
-    report: list[tuple[str, int, str]]
-
-
-def read_resolved(folder: Path, questions: Path) -> Resolved:
+def read_resolved(folder: Path, questions: Path) -> Answers:
     """Read a folder of lists.
 
-    A model that does not resolve a question answered it wrongly, unless its file has `submitted_ids` and the question
-    is not among them: then it was not observed.
+    A question that a model does not resolve counts as incorrect, unless the model's file has `submitted_ids` and the
+    question is not among them: then it was not observed.
 
     Parameters
     ----------
@@ -57,6 +41,11 @@ def read_resolved(folder: Path, questions: Path) -> Resolved:
         A `.jsonl`, `.csv`, `.csv.gz` or `.parquet` file that lists every question: its id (`prompt_id` or
         `instance_id`), `prompt` or `problem_statement`, and `benchmark` or `repo`, without which the benchmark has the
         name of the folder.
+
+    Returns
+    -------
+    Answers
+        Models in sorted order, questions in the order of their file.
 
     Raises
     ------
@@ -86,7 +75,7 @@ def read_resolved(folder: Path, questions: Path) -> Resolved:
             n_outside += int(outside.sum())
         row[right] = CORRECT
     report = [("questions that a model did not submit", n_outside, "not observed")] if n_outside else []
-    return Resolved(pd.DataFrame(labels, index=list(files), columns=table.index), table, report)
+    return Answers(pd.DataFrame(labels, index=list(files), columns=table.index), table, report)
 
 
 def _read_questions(path: Path, benchmark: str) -> pd.DataFrame:
