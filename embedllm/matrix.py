@@ -1,4 +1,4 @@
-"""The correctness matrix: which model answered which question rightly."""
+"""The correctness matrix: which model answered which question correctly."""
 
 from __future__ import annotations
 
@@ -18,14 +18,22 @@ from embedllm._files import replacing
 INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
 SPLITS = ("train", "val", "test")
 REPORT_COLUMNS = ("what", "count", "rule")
-OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may be named so
+OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may have this name
 
 _TABLES = "tables.json"
 _Axis = Literal["model", "benchmark"]
 
 
 class Split(NamedTuple):
-    """The three parts of a correctness matrix: all models, disjoint questions."""
+    """The three parts of a correctness matrix: all models, disjoint questions.
+
+    Examples
+    --------
+    >>> from embedllm import load_dataset
+    >>> train, val, test = load_dataset("simulated", scale=0.01).split()
+    >>> [part.n_questions for part in (train, val, test)]
+    [297, 30, 30]
+    """
 
     train: CorrectnessMatrix
     val: CorrectnessMatrix
@@ -35,16 +43,16 @@ class Split(NamedTuple):
 class CorrectnessMatrix:
     """Answers of models to questions, with what is known of both.
 
-    Labels are three-valued: right (1), wrong (0) and not observed (-1). A cell that was not observed is never counted
-    as wrong: not in a fit, not in an accuracy, not in a baseline.
+    Labels are three-valued: correct (1), incorrect (0) and not observed (-1). An answer that was not observed never
+    counts as incorrect: not in a fit, not in an accuracy, not in a baseline.
 
     Axes are matched by name: `labels` is a frame, so a transposed matrix is refused even when it is square.
 
     Parameters
     ----------
     labels : DataFrame of shape (n_models, n_questions)
-        Index: model names. Columns: question ids. Values: 1 or True (right), 0 or False (wrong), -1 or missing (not
-        observed).
+        Index: model names. Columns: question ids. Values: 1 or True (correct), 0 or False (incorrect), -1 or missing
+        (not observed).
     questions : DataFrame indexed by question id
         Column `benchmark` (text) is required. Optional: `split` (train, val or test: the source's own split),
         `category`, `prompt`. Its order is the order of the matrix.
@@ -55,7 +63,7 @@ class CorrectnessMatrix:
         Metadata of the models, such as `params_b` (billions of parameters), `family`, `tags` (joined by `;`). Its order
         is the order of the matrix; without it, the order of `labels`.
     source : str
-        What the data are, in a few words: shown wherever their figures are, so that simulated data is known as such.
+        What the data are, in a few words: shown beside all results, so that simulated data is known as such.
     report : DataFrame with columns `what`, `count`, `rule`, optional
         What was resolved while the data were read; kept as `report_`.
 
@@ -74,8 +82,21 @@ class CorrectnessMatrix:
     Raises
     ------
     ValueError
-        If names repeat or do not match between the frames, a label is none of the above, a question has no benchmark,
-        or an embedding is missing, not finite or has no length.
+        If a name occurs twice or is missing from one of the frames, a label is none of the above, a question has no
+        benchmark, or an embedding is missing, not finite or all zeros.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from embedllm import CorrectnessMatrix
+    >>> labels = pd.DataFrame({"q1": [1, 0], "q2": [1, None]}, index=["model A", "model B"])
+    >>> questions = pd.DataFrame({"benchmark": ["sums", "sums"]}, index=["q1", "q2"])
+    >>> matrix = CorrectnessMatrix(labels, questions, embeddings=np.eye(2))
+    >>> matrix
+    CorrectnessMatrix (own data): 2 models x 2 questions, 1 benchmarks, 75.0% observed
+    >>> matrix.accuracy(by="model").to_dict("index")
+    {'model A': {'accuracy': 1.0, 'n_observed': 2}, 'model B': {'accuracy': 0.0, 'n_observed': 1}}
     """
 
     labels: np.ndarray
@@ -186,7 +207,7 @@ class CorrectnessMatrix:
     def subset(
         self, models: Iterable[str] | None = None, questions: Iterable[str] | np.ndarray | None = None
     ) -> CorrectnessMatrix:
-        """Some models and some questions, in the order asked for.
+        """Return some models and some questions, in the order asked for.
 
         Parameters
         ----------
@@ -219,6 +240,18 @@ class CorrectnessMatrix:
         )
         return part
 
+    def with_labels(self, labels: pd.DataFrame | np.ndarray) -> CorrectnessMatrix:
+        """Return this matrix with other labels, and an empty report.
+
+        Parameters
+        ----------
+        labels : ndarray or DataFrame of shape (n_models, n_questions)
+            An array in the order of this matrix, or a frame that is matched by name; values as in the constructor.
+        """
+        models, questions = self.models.index, self.questions.index
+        frame = labels if isinstance(labels, pd.DataFrame) else pd.DataFrame(labels, models, questions)
+        return CorrectnessMatrix(frame, self.questions, self.embeddings, self.models, self.source)
+
     def split(
         self,
         fractions: tuple[float, float, float] | None = None,
@@ -233,7 +266,7 @@ class CorrectnessMatrix:
         fractions : three positive numbers that sum to 1, optional
             By default 0.8, 0.1, 0.1.
         random_state : int
-            Seed of the random division; without effect on a split that the source brings.
+            Seed of the random division; without effect on the source's own split.
         own : bool
             Use the source's own split (column `split` of `questions`) where there is one.
 
@@ -241,10 +274,16 @@ class CorrectnessMatrix:
         -------
         Split
             `train`, `val`, `test`; within each, questions keep the order of this matrix.
+
+        Raises
+        ------
+        ValueError
+            If the fractions are no three positive numbers that sum to 1, or are given beside the source's own split, or
+            that split has other parts.
         """
         if own and "split" in self.questions:
             if fractions is not None:
-                raise ValueError("these data bring their own split, which has no use for fractions: pass own=False")
+                raise ValueError("these data have their own split, which does not use fractions: pass own=False")
             assigned = self.questions["split"].to_numpy(dtype=object)
             if unknown := set(assigned) - set(SPLITS):
                 raise ValueError(f"column 'split' holds {sorted(map(str, unknown))}; it may hold {list(SPLITS)}")
@@ -260,7 +299,7 @@ class CorrectnessMatrix:
         return Split(*(self._take(everyone, part) for part in parts))
 
     def accuracy(self, by: _Axis | Sequence[_Axis] | None = None) -> pd.DataFrame:
-        """Share of right answers among the observed ones.
+        """Compute the share of correct answers among the observed ones.
 
         Parameters
         ----------
@@ -270,7 +309,7 @@ class CorrectnessMatrix:
         Returns
         -------
         DataFrame
-            Columns `accuracy` (NaN where nothing was observed) and `n_observed` (answers it is taken over).
+            Columns `accuracy` (NaN where nothing was observed) and `n_observed` (number of observed answers).
         """
         keys: list[_Axis] = [] if by is None else [by] if isinstance(by, str) else list(by)
         if unknown := set(keys) - {"model", "benchmark"}:
@@ -280,25 +319,26 @@ class CorrectnessMatrix:
         cells = pd.MultiIndex.from_product([self.models.index, self.benchmark_names], names=["model", "benchmark"])
         counts = pd.DataFrame(
             {
-                "right": ((self.labels == CORRECT).astype(np.float32) @ member).ravel(),
+                "correct": ((self.labels == CORRECT).astype(np.float32) @ member).ravel(),
                 "n_observed": (self.observed.astype(np.float32) @ member).ravel(),
             },
             index=cells,
         ).round()
         sums = counts.groupby(level=keys, sort=False).sum() if keys else counts.sum().to_frame("all").T
         n_observed = sums["n_observed"].astype(int)
-        return pd.DataFrame({"accuracy": sums["right"] / n_observed.where(n_observed > 0), "n_observed": n_observed})
+        return pd.DataFrame({"accuracy": sums["correct"] / n_observed.where(n_observed > 0), "n_observed": n_observed})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the matrix to one `.npz` archive that holds the arrays and, as JSON, the tables.
 
-        One file, written under a temporary name and then renamed: a reader sees the old matrix or the new one.
+        It is written under a temporary name and then renamed: a reader sees the old matrix or the new one.
         """
         tables = {"models": self.models, "questions": self.questions, "report": self.report_}
         described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
         with replacing(path) as temporary:
             with temporary.open("wb") as stream:
-                np.savez_compressed(stream, labels=self.labels, embeddings=self.embeddings)
+                # Not compressed: embeddings, most of the file, would get smaller by a tenth, and take seven times as long.
+                np.savez(stream, labels=self.labels, embeddings=self.embeddings)
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(_TABLES, json.dumps(described))
 
@@ -403,7 +443,7 @@ def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
         value, model, question = labels.astype(object).iat[row, column], labels.index[row], labels.columns[column]
         raise ValueError(
             f"label {value!r} of model {model!r} on question {question!r}: "
-            f"use 1 (right), 0 (wrong) or -1 (not observed)"
+            f"use 1 (correct), 0 (incorrect) or -1 (not observed)"
         )
 
 

@@ -18,14 +18,12 @@ sentence-transformers has saved anew may count as another one, since its configu
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import logging
 import math
 import os
 import sqlite3
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -280,23 +278,17 @@ def _faults_of(path: Path) -> Iterator[None]:
 
 
 def _read(connection: sqlite3.Connection, keys: set[bytes]) -> dict[bytes, np.ndarray]:
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL)"
-    )
-    vectors = {}
-    for key in keys:
-        for vector, crc in connection.execute("SELECT vector, crc FROM vectors WHERE key = ?", (key,)):
-            # SQLite checks little of what it reads: the row may be damaged, or be that of another key.
-            if not isinstance(vector, bytes) or zlib.crc32(key + vector) != crc:
-                raise sqlite3.DatabaseError("a vector differs from its checksum")
-            vectors[key] = np.frombuffer(vector, dtype="<f2")
-    return vectors
+    # A table of another name, `vectors`, is of an earlier version and stays unread.
+    connection.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+    query = "SELECT vector FROM embeddings WHERE key = ?"
+    found = {key: connection.execute(query, (key,)).fetchone() for key in keys}
+    return {key: np.frombuffer(row[0], dtype="<f2") for key, row in found.items() if row}
 
 
 def _write(connection: sqlite3.Connection, vectors: dict[bytes, np.ndarray]) -> None:
-    rows = [(key, vector.tobytes(), zlib.crc32(key + vector.tobytes())) for key, vector in vectors.items()]
     with connection:
-        connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
+        rows = ((key, vector.tobytes()) for key, vector in vectors.items())
+        connection.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", rows)
 
 
 def _encode(
@@ -319,7 +311,8 @@ def _encode(
             slab = [texts[key] for key in keys]
             with _quiet():
                 n_cut += _count_cut(model, slab)
-                vectors = np.asarray(_run(model, slab, batch_size, pool), dtype="<f2")
+                found = model.encode(slab, batch_size=batch_size, show_progress_bar=False, pool=pool)
+                vectors = np.asarray(found, dtype="<f2")
             if not (finite := np.isfinite(vectors).all(axis=1)).all():
                 text = slab[int(np.argmin(finite))]
                 raise ValueError(f"the encoder {encoder.name} gives no finite vector (in float16) for {text[:40]!r}")
@@ -388,14 +381,6 @@ def _pool(model: SentenceTransformer, device: str | list[str]) -> Iterator[Any]:
         yield pool
     finally:
         model.stop_multi_process_pool(pool)
-
-
-def _run(model: SentenceTransformer, texts: list[str], batch_size: int, pool: Any) -> np.ndarray:
-    if pool is None:
-        return model.encode(texts, batch_size=batch_size, show_progress_bar=False)
-    if "pool" in inspect.signature(model.encode).parameters:
-        return model.encode(texts, batch_size=batch_size, show_progress_bar=False, pool=pool)
-    return model.encode_multi_process(texts, pool, batch_size=batch_size)  # before version 5
 
 
 def _count_cut(model: SentenceTransformer, texts: list[str]) -> int:
