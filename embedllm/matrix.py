@@ -85,6 +85,10 @@ class CorrectnessMatrix:
         If a name occurs twice or is missing from one of the frames, a label is none of the above, a question has no
         benchmark, or an embedding is missing, not finite or all zeros.
 
+    References
+    ----------
+    Section 4 of the paper (arXiv:2410.02223) has the labels; there, all are observed.
+
     Examples
     --------
     >>> import numpy as np
@@ -337,7 +341,7 @@ class CorrectnessMatrix:
         described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
         with replacing(path) as temporary:
             with temporary.open("wb") as stream:
-                # Not compressed: embeddings, most of the file, would get smaller by a tenth, and take seven times as long.
+                # Not compressed: that takes seven times as long, and makes embeddings, most of the file, a tenth smaller.
                 np.savez(stream, labels=self.labels, embeddings=self.embeddings)
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(_TABLES, json.dumps(described))

@@ -51,7 +51,7 @@ matrix
 matrix.models.head()
 
 # %% [markdown]
-# What was resolved while the data were read, such as repeated rows with different labels (empty if nothing was):
+# What was resolved while the data were read, such as duplicated rows with different labels (empty if nothing was):
 
 # %%
 matrix.report_

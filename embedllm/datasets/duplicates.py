@@ -93,7 +93,7 @@ class LabelVotes:
             matrix = np.where(n_seen == 0, NOT_OBSERVED, n_correct > 0).astype(np.int8)
         else:
             even = n_correct == n_incorrect
-            matrix = (n_correct > n_incorrect).astype(np.int8) - even  # 1 is correct, 0 is incorrect, 0 - 1 is not observed
+            matrix = (n_correct > n_incorrect).astype(np.int8) - even  # 0 - 1 is not observed
             n_ties = int(np.count_nonzero(even & (n_seen > 0)))
         rule = _RULES.get(duplicates, "")
         report = [

@@ -1,7 +1,7 @@
-"""From results of evaluations to a data set: each importer reads one form, encodes the prompts and writes a folder.
+"""Importers: each reads evaluation results of one format, encodes the prompts and writes a data set.
 
-What an importer writes is a folder in the authors' long form, which `load_dataset` reads. The folder appears when it is
-complete, and all that can be wrong with the input is found before the first prompt is encoded, which may take hours.
+The data set is a folder in the authors' long form, which `load_dataset` reads. It appears when it is complete. Every
+fault of the input is reported before the first prompt is encoded, since encoding may take hours.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from embedllm._files import check_new_folder
 from embedllm.datasets.duplicates import Duplicates
@@ -35,7 +34,7 @@ def import_long(
     device: str | list[str] = "auto",
     duplicates: Duplicates = "majority",
 ) -> CorrectnessMatrix:
-    """Import answers in the authors' long form, without the order files and the embeddings that belong to it.
+    """Import answers in the authors' long form, which need no order files and no embeddings.
 
     Parameters
     ----------
@@ -59,6 +58,11 @@ def import_long(
     ValueError
         If a file is damaged or lacks a column, a name, id or prompt is empty, one id stands for two prompts, two
         benchmarks or two splits, or a label is unknown: names file, row and value.
+
+    Examples
+    --------
+    >>> from embedllm import import_long
+    >>> import_long("answers.csv.gz", "my-pool")  # doctest: +SKIP
     """
     path = _checked(source, out)
     files = answer_files(path) if path.is_dir() else {"all": path}
@@ -99,6 +103,11 @@ def import_wide(
         If there is no source.
     ValueError
         As `embedllm.datasets.formats.wide.read_wide` does.
+
+    Examples
+    --------
+    >>> from embedllm import import_wide
+    >>> import_wide("table.csv", "my-pool", ignore=["notes"])  # doctest: +SKIP
     """
     path = _checked(source, out)
     answers = read_wide(
@@ -121,7 +130,7 @@ def import_lm_eval(
     Parameters
     ----------
     source : path
-        The folder that was the harness' `--output_path`, or any above it.
+        The `--output_path` of the harness, or any folder above it.
     out : path
         A folder that does not exist, or is empty.
     encoder, device
@@ -133,8 +142,7 @@ def import_lm_eval(
     -------
     CorrectnessMatrix
         Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows as for
-        the paper's release (`embedllm.datasets.formats.long.benchmark_of`). The prompt is the text that the model was
-        given.
+        the paper's release (`embedllm.datasets.formats.long.benchmark_of`). The prompt is the text given to the model.
 
     Raises
     ------
@@ -144,6 +152,11 @@ def import_lm_eval(
         If there is no source, or no log in it.
     ValueError
         As `embedllm.datasets.formats.lm_eval.read_lm_eval` does.
+
+    Examples
+    --------
+    >>> from embedllm import import_lm_eval
+    >>> import_lm_eval("logs", "my-pool", filter="strict-match")  # doctest: +SKIP
     """
     path = _checked(source, out)
     return _written(read_lm_eval(path, metric=metric, filter=filter), path, out, encoder, device)
@@ -157,7 +170,7 @@ def import_resolved(
     encoder: _Path = DEFAULT_ENCODER,
     device: str | list[str] = "auto",
 ) -> CorrectnessMatrix:
-    """Import lists of what each model resolved (see `embedllm.datasets.formats.resolved_lists`).
+    """Import lists of the tasks that each model resolved (see `embedllm.datasets.formats.resolved_lists`).
 
     Parameters
     ----------
@@ -178,6 +191,11 @@ def import_resolved(
         If there is no source, or no list in it.
     ValueError
         As `embedllm.datasets.formats.resolved_lists.read_resolved` does.
+
+    Examples
+    --------
+    >>> from embedllm import import_resolved
+    >>> import_resolved("verified", "my-pool", questions="verified.jsonl")  # doctest: +SKIP
     """
     path = _checked(source, out)
     return _written(read_resolved(path, _existing(questions)), path, out, encoder, device)
@@ -194,9 +212,7 @@ def _existing(path: _Path) -> Path:
     return Path(path)
 
 
-def _written(
-    answers: Answers, source: Path, out: _Path, encoder: _Path, device: str | list[str]
-) -> CorrectnessMatrix:
+def _written(answers: Answers, source: Path, out: _Path, encoder: _Path, device: str | list[str]) -> CorrectnessMatrix:
     """Encode the prompts, and write the matrix."""
     observed = answers.labels.to_numpy() != NOT_OBSERVED
     answered = observed.any(axis=0)
@@ -217,7 +233,7 @@ def _written(
         source=source.resolve().name,
         report=report_table(report),
     )
-    # A name that no matrix may have is found here, not when all is encoded.
+    # The matrix is checked here, before the prompts are encoded.
     build(embeddings=np.ones((len(questions), 1)))
     matrix = build(embeddings=encode_questions(questions["prompt"].tolist(), encoder, device=device))
     write_long_form(matrix, out)

@@ -88,9 +88,9 @@ class Readings(NamedTuple):
         return first
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of `repeated rows`, and of cells with `conflicting labels` and with `tied labels`."""
+        """Return the numbers of `duplicated rows`, and of cells with `conflicting labels` and with `tied labels`."""
         report = dict(zip(self.matrix.report_["what"], self.matrix.report_["count"], strict=True))
-        return {what: int(report.get(what, 0)) for what in ("repeated rows", "conflicting labels", "tied labels")}
+        return {what: int(report.get(what, 0)) for what in ("duplicated rows", "conflicting labels", "tied labels")}
 
     def missing(self) -> np.ndarray:
         """Return the mask of the cells without a row, (n_models, n_questions)."""
@@ -159,7 +159,7 @@ def read_every_way(dataset: str, matrix: CorrectnessMatrix, missing: float = 0.1
         raise ValueError(f"missing must be at least 0 and below 1, got {missing!r}")
     if dataset == "simulated":
         return _in_every_way(*_planted(matrix, missing, random_state))
-    if "repeated rows" not in set(matrix.report_["what"]):  # there is nothing for the rules to differ about
+    if "duplicated rows" not in set(matrix.report_["what"]):  # there is nothing for the rules to differ about
         return _in_every_way(matrix, dict.fromkeys(RULES, Reading(matrix.labels, np.arange(matrix.n_questions))))
     by_rule = {"majority": Reading(matrix.labels, np.arange(matrix.n_questions))}
     for rule in RULES[1:]:
@@ -352,7 +352,7 @@ def label_rule_values(readings: Readings, comparison: pd.DataFrame) -> list[Repo
         way: np.ptp([runs(rule, way) for rule in RULES], axis=0).tolist() for way in ("own labels", "majority labels")
     }
     return [
-        ReportedValue("repeated_rows", "repeated rows of a (model, question)", [counts["repeated rows"]]),
+        ReportedValue("repeated_rows", "duplicated rows of a (model, question)", [counts["duplicated rows"]]),
         ReportedValue("conflicting_cells", "(model, question) with both labels", [counts["conflicting labels"]]),
         ReportedValue("tied_cells", "(model, question) with as many right as wrong labels", [counts["tied labels"]]),
         ReportedValue("missing_cells", "cells without a row", [100 * float(readings.missing().mean())], "%"),

@@ -114,7 +114,7 @@ class TestReadings:
         for model, question, label in rows:
             cells[model, question].append(label)
         assert readings.counts() == {
-            "repeated rows": len(rows) - len(cells),
+            "duplicated rows": len(rows) - len(cells),
             "conflicting labels": sum(len(set(seen)) == 2 for seen in cells.values()),
             "tied labels": sum(2 * sum(seen) == len(seen) for seen in cells.values()),
         }
@@ -188,8 +188,8 @@ class TestPlanted:
         questions = pool.questions.assign(category=release_categories(pool.questions))
         drawn, labels = draw_answers(pool.labels, questions, "train", 1.0, np.random.default_rng(0))
         differ = labels != pool.labels[:, drawn["question"]]
-        assert not differ[:, ~drawn["repeat"]].any()
-        assert differ[:, drawn["repeat"]].mean() == pytest.approx(CONFLICTS, abs=0.01)
+        assert not differ[:, ~drawn["duplicate"]].any()
+        assert differ[:, drawn["duplicate"]].mean() == pytest.approx(CONFLICTS, abs=0.01)
 
     def test_holes(self, planted):
         hidden = planted.missing()
@@ -204,8 +204,8 @@ class TestPlanted:
         assert planted.matrix.source == "simulated pool with planted repeats and holes (20%)"
         counts = planted.counts()
         # Of 409 rows of a model 52 are repeats, and a fifth of the cells lose theirs.
-        assert counts["repeated rows"] == pytest.approx(112 * 52 * 0.8, rel=0.05)
-        assert counts["conflicting labels"] <= CONFLICTS * counts["repeated rows"]
+        assert counts["duplicated rows"] == pytest.approx(112 * 52 * 0.8, rel=0.05)
+        assert counts["conflicting labels"] <= CONFLICTS * counts["duplicated rows"]
         assert counts["tied labels"] < counts["conflicting labels"]
 
     def test_same_seed_same_labels(self, planted):
@@ -314,7 +314,7 @@ class TestHeadlines:
         reported_values = {each.key: each for each in label_rule_values(readings, comparison)}
         gap = comparison.set_index(["protocol", "scored on"])["gap"]
         own = gap.xs("own labels", level="scored on")
-        assert reported_values["repeated_rows"].value == readings.counts()["repeated rows"]
+        assert reported_values["repeated_rows"].value == readings.counts()["duplicated rows"]
         assert reported_values["missing_cells"].value == pytest.approx(100 * readings.missing().mean())
         for rule in RULES:
             assert reported_values[f"gap_{rule}"].value == pytest.approx(own[rule])

@@ -210,8 +210,8 @@ def _distinct(question: np.ndarray, rows: Rows, category: list[str], path: Path)
         return pd.DataFrame({"question": pd.unique(question), "category": None})
     _check_filled(rows, "category", path)
     texts, codes = _coded(rows, "category")
-    pairs = pd.unique(question.astype(np.int64) * len(texts) + codes)
-    return pd.DataFrame({"question": pairs // len(texts), "category": np.array(texts, dtype=object)[pairs % len(texts)]})
+    questions, categories = np.divmod(pd.unique(question.astype(np.int64) * len(texts) + codes), len(texts))
+    return pd.DataFrame({"question": questions, "category": np.array(texts, dtype=object)[categories]})
 
 
 def _coded(rows: Rows, column: str) -> tuple[list[str], np.ndarray]:

@@ -1,9 +1,9 @@
 """Sample logs of the lm-evaluation-harness, as versions from 0.4.3 on write them with `--log_samples --output_path`.
 
 The harness writes `MODEL/samples_TASK_TIME.jsonl`, where `/` in the name of the model has become `__`. A line holds one
-question, as one filter read the answer: its `doc_id` within the task, `arguments` with the text that the model was
-given, hashes, and a value for each metric. A run with `--limit` has fewer lines: the other questions were not observed.
-Versions before 0.4.7 do not name the filter.
+question, with the answer as one filter extracted it: its `doc_id` within the task, `arguments` with the text given to
+the model, hashes, and a value for each metric. A run with `--limit` has fewer lines: the other questions were not
+observed. Versions before 0.4.7 do not name the filter.
 """
 
 from __future__ import annotations
@@ -226,7 +226,7 @@ def _label(sample: _Sample, metric: str | None, path: Path) -> int:
     label = LABELS.get(str(sample.metrics[name]).lower())
     if label is None:
         raise ValueError(
-            f"{path}, line {sample.line}: {name} is {sample.metrics[name]!r}, neither correct (1) nor incorrect (0): name "
-            f"another metric of {there} (metric=..., --metric), or move the file elsewhere"
+            f"{path}, line {sample.line}: {name} is {sample.metrics[name]!r}, neither correct (1) nor incorrect (0): "
+            f"name another metric of {there} (metric=..., --metric), or move the file elsewhere"
         )
     return label

@@ -44,10 +44,10 @@ def read_long_form(
     source : str, optional
         What the data are; by default, the name of the folder.
     duplicates : "majority", "any", "last", "rows" or "error"
-        What counts where a (model, question) has several rows; the authors' scripts use the second to fourth of these.
-        "majority": most of the labels, and a tie is not observed. "any": correct if one of them is. "last": the row read
-        last, in the order train, val, test. "rows": all of them, the second and further ones on copies of the question,
-        which are named `ID (row 2)` and so on. "error": none, reading fails.
+        What counts where a (model, question) has several rows; the authors' scripts use the second to fourth rule.
+        "majority": most of the labels, and a tie is not observed. "any": correct if one of them is. "last": the row
+        read last, in the order train, val, test. "rows": all of them, the second and further ones on copies of the
+        question, which are named `ID (row 2)` and so on. "error": none, reading fails.
 
     Returns
     -------
@@ -88,8 +88,8 @@ def write_long_form(matrix: CorrectnessMatrix, folder: str | os.PathLike[str]) -
     Parameters
     ----------
     matrix : CorrectnessMatrix
-        Questions without an observed answer are left out when it is read back, and what is known of models and
-        questions, but for `params_b`, comes back as text.
+        Questions without an observed answer are left out when it is read back, and all metadata but `params_b` comes
+        back as text.
     folder : path
         Must not exist, or be empty. It appears when it is complete and could be read back.
 
@@ -98,7 +98,17 @@ def write_long_form(matrix: CorrectnessMatrix, folder: str | os.PathLike[str]) -
     FileExistsError
         If something is there already.
     ValueError
-        If the matrix holds what the form cannot say, such as a model with an empty name.
+        If the matrix holds what the form cannot, such as a model with an empty name.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from embedllm import load_dataset, write_long_form
+    >>> pool = load_dataset("simulated", scale=0.01).subset(questions=["q00000", "q00001"])
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_long_form(pool, f"{folder}/my-pool")
+    ...     load_dataset(f"{folder}/my-pool")
+    CorrectnessMatrix (my-pool): 112 models x 2 questions, 1 benchmarks, 100.0% observed
     """
     for table, key in ((matrix.questions, "prompt_id"), (matrix.models, "model_name")):
         if key in table:

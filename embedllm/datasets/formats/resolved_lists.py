@@ -1,11 +1,11 @@
-"""Lists of what was resolved, one a model, as leaderboards of software engineering tasks (SWE-bench) publish them.
+"""Lists of resolved tasks, one for each model, as leaderboards of software engineering (SWE-bench) publish them.
 
 Each model has a file in a folder, in one of these places::
 
     MODEL.json, MODEL.txt, MODEL/results.json, MODEL/results/results.json, MODEL/report.json
 
 A `.txt` file has one id a line. JSON is a list of ids, or an object with such a list as `resolved` or `resolved_ids`
-and, optionally, `submitted_ids`. Whatever else is in the folder, other than folders, is ignored.
+and, optionally, `submitted_ids`. Other files in the folder are ignored.
 """
 
 from __future__ import annotations
@@ -64,16 +64,16 @@ def read_resolved(folder: Path, questions: Path) -> Answers:
     n_outside = 0
     for row, path in zip(labels, files.values(), strict=True):
         resolved, submitted = _read_ids(path)
-        right = _positions(resolved, position, path, questions)
+        correct = _positions(resolved, position, path, questions)
         if submitted is not None:
             outside = np.ones(len(table), dtype=bool)
             outside[_positions(submitted, position, path, questions)] = False
-            if outside[right].any():
+            if outside[correct].any():
                 name = next(name for name in resolved if outside[position[name]])
                 raise ValueError(f"{path}: {name!r} is resolved, but not in {_SUBMITTED}: add it there, or remove it")
             row[outside] = NOT_OBSERVED
             n_outside += int(outside.sum())
-        row[right] = CORRECT
+        row[correct] = CORRECT
     report = [("questions that a model did not submit", n_outside, "not observed")] if n_outside else []
     return Answers(pd.DataFrame(labels, index=list(files), columns=table.index), table, report)
 

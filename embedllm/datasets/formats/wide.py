@@ -4,7 +4,7 @@
     1,history,Who was the first emperor of Rome?,1,0
     2,history,When did Carthage fall?,1,
 
-A cell holds 1 or 0, 1.0 or 0.0, true or false; it is empty if the answer was not observed. Columns without a name, such
+A cell holds 1 or 0, 1.0 or 0.0, true or false, or nothing if the answer was not observed. Columns without a name, such
 as the index that pandas writes, are ignored.
 """
 
@@ -43,7 +43,7 @@ def read_wide(
     id_column : str, optional
         By default `prompt_id`; where there is no such column, a question is named after its row, from "1".
     ignore : sequence of str
-        Columns that are neither of these, nor a model.
+        Other columns that are no models.
 
     Returns
     -------
@@ -106,7 +106,7 @@ def _labels(rows: Rows, model: str, path: Path) -> np.ndarray:
         row = int(pc.index(pc.is_null(found), True).as_py())
         raise ValueError(
             f"{path}, row {rows.first + row}: {rows.columns[model][row].as_py()!r} in column {model!r} is neither "
-            f"correct nor incorrect: use 1 or 0, leave it empty if the answer was not observed, or, if the column is no "
-            f"model, ignore it (ignore=[{model!r}], --ignore)"
+            f"correct nor incorrect: use 1 or 0, leave it empty if the answer was not observed, or, if the column is "
+            f"no model, ignore it (ignore=[{model!r}], --ignore)"
         )
     return values[found.to_numpy()]
