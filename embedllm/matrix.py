@@ -168,8 +168,7 @@ class CorrectnessMatrix:
         source: str,
         report: pd.DataFrame,
     ) -> None:
-        for array in (labels, embeddings):
-            array.flags.writeable = False
+        labels.flags.writeable = embeddings.flags.writeable = False
         self.labels, self.models, self.questions = labels, models, questions
         self.embeddings, self.source, self.report_ = embeddings, source, report
 
@@ -227,10 +226,9 @@ class CorrectnessMatrix:
         ValueError
             If a name or an id is asked for twice.
         """
-        return self._take(_positions("model", models, self.models.index), self._question_positions(questions))
-
-    def _question_positions(self, questions: Iterable[str] | np.ndarray | None) -> np.ndarray:
-        return _positions("question", questions, self.questions.index)
+        return self._take(
+            _positions("model", models, self.models.index), _positions("question", questions, self.questions.index)
+        )
 
     def _take(self, models: np.ndarray, questions: np.ndarray) -> CorrectnessMatrix:
         part = object.__new__(CorrectnessMatrix)
@@ -245,16 +243,25 @@ class CorrectnessMatrix:
         return part
 
     def with_labels(self, labels: pd.DataFrame | np.ndarray) -> CorrectnessMatrix:
-        """Return this matrix with other labels, and an empty report.
+        """Return a matrix with other labels for the same models and questions; its report is empty.
 
         Parameters
         ----------
         labels : ndarray or DataFrame of shape (n_models, n_questions)
             An array in the order of this matrix, or a frame that is matched by name; values as in the constructor.
+
+        Raises
+        ------
+        ValueError
+            If the shape or a name does not match, or a label is none of those that the constructor takes.
         """
-        models, questions = self.models.index, self.questions.index
-        frame = labels if isinstance(labels, pd.DataFrame) else pd.DataFrame(labels, models, questions)
-        return CorrectnessMatrix(frame, self.questions, self.embeddings, self.models, self.source)
+        if isinstance(labels, pd.DataFrame):
+            _match("model", labels.index, self.models.index)
+            _match("question", labels.columns, self.questions.index)
+        frame = pd.DataFrame(labels, self.models.index, self.questions.index)
+        other = object.__new__(CorrectnessMatrix)
+        other._set(_to_int8(frame), self.models, self.questions, self.embeddings, self.source, report_table([]))
+        return other
 
     def split(
         self,
@@ -341,7 +348,7 @@ class CorrectnessMatrix:
         described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
         with replacing(path) as temporary:
             with temporary.open("wb") as stream:
-                # Not compressed: that takes seven times as long, and makes embeddings, most of the file, a tenth smaller.
+                # Not compressed: that takes seven times as long, and embeddings, most of the file, hardly shrink.
                 np.savez(stream, labels=self.labels, embeddings=self.embeddings)
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(_TABLES, json.dumps(described))
@@ -381,13 +388,11 @@ class CorrectnessMatrix:
         return table
 
     def __repr__(self) -> str:
+        share = self.observed.mean() if self.labels.size else float("nan")
         return (
             f"CorrectnessMatrix ({self.source}): {self.n_models} models x {self.n_questions:,} questions, "
-            f"{len(self.benchmark_names)} benchmarks, {self._observed_share():.1%} observed"
+            f"{len(self.benchmark_names)} benchmarks, {share:.1%} observed"
         )
-
-    def _observed_share(self) -> float:
-        return float(self.observed.mean()) if self.labels.size else float("nan")
 
     def _repr_html_(self) -> str:
         table = self._summary().to_html(

@@ -46,7 +46,7 @@ def fetch(repository: str, revision: str, files: Sequence[str]) -> Path:
     except Exception as error:  # each network library below the Hub's has error classes of its own
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise _unavailable(f"The data set {repository}, revision {revision},", error) from error
+        raise _unavailable(f"the data set {repository}, revision {revision},", error) from error
     if missing := [name for name in files if not (folder / name).is_file()]:
         raise _unavailable(f"{missing[0]} of the data set {repository}, revision {revision},", "no such file")
     _check(folder, files, cache_folder() / "hub" / f"{repository.replace('/', '--')}@{revision}.json")

@@ -135,21 +135,20 @@ def _read_order(folder: Path, stem: str, key: str) -> pd.DataFrame:
         raise FileNotFoundError(f"{folder / stem}.csv is missing: it gives the order of the {key}s")
     table = read_table(path, [key])
 
-    def check(column: str, bad: pd.Series, why: str) -> None:
+    def check(column: str, bad: pd.Series, message: str) -> None:
         if bad.any():
             row = int(bad.argmax())
-            what = f"{column} {table[column][row]!r}" if table[column][row] else f"the {column}"
-            raise ValueError(f"{path}, row {row + 1}: {what} {why}")
+            raise ValueError(f"{path}, row {row + 1}: {message.format(table[column][row])}")
 
     for column in [key, *sorted({"benchmark", "category"} & set(table))]:
-        check(column, table[column] == "", "is empty: fill it in, or remove the row")
-    check(key, table[key].duplicated(), "occurs twice: remove one")
+        check(column, table[column] == "", f"the {column} is empty: fill it in, or remove the row")
+    check(key, table[key].duplicated(), f"{key} {{!r}} occurs twice: remove one")
     if "split" in table:
-        check("split", ~table["split"].isin(SPLITS), f"is none of {', '.join(SPLITS)}")
+        check("split", ~table["split"].isin(SPLITS), f"split {{!r}} is none of {', '.join(SPLITS)}")
     if "params_b" in table:
         sizes = pd.to_numeric(table["params_b"], errors="coerce")
         unknown = sizes.isna() & (table["params_b"] != "")
-        check("params_b", unknown, "is no number of billions of parameters: leave it empty where it is not known")
+        check("params_b", unknown, "params_b {!r} is no number of billions of parameters: leave it empty if unknown")
         table["params_b"] = sizes
     return table.set_index(key)
 

@@ -100,7 +100,7 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield f"line {number}", line
     elif not path.name.endswith(FORMS):
         # As for every table, but here lines of JSON are taken too.
-        raise ValueError(f"{path} is of an unknown form: bring it as one of {', '.join(('.jsonl', *FORMS))}")
+        raise ValueError(f"{path} is of an unknown form: convert it to one of {', '.join(('.jsonl', *FORMS))}")
     else:
         header = read_header(path)
         for names in (_ID, _PROMPT):
