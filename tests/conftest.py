@@ -78,26 +78,27 @@ def relabel():
 
 def small_matrix(
     labels,
-    models: list[str] | None = None,
-    questions: list[str] | None = None,
+    models: list | None = None,
+    questions: list | None = None,
     *,
     benchmark: str | list[str] = "bench",
     embeddings: np.ndarray | None = None,
     **columns: list,
 ) -> CorrectnessMatrix:
-    """Build a matrix from an array or nested lists; `columns` are further facts about the questions."""
-    labels = np.asarray(labels)
-    models = [f"m{number}" for number in range(labels.shape[0])] if models is None else models
-    questions = [f"q{number}" for number in range(labels.shape[1])] if questions is None else questions
+    """Build a matrix from an array, nested lists or a frame; `columns` are further facts about the questions."""
+    if not isinstance(labels, pd.DataFrame):
+        labels = np.asarray(labels)
+        models = [f"m{number}" for number in range(labels.shape[0])] if models is None else models
+        questions = [f"q{number}" for number in range(labels.shape[1])] if questions is None else questions
+        labels = pd.DataFrame(labels, models, questions)
     if embeddings is None:
-        embeddings = np.random.default_rng(0).standard_normal((len(questions), 3))
-    table = pd.DataFrame({"benchmark": benchmark, **columns}, index=questions)
-    return CorrectnessMatrix(pd.DataFrame(labels, models, questions), table, embeddings)
+        embeddings = np.random.default_rng(0).standard_normal((labels.shape[1], 3)).astype(np.float32)
+    return CorrectnessMatrix(labels, pd.DataFrame({"benchmark": benchmark, **columns}, labels.columns), embeddings)
 
 
 @pytest.fixture(scope="session")
 def matrix_of():
-    """Return the function that builds a matrix from a small array."""
+    """Return the function that builds a matrix from a small array of labels, with names."""
     return small_matrix
 
 

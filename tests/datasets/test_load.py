@@ -54,7 +54,7 @@ class TestNames:
 class TestRelease:
     """Downloading it has a file of tests of its own, test_hub.py."""
 
-    def test_what_is_asked_for_is_what_the_reader_needs(self, release, tmp_path):
+    def test_all_files_that_are_downloaded_are_needed(self, release, tmp_path):
         # The gigabytes of the release that are not needed stay where they are.
         assert set(RELEASE["files"]) == {path.name for path in release.iterdir()}
         for name in RELEASE["files"]:
