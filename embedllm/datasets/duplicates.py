@@ -1,4 +1,4 @@
-"""Rules for a (model, question) that has several labels: published code resolves these in different ways."""
+"""Rules for a (model, question) with several labels, which published code resolves in different ways."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Resolved(NamedTuple):
     copies : ndarray of shape (n_columns,)
         The number of each column among those of its question, from 0.
     n_seen : ndarray of shape (n_models, n_questions), int32
-        How many labels there were.
+        Number of labels.
     report : list of (what, count, rule)
     """
 
@@ -59,7 +59,7 @@ class Resolved(NamedTuple):
 
 
 class LabelVotes:
-    """Labels of models on questions, in the order in which they come.
+    """Labels of models on questions, in the order in which they were read.
 
     Parameters
     ----------
@@ -72,12 +72,12 @@ class LabelVotes:
         self._votes: list[np.ndarray] = []  # 2 * cell + label
 
     def add(self, models: np.ndarray, questions: np.ndarray, labels: np.ndarray) -> None:
-        """Take rows: positions of models and of questions, and labels, int8, each of shape (n_rows,)."""
+        """Add rows: positions of models and of questions, and labels, int8, each of shape (n_rows,)."""
         cells = models.astype(self._type) * self._shape[1] + questions
         self._votes.append(2 * cells + labels)
 
     def resolve(self, duplicates: Duplicates) -> Resolved:
-        """Apply a rule; of "error" the caller sees in `n_seen` whether it is broken."""
+        """Apply a rule; for "error", `n_seen` tells the caller where it is violated."""
         votes = np.concatenate(self._votes)
         counts = np.bincount(votes, minlength=2 * self._n_cells).astype(np.int32)
         n_incorrect, n_correct = counts[0::2], counts[1::2]
