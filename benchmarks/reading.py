@@ -28,7 +28,7 @@ if {save}: np.save("{folder}/pandas.npy", table.to_numpy())
     "embedllm": """
 import numpy as np, pandas as pd
 from pathlib import Path
-from embedllm.datasets.formats._answers import read_answers
+from embedllm.datasets.formats.answers import read_answers
 from embedllm.datasets.formats._tables import read_rows, read_table
 folder = Path("{folder}")
 models = read_table(folder / "model_order.csv").set_index("model_name").sort_index()

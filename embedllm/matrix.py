@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_seed, name_positions, unusable_row
+from embedllm._checks import axis_positions, check_names, check_seed, text_index, unusable_row
 from embedllm._files import replacing
 
 INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
@@ -103,13 +103,6 @@ class CorrectnessMatrix:
     {'model A': {'accuracy': 1.0, 'n_observed': 2}, 'model B': {'accuracy': 0.0, 'n_observed': 1}}
     """
 
-    labels: np.ndarray
-    embeddings: np.ndarray
-    models: pd.DataFrame
-    questions: pd.DataFrame
-    source: str
-    report_: pd.DataFrame
-
     def __init__(
         self,
         labels: pd.DataFrame,
@@ -124,25 +117,19 @@ class CorrectnessMatrix:
                 f"labels must be a DataFrame with model names as index and question ids as columns, "
                 f"not {type(labels).__name__}: an array does not say which axis holds the models"
             )
-        labels = labels.set_axis(_names(labels.index), axis=0).set_axis(_names(labels.columns), axis=1)
-        questions = questions.set_axis(_names(questions.index), axis=0).rename_axis("question")
-        models = pd.DataFrame(index=labels.index) if models is None else models.set_axis(_names(models.index), axis=0)
-        models = models.rename_axis("model")
-        for what, index in (
-            ("model", labels.index),
-            ("question", labels.columns),
-            ("model", models.index),
-            ("question", questions.index),
-        ):
-            if not index.is_unique:
-                raise ValueError(f"{what} {index[index.duplicated()][0]!r} occurs more than once: names must be unique")
-        if _transposed(labels, models.index, questions.index):
+        labels = labels.set_axis(text_index("model", labels.index), axis=0)
+        labels = labels.set_axis(text_index("question", labels.columns), axis=1)
+        questions = questions.set_axis(text_index("question", questions.index), axis=0).rename_axis("question")
+        models = pd.DataFrame(index=labels.index) if models is None else models
+        models = models.set_axis(text_index("model", models.index), axis=0).rename_axis("model")
+        is_question = labels.index.isin(questions.index)
+        if len(labels) and is_question.all() and not labels.columns.isin(questions.index).any():
             raise ValueError(
                 "labels is transposed: its rows are questions and its columns models. Pass labels.T "
                 "(index: model names, columns: question ids)"
             )
-        _match("model", labels.index, models.index)
-        _match("question", labels.columns, questions.index)
+        check_names("model", labels.index, models.index)
+        check_names("question", labels.columns, questions.index)
         if "benchmark" not in questions:
             raise ValueError(f"questions needs a column 'benchmark'; it has {list(questions.columns)}")
         self._set(
@@ -227,7 +214,8 @@ class CorrectnessMatrix:
             If a name or an id is asked for twice.
         """
         return self._take(
-            _positions("model", models, self.models.index), _positions("question", questions, self.questions.index)
+            axis_positions("model", models, self.models.index),
+            axis_positions("question", questions, self.questions.index),
         )
 
     def _take(self, models: np.ndarray, questions: np.ndarray) -> CorrectnessMatrix:
@@ -256,8 +244,8 @@ class CorrectnessMatrix:
             If the shape or a name does not match, or a label is none of those that the constructor takes.
         """
         if isinstance(labels, pd.DataFrame):
-            _match("model", labels.index, self.models.index)
-            _match("question", labels.columns, self.questions.index)
+            check_names("model", labels.index, self.models.index)
+            check_names("question", labels.columns, self.questions.index)
         frame = pd.DataFrame(labels, self.models.index, self.questions.index)
         other = object.__new__(CorrectnessMatrix)
         other._set(_to_int8(frame), self.models, self.questions, self.embeddings, self.source, report_table([]))
@@ -380,13 +368,6 @@ class CorrectnessMatrix:
         except Exception as error:
             raise ValueError(f"{path} was not written by CorrectnessMatrix.save, or not completely: {error}") from error
 
-    def _summary(self) -> pd.DataFrame:
-        table = self.accuracy(by="benchmark")
-        questions = self.questions["benchmark"].value_counts()
-        table.insert(0, "questions", questions[table.index])
-        table.insert(1, "observed", table.pop("n_observed") / (questions[table.index] * max(self.n_models, 1)))
-        return table
-
     def __repr__(self) -> str:
         share = self.observed.mean() if self.labels.size else float("nan")
         return (
@@ -395,42 +376,13 @@ class CorrectnessMatrix:
         )
 
     def _repr_html_(self) -> str:
-        table = self._summary().to_html(
-            formatters={"questions": "{:,}".format, "observed": "{:.1%}".format, "accuracy": "{:.1%}".format}
-        )
-        return f"<p>{html.escape(repr(self))}; embeddings of width {self.embeddings.shape[1]}</p>{table}"
-
-
-def _names(index: pd.Index) -> pd.Index:
-    return pd.Index([str(name) for name in index], dtype=object)
-
-
-def _transposed(labels: pd.DataFrame, models: pd.Index, questions: pd.Index) -> bool:
-    if set(labels.index) == set(models) and set(labels.columns) == set(questions):
-        return False
-    return bool(labels.index.isin(questions).all() and not labels.columns.isin(questions).any())
-
-
-def _match(what: str, found: pd.Index, expected: pd.Index) -> None:
-    for names, where in ((found.difference(expected), "labels only"), (expected.difference(found), f"{what}s only")):
-        if len(names):
-            raise ValueError(f"{len(names)} {what}(s) occur in {where}, the first {str(names[0])!r}: names must match")
-
-
-def _positions(what: str, wanted: Iterable[str] | np.ndarray | None, known: pd.Index) -> np.ndarray:
-    if wanted is None:
-        return np.arange(len(known))
-    if isinstance(wanted, str):
-        raise TypeError(f"{what}s must be a list of names, got the text {wanted!r}: pass [{wanted!r}]")
-    keys = np.asarray(list(wanted))
-    if keys.dtype == bool:
-        if keys.shape != (len(known),):
-            raise ValueError(f"a mask of {what}s must have {len(known)} entries, got {keys.size}")
-        return np.flatnonzero(keys)
-    positions = name_positions(what, keys, known)
-    if (repeated := pd.Series(positions).duplicated()).any():
-        raise ValueError(f"{what} {keys[repeated.to_numpy()][0]!r} is asked for twice: names must be unique")
-    return positions
+        table = self.accuracy(by="benchmark")
+        questions = self.questions["benchmark"].value_counts()[table.index]
+        table.insert(0, "questions", questions)
+        table.insert(1, "observed", table.pop("n_observed") / (questions * max(self.n_models, 1)))
+        formats = {"questions": "{:,}".format, "observed": "{:.1%}".format, "accuracy": "{:.1%}".format}
+        shown = f"{html.escape(repr(self))}; embeddings of width {self.embeddings.shape[1]}"
+        return f"<p>{shown}</p>{table.to_html(formatters=formats)}"
 
 
 def _to_int8(labels: pd.DataFrame) -> np.ndarray:
@@ -439,7 +391,7 @@ def _to_int8(labels: pd.DataFrame) -> np.ndarray:
         numeric = (bool, int, float, np.bool_, np.number)
         is_value = np.frompyfunc(lambda value: pd.isna(value) or isinstance(value, numeric), 1, 1)(values).astype(bool)
         _refuse(labels, ~is_value)
-        values = labels.astype(object).where(labels.notna(), NOT_OBSERVED).to_numpy().astype(float)
+        values = np.where(pd.isna(values), NOT_OBSERVED, values).astype(float)
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), NOT_OBSERVED, values)
     _refuse(labels, ~np.isin(values, (INCORRECT, CORRECT, NOT_OBSERVED)))

@@ -16,7 +16,7 @@ import numpy as np
 from embedllm._files import check_new_folder
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions
-from embedllm.datasets.formats._answers import Answers, answer_files, list_answers, read_answers
+from embedllm.datasets.formats.answers import Answers, answer_files, list_answers, read_answers
 from embedllm.datasets.formats.lm_eval import read_lm_eval
 from embedllm.datasets.formats.long import write_long_form
 from embedllm.datasets.formats.resolved_lists import read_resolved
@@ -142,7 +142,7 @@ def import_lm_eval(
     -------
     CorrectnessMatrix
         Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows as for
-        the paper's release (`embedllm.datasets.formats.long.benchmark_of`). The prompt is the text given to the model.
+        the paper's release (`embedllm.datasets.formats.answers.benchmark_of`). The prompt is the text given to the model.
 
     Raises
     ------

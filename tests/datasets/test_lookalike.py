@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from embedllm import load_dataset
-from embedllm.datasets.formats.long import benchmark_of
+from embedllm.datasets.formats.answers import benchmark_of
 from embedllm.datasets.lookalike import CATEGORIES, write_lookalike
 from embedllm.datasets.simulate import simulate_pool
 

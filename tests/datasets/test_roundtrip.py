@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedllm import CorrectnessMatrix, load_dataset, write_long_form
-from embedllm.datasets.formats.long import benchmark_of
+from embedllm.datasets.formats.answers import benchmark_of
 
 SPELLINGS = {1: ["1", "1.0", "true", "True", "TRUE", " 1 "], 0: ["0", "0.0", "false", "False", "FALSE", " 0"]}
 

@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm.datasets.formats._answers import LABELS, Answers, benchmark_of
 from embedllm.datasets.formats._json import read_json_lines
+from embedllm.datasets.formats.answers import LABELS, Answers, benchmark_of
 from embedllm.matrix import NOT_OBSERVED
 
 METRICS = ("acc", "exact_match", "acc_norm")

@@ -8,7 +8,7 @@
 
 Each table may also be `.csv.gz` or `.parquet`. Columns may stand in any order, and others are ignored. Models are
 matched by name and questions by id, as text. The benchmark of a question is what `question_order` says, otherwise it
-follows from the category (`benchmark_of`).
+follows from the category (`embedllm.datasets.formats.answers.benchmark_of`).
 """
 
 from __future__ import annotations
@@ -24,11 +24,9 @@ import pandas as pd
 from embedllm._checks import unusable_row
 from embedllm._files import creating_folder
 from embedllm.datasets.duplicates import Duplicates
-from embedllm.datasets.formats._answers import ROW_COLUMNS, answer_files, benchmark_of, read_answers
 from embedllm.datasets.formats._tables import find_table, read_table
+from embedllm.datasets.formats.answers import ROW_COLUMNS, answer_files, read_answers
 from embedllm.matrix import NOT_OBSERVED, SPLITS, CorrectnessMatrix, report_table, take_rows
-
-__all__ = ["benchmark_of", "read_long_form", "write_long_form"]
 
 _QUOTED: dict[str, Any] = {"quoting": csv.QUOTE_NONNUMERIC}  # by itself pandas leaves a lone carriage return bare
 

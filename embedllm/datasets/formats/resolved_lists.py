@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from embedllm.datasets.formats._answers import Answers
 from embedllm.datasets.formats._json import read_json, read_json_lines
 from embedllm.datasets.formats._tables import FORMS, named, read_header, read_rows
+from embedllm.datasets.formats.answers import Answers
 from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
 
 _IN_FOLDER = ("results.json", "results/results.json", "report.json")

@@ -18,8 +18,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedllm.datasets.formats._answers import LABELS, Answers
 from embedllm.datasets.formats._tables import Rows, read_header, read_rows
+from embedllm.datasets.formats.answers import LABELS, Answers
 from embedllm.matrix import NOT_OBSERVED
 
 _CELLS = {**LABELS, "": NOT_OBSERVED}

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from embedllm.datasets.formats import _tables as tables
-from embedllm.datasets.formats._answers import list_answers
-from embedllm.datasets.formats.long import benchmark_of, read_long_form
+from embedllm.datasets.formats.answers import benchmark_of, list_answers
+from embedllm.datasets.formats.long import read_long_form
 
 
 class Folder:
@@ -382,7 +382,7 @@ def test_memory_does_not_grow_with_the_rows(tmp_path, call):
 import resource, sys
 from pathlib import Path
 import pandas as pd
-from embedllm.datasets.formats._answers import list_answers, read_answers
+from embedllm.datasets.formats.answers import list_answers, read_answers
 files = {"all": Path(sys.argv[1])}
 if sys.argv[2] == "list_answers":
     models, questions = list_answers(files)

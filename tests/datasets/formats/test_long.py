@@ -7,7 +7,8 @@ import torch
 
 from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization, load_dataset
 from embedllm.datasets.formats import _tables as tables
-from embedllm.datasets.formats.long import benchmark_of, read_long_form
+from embedllm.datasets.formats.answers import benchmark_of
+from embedllm.datasets.formats.long import read_long_form
 from embedllm.datasets.formats.long import write_long_form as write_folder
 
 TEXTS = ["plain", "N/A", "two\nlines", "commas, \"quotes\", 'both'", "提示文字", "🦙🙂", "", " spaces ", "x" * 200_000]
