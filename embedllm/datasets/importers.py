@@ -141,8 +141,8 @@ def import_lm_eval(
     Returns
     -------
     CorrectnessMatrix
-        Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows as for
-        the paper's release (`embedllm.datasets.formats.answers.benchmark_of`). The prompt is the text given to the model.
+        Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows
+        (`embedllm.datasets.formats.answers.benchmark_of`). The prompt is the text given to the model.
 
     Raises
     ------
