@@ -153,6 +153,10 @@ def import_lm_eval(
     ValueError
         As `embedllm.datasets.formats.lm_eval.read_lm_eval` does.
 
+    References
+    ----------
+    https://github.com/EleutherAI/lm-evaluation-harness; `lm_eval/loggers/evaluation_tracker.py` writes the logs.
+
     Examples
     --------
     >>> from embedllm import import_lm_eval
@@ -191,6 +195,10 @@ def import_resolved(
         If there is no source, or no list in it.
     ValueError
         As `embedllm.datasets.formats.resolved_lists.read_resolved` does.
+
+    References
+    ----------
+    SWE-bench: arXiv:2310.06770; its leaderboard publishes such lists.
 
     Examples
     --------

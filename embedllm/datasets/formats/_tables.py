@@ -12,6 +12,7 @@ import io
 import os
 import zlib
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
@@ -111,18 +112,13 @@ def read_rows(path: Path, columns: list[str]) -> Iterator[Rows]:
         If the file is damaged, is not UTF-8 where it is read, has a row with more or fewer fields than the header, or
         ends inside a quoted text.
     """
-    n_columns = len(read_header(path, columns))
-    first, held, n_held, n_bytes = 1, [], 0, 0
-    with named(path):
-        tables = _parquet_tables(path, columns) if path.suffix == ".parquet" else _csv_tables(path, n_columns, columns)
-        for table in tables:
-            held.append(table)
-            n_held, n_bytes = n_held + len(table), n_bytes + table.nbytes
-            if n_held >= _ROWS or n_bytes >= _BYTES:
-                yield Rows(first, pa.concat_tables(held))
-                first, held, n_held, n_bytes = first + n_held, [], 0, 0
-        if n_held:
-            yield Rows(first, pa.concat_tables(held))
+    groups = _read_groups(path, columns)
+    # One group ahead in a thread: Arrow parses the next rows while the caller works on these.
+    with ThreadPoolExecutor(1) as thread:
+        following = thread.submit(next, groups, None)
+        while (rows := following.result()) is not None:
+            following = thread.submit(next, groups, None)
+            yield rows
 
 
 def read_table(path: Path, required: Iterable[str] = ()) -> pd.DataFrame:
@@ -136,6 +132,21 @@ def read_table(path: Path, required: Iterable[str] = ()) -> pd.DataFrame:
     columns = [name for name in read_header(path, required) if name and not name.startswith("Unnamed:")]
     parts = [rows.columns.to_pandas() for rows in read_rows(path, columns)]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame(columns=columns, dtype=str)
+
+
+def _read_groups(path: Path, columns: list[str]) -> Iterator[Rows]:
+    n_columns = len(read_header(path, columns))
+    first, held, n_held, n_bytes = 1, [], 0, 0
+    with named(path):
+        tables = _parquet_tables(path, columns) if path.suffix == ".parquet" else _csv_tables(path, n_columns, columns)
+        for table in tables:
+            held.append(table)
+            n_held, n_bytes = n_held + len(table), n_bytes + table.nbytes
+            if n_held >= _ROWS or n_bytes >= _BYTES:
+                yield Rows(first, pa.concat_tables(held))
+                first, held, n_held, n_bytes = first + n_held, [], 0, 0
+        if n_held:
+            yield Rows(first, pa.concat_tables(held))
 
 
 @contextmanager
