@@ -1,5 +1,6 @@
 """Named data sets, and folders."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from embedllm import load_dataset
+from embedllm import load_dataset, write_long_form
 from embedllm.datasets.simulate import simulate_pool
 
 CATALOGUE = yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml").read_text(encoding="utf-8"))
@@ -32,6 +33,15 @@ class TestNames:
         write_long_form(tmp_path / "own", toy)
         monkeypatch.chdir(tmp_path)
         np.testing.assert_array_equal(load_dataset("own").labels, toy.labels)
+
+    def test_changed_byte_of_a_folder_is_seen(self, tmp_path, toy):
+        write_long_form(toy, tmp_path / "own")
+        before = load_dataset(tmp_path / "own")
+        path = tmp_path / "own" / "correctness.csv"
+        content, state = path.read_bytes(), path.stat()
+        path.write_bytes(content[:-2] + (b"1" if content[-2:-1] == b"0" else b"0") + b"\n")
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # neither size nor time tells
+        assert (load_dataset(tmp_path / "own").labels != before.labels).sum() == 1
 
     @pytest.mark.parametrize("name", ["simulted", "no/such/folder"])
     def test_unknown_name_says_what_there_is(self, name):
