@@ -38,8 +38,8 @@ lint: $(READY) ## check style, types and workflows
 bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (a quarter of an hour)
 	$(BIN)/python -m benchmarks --record
 
-notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
-	$(BIN)/jupytext --to ipynb --update notebooks/*.py
+notebooks: $(READY) ## bring notebooks/*.py and notebooks/*.ipynb in step, whichever was edited
+	$(BIN)/python -m embedllm.book.notebooks
 
 figure: book ## refresh the figure of the README from the executed routing notebook
 	cp book/notebooks/figures/routing/routing-routers.png book/images/routing.png

@@ -21,7 +21,8 @@ import yaml
 
 from embedllm._files import replacing
 from embedllm.book.contents import book_notebooks
-from embedllm.book.execution import Notebook, refresh
+from embedllm.book.execution import refresh
+from embedllm.book.notebooks import Notebook
 from embedllm.datasets.load import dataset_folder
 from embedllm.protocol.reported_values import ReportedValue, format_number, read_reported
 

@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from embedllm.book.parameters import check_history, check_parameters, declared_parameters, default_parameters
+from embedllm.book.parameters import check_history, check_parameters, declared_parameters
 
 DECLARED = 'dim: int = 232  # size of an embedding\ndataset: str = "simulated"  # name or folder\nscale: float = 1.0'
 CHECK = "from embedllm.book.parameters import check_parameters\n\ncheck_parameters()"
@@ -120,11 +120,6 @@ def test_only_annotated_assignments_declare(source):
 
 def test_declared_parameters_keep_order_and_annotation():
     assert declared_parameters(DECLARED) == {"dim": "int", "dataset": "str", "scale": "float"}
-
-
-def test_defaults_are_read_without_running_the_cell():
-    source = 'a: int = 1\nb: str = "x"  # text\nc: list[int] = [1, 2]\nd: float = 2 * 3.0\n'
-    assert default_parameters(source) == {"a": 1, "b": "x", "c": [1, 2], "d": None}
 
 
 def test_own_cell_that_begins_alike_is_not_injected():
