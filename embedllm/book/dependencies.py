@@ -129,6 +129,7 @@ def _required(name: str) -> list[str]:
     return [found[0] for text in texts if (found := re.match(r"[\w.-]+", text))]
 
 
+@functools.cache
 def _version(name: str) -> str:
     try:
         return metadata.version(name)

@@ -1,7 +1,7 @@
 """The part of the Sphinx extension that shows figures: what each is in words, who draws it, and its files.
 
 A figure that a notebook drew by a function of :mod:`embedllm.plots` carries a description and its files (see
-:mod:`embedllm.plots._style`). On its page it gets an alternative text, an anchor of the name of its files, and a line
+``embedllm/plots/_style.py``). On its page it gets an alternative text, an anchor of the name of its files, and a line
 of links: to the function and its code, to the script of the notebook, to the figure as SVG and PDF and to its data as
 CSV. Two directives show figures elsewhere: ``figure-copy`` one of them, ``figure-gallery`` all.
 

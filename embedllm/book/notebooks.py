@@ -30,8 +30,6 @@ from jupytext.cli import jupytext as jupytext_command
 from papermill import inspect_notebook
 
 from embedllm._files import replacing
-from embedllm.plots import _style as figures
-from embedllm.protocol import reported_values
 
 WORKERS = 2
 """Notebooks executed at a time."""
@@ -129,9 +127,11 @@ class Notebook:
         if self.ipynb.exists():
             notebook = _hash_of_cells(self.ipynb)
             agreed = nbformat.read(self.ipynb, as_version=4).metadata.get(AGREED)
-        if notebook in (agreed, None) and notebook != script:
+        if notebook == script == agreed:
+            return None
+        if notebook in (agreed, None):
             done = "the ipynb was regenerated from its py"
-        elif notebook != script and agreed == script:
+        elif agreed == script:
             jupytext_command(["--quiet", "--to", "py:percent", str(self.ipynb)])
             done = "the py was changed as its ipynb was"
         elif notebook != script:
@@ -142,11 +142,10 @@ class Notebook:
             )
         # Jupytext keeps the ids of the cells, and changes no file whose content stays the same.
         jupytext_command(["--quiet", "--to", "ipynb", "--update", str(self.source)])
-        if agreed != (script := _hash_of_cells(self.source)):
-            written = nbformat.read(self.ipynb, as_version=4)
-            written.metadata[AGREED] = script
-            with replacing(self.ipynb) as temporary:
-                nbformat.write(written, temporary)
+        written = nbformat.read(self.ipynb, as_version=4)
+        written.metadata[AGREED] = _hash_of_cells(self.source)
+        with replacing(self.ipynb) as temporary:
+            nbformat.write(written, temporary)
         return done
 
     def execute(self, parameters: Mapping[str, Any]) -> str | None:
@@ -184,6 +183,9 @@ class Notebook:
         return error
 
     def _papermill(self, output: Path, quoted: Path, drawn: Path, parameters: Mapping[str, Any]) -> str | None:
+        from embedllm.plots import _style as figures  # takes seconds, which a build without a stale notebook is spared
+        from embedllm.protocol import reported_values
+
         # Papermill records the paths in its output, which the book publishes: relative ones do not name the machine.
         paths = [path.relative_to(self.root).as_posix() for path in (self.ipynb, output)]
         threads = max(1, (os.cpu_count() or 1) // WORKERS)
@@ -214,9 +216,10 @@ class Notebook:
 
 
 def _hash_of_cells(path: Path) -> str:
-    """Hash what one edits in a notebook or its script: the cells with their tags, without results."""
-    cells = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in jupytext.read(path).cells]
-    return hashlib.sha256(json.dumps(cells).encode()).hexdigest()
+    """Hash what one edits in a notebook or its script: the cells with their tags, and the kernel; not the results."""
+    notebook = jupytext.read(path)
+    cells = [(cell.cell_type, cell.source, cell.metadata.get("tags", [])) for cell in notebook.cells]
+    return hashlib.sha256(json.dumps([cells, notebook.metadata.get("kernelspec")]).encode()).hexdigest()
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The numbers that pages quote: shown, glued for the prose, and written for the regression check.
+"""The values that pages quote: shown, glued for the prose, and written for the regression check.
 
 A notebook ends with ``report(reported_values, source)``. Run by the book, it also writes them to a small JSON, from
 which the summary page and :mod:`embedllm.book.regression` read; run by hand, it writes nothing.
@@ -27,7 +27,7 @@ TARGET = "EMBEDLLM_REPORTED"
 
 @dataclass(frozen=True)
 class ReportedValue:
-    """A number that a page quotes: the mean over its repetitions.
+    """A value that a page quotes: the mean over its runs.
 
     Parameters
     ----------
@@ -36,11 +36,13 @@ class ReportedValue:
     what : str
         What it is, in words.
     runs : sequence of float
-        Its value in each repetition; one value for a number that no seed moves. NaN is *undefined*.
+        Its value in each run; one value if it depends on no seed. NaN is *undefined*.
     unit : str
         Such as "%" or "points".
     interval : (low, high), optional
         95 % interval of the mean, of whatever is uncertain about it beside the seed.
+    count : bool
+        Whether it is a count, which the regression check compares exactly.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class ReportedValue:
     runs: Sequence[float]
     unit: str = ""
     interval: tuple[float, float] | None = None
+    count: bool = False
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier():
@@ -64,18 +67,18 @@ class ReportedValue:
 
     @property
     def value(self) -> float:
-        """Mean over the repetitions."""
+        """Mean over the runs."""
         return float(np.mean(np.asarray(self.runs, dtype=float)))
 
     @property
     def seed_stderr(self) -> float:
-        """Standard error of the mean over the repetitions; 0 for a single one."""
+        """Standard error of the mean over the runs; 0 for a single one."""
         runs = np.asarray(self.runs, dtype=float)
         return float(runs.std(ddof=1) / math.sqrt(len(runs))) if len(runs) > 1 else 0.0
 
 
 def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFrame:
-    """Show the numbers of a page, glue them for its prose and, where the book asks for it, write them.
+    """Show the values of a page, glue them for its prose and, where the book asks for it, write them.
 
     Each is glued as a float under its key, its interval under ``<key>_low`` and ``<key>_high``.
 
@@ -99,8 +102,10 @@ def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFram
 
     reported_values = list(reported_values)
     keys = [reported.key for reported in reported_values]
-    if repeated := {key for key in keys if keys.count(key) > 1}:
-        raise ValueError(f"reported values need different keys, but {sorted(repeated)} repeat")
+    if duplicated := {key for key in keys if keys.count(key) > 1}:
+        raise ValueError(
+            f"reported values need different keys, but {sorted(duplicated)} occur twice: rename one of each"
+        )
     for reported in reported_values:
         glue(reported.key, reported.value, display=False)
         if reported.interval:
@@ -117,7 +122,7 @@ def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFram
 
 
 def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:
-    """Read what `publish` wrote.
+    """Read what `report` wrote.
 
     Returns
     -------
@@ -140,6 +145,7 @@ def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:
                 [_number(value) for value in entry["runs"]],
                 entry["unit"],
                 (_number(entry["interval"][0]), _number(entry["interval"][1])) if entry["interval"] else None,
+                entry["count"],
             )
             for key, entry in content["reported_values"].items()
         }
@@ -159,6 +165,7 @@ def _plain(reported: ReportedValue) -> dict[str, Any]:
         "unit": reported.unit,
         "runs": plain(reported.runs),
         "interval": plain(reported.interval) if reported.interval else None,
+        "count": reported.count,
     }
 
 
@@ -194,7 +201,7 @@ class Wanted(NamedTuple):
     Attributes
     ----------
     key, what : str
-        Of the reported.
+        Of the reported value.
     method : str
     minus : str, optional
         The method whose accuracy is subtracted.
@@ -207,7 +214,7 @@ class Wanted(NamedTuple):
 
 
 def accuracy_values(tally: Tally, wanted: Iterable[Wanted]) -> list[ReportedValue]:
-    """Overall accuracies (%), and differences (points), with a value for each repetition and 95 % intervals."""
+    """Return overall accuracies (%) and differences (points), with a value for each run and 95 % intervals."""
     samples, runs = tally.resampled(), tally.by_seed()["accuracy"]
     found = []
     for key, what, method, minus in wanted:

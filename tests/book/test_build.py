@@ -49,7 +49,7 @@ check_parameters()
 # %%
 from pathlib import Path
 
-from embedllm.constants import BASE
+from embedllm.constants_of_{name} import BASE
 from embedllm.protocol.reported_values import ReportedValue, report
 
 offset = float(Path("data/offset.txt").read_text())
@@ -87,7 +87,13 @@ API = """\
 # Reference
 
 ```{eval-rst}
+.. autoclass:: embedllm.CorrectnessMatrix
+   :members: save
+
 .. automodule:: embedllm.pictures
+   :members:
+
+.. automodule:: embedllm.matrix
    :members:
 ```
 """
@@ -100,12 +106,10 @@ One notebook says {glue:text}`notebooks/one.ipynb::one_answer:.1f`, the other
 
 {{ published_table }}
 
-As {ref}`the figure <one-squares>` shows, $1 + 3 = 2^2$.
+As {ref}`the figure <one-squares>` shows, $1 + 3 = 2^2$. See {meth}`~embedllm.matrix.CorrectnessMatrix.save`.
 
 ```{figure-copy} two-squares
 ```
-
-{{ citation }}
 """
 
 PUBLISHED = """\
@@ -125,13 +129,13 @@ class Book:
     def create(cls, root):
         for folder in ("book", "data", "embedllm", "notebooks"):
             (root / folder).mkdir(parents=True)
-        for name in ("CITATION.cff", "_config.yml", "pyproject.toml"):
+        for name in ("_config.yml", "pyproject.toml"):
             shutil.copy(ROOT / name, root)
-        # The extension is a copy as well, so that nothing is found through the place of the real one.
-        (root / "embedllm" / "__init__.py").touch()
-        (root / "embedllm" / "constants.py").write_text("BASE = 30\n")
+        # The package is a copy, so that nothing is found through the place of the real one, with modules of its own.
+        shutil.copytree(ROOT / "embedllm", root / "embedllm", dirs_exist_ok=True)
+        for name in ("one", "two"):
+            (root / "embedllm" / f"constants_of_{name}.py").write_text("BASE = 30\n")
         (root / "embedllm" / "pictures.py").write_text(PICTURES)
-        shutil.copytree(ROOT / "embedllm" / "book", root / "embedllm" / "book")
         (root / "data" / "offset.txt").write_text("2")
         (root / "data" / "published.yml").write_text(PUBLISHED)
         pages = "".join(f"  - file: notebooks/{name}\n" for name in ("one", "two"))
@@ -209,7 +213,7 @@ def test_parameters_come_from_the_configuration(clean_build):
     assert "seed = 0" in clean_build[0].text("notebooks/one")
 
 
-def test_published_figures_are_shown(clean_build):
+def test_published_values_are_shown(clean_build):
     text = clean_build[0].text("index")
     assert "The paper says 74.09 % (unverified) of 36,054." in text
     assert "number of questions" in text
@@ -222,10 +226,13 @@ def test_pages_name_no_path_of_this_machine(clean_build):
 
 
 def test_unchanged_book_executes_nothing(book):
-    status, output, executed = book.build()
-    assert status == 0, output
-    assert executed == set()
-    assert output.count(": unchanged") == 2
+    for _ in range(2):
+        status, output, executed = book.build()
+        assert status == 0, output
+        assert executed == set()
+        assert output.count(": unchanged") == 2
+    # In the place of the first build, all pages are read but the reference.
+    assert "0 added, 4 changed, 0 removed" in re.sub("\x1b.*?m", "", output)
 
 
 def test_editing_a_notebook_executes_only_that_one(book):
@@ -240,16 +247,48 @@ def test_editing_a_notebook_executes_only_that_one(book):
 
 
 @pytest.mark.parametrize(
-    ("path", "old", "new"),
-    [("embedllm/constants.py", "30", "40"), ("data/offset.txt", "2", "12")],
+    ("path", "old", "new", "expected"),
+    [
+        ("embedllm/constants_of_one.py", "30", "40", {"one": 42, "two": 32}),
+        ("data/offset.txt", "2", "12", {"one": 42, "two": 42}),
+    ],
     ids=["package", "data"],
 )
-def test_changing_an_input_changes_the_numbers(book, path, old, new):
+def test_changing_an_input_changes_the_numbers_that_depend_on_it(book, path, old, new, expected):
     book.edit(path, old, new)
     status, output, executed = book.build()
     assert status == 0, output
-    assert executed == {"one", "two"}
-    assert "One notebook says 42.0, the other\n42.0." in book.text("index")
+    assert executed == {name for name, value in expected.items() if value != 32}
+    assert f"One notebook says {expected['one']}.0, the other\n{expected['two']}.0." in book.text("index")
+
+
+def test_what_changes_no_result_executes_nothing(book):
+    book.edit("embedllm/constants_of_one.py", "BASE", "# A comment.\nBASE")
+    book.edit("embedllm/pictures.py", "'Pictures.'", "'Drawings.'")
+    book.edit("embedllm/datasets/formats/lm_eval.py", '"""', '"""Changed: ')
+    status, output, executed = book.build()
+    assert status == 0, output
+    assert executed == set()
+    assert "Drawings." in book.text("api")
+
+
+def test_edit_of_the_ipynb_alone_is_carried_into_the_script(book):
+    book.edit("notebooks/one.ipynb", "one is complete", "one is finished")
+    status, output, executed = book.build()
+    assert status == 0, output
+    assert executed == {"one"}
+    assert "notebooks/one: the py was changed as its ipynb was" in output
+    assert "one is finished" in (book.root / "notebooks" / "one.py").read_text()
+    assert "one is finished" in book.text("notebooks/one")
+
+
+def test_edits_of_both_files_of_a_pair_are_refused(book):
+    book.edit("notebooks/one.ipynb", "one is complete", "one is finished")
+    book.edit("notebooks/one.py", "# # Notebook", "# # The notebook")
+    status, output, executed = book.build()
+    assert status != 0
+    assert executed == set()
+    assert "notebooks/one.py and one.ipynb differ, and both may have been edited" in output
 
 
 def test_number_that_leaves_its_tolerance_fails_every_build_and_is_named(book):
@@ -257,13 +296,13 @@ def test_number_that_leaves_its_tolerance_fails_every_build_and_is_named(book):
     status, output, executed = book.build()
     assert status == 0, output
     assert executed == set()
-    assert "all 2 numbers are within the tolerances of data/expected/simulated.json" in output
-    book.edit("embedllm/constants.py", "30", "31")
-    for expected in ({"one", "two"}, set()):
+    assert "all 2 values are within the tolerances of data/expected/simulated.json" in output
+    book.edit("embedllm/constants_of_two.py", "30", "31")
+    for expected in ({"two"}, set()):
         status, output, executed = book.build()
         assert status != 0
         assert executed == expected
-        assert "2 of 2 numbers left the tolerances of data/expected/simulated.json" in output
+        assert "1 of 2 values are outside the tolerances of data/expected/simulated.json" in output
         assert re.search(r"two\.two_answer +the answer +33 +32 +32", output)
 
 
@@ -279,28 +318,36 @@ def test_failing_notebook_fails_every_build_and_is_shown(book):
     assert "check_parameters()" in book.text("notebooks/one")
 
 
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("{glue:text}`notebooks/one.ipynb::no_such_key:.1f`", "no_such_key"),
-        ("{{ published_nothing }}", "published_nothing"),
-        ("[](no-such-page.md)", "no-such-page"),
-        ("{py:func}`embedllm.nothing`", "embedllm.nothing"),
-        ("```{figure-copy} three-squares\n```", "no notebook drew .* three-squares; there are: one-squares, two-sq"),
-        ("![](notebooks/figures/one/one-squares.png)", "an image without alternative text"),
-    ],
-    ids=["glue", "published", "link", "api", "figure", "image"],
-)
-def test_warning_fails_the_build(book, text, message):
-    (book.root / "book" / "index.md").write_text(f"{INDEX}\n{text}\n")
+def test_warnings_fail_the_build(book):
+    faults = {
+        "{glue:text}`notebooks/one.ipynb::no_such_key:.1f`": "no_such_key",
+        "{{ published_nothing }}": "published_nothing",
+        "[](no-such-page.md)": "no-such-page",
+        "{py:func}`embedllm.nothing`": "embedllm.nothing",
+        "```{figure-copy} three-squares\n```": "no notebook drew .* three-squares; there are: one-squares, two-sq",
+        "![](notebooks/figures/one/one-squares.png)": "an image without alternative text",
+    }
+    (book.root / "book" / "index.md").write_text(INDEX + "".join(f"\n{text}\n" for text in faults))
     status, output, _ = book.build()
     assert status != 0
-    assert re.search(f"(WARNING|ERROR).*{message}", output), output
+    for message in faults.values():
+        assert re.search(f"(WARNING|ERROR).*{message}", output), output
 
 
-def test_warning_fails_the_next_build_too(book):
+def test_warnings_fail_the_next_build_too(book):
     (book.root / "book" / "index.md").write_text("# A small book\n\n[](no-such-page.md)\n")
-    assert [book.build()[0] for _ in range(2)] == [1, 1]
+    book.edit("embedllm/pictures.py", "'Pictures.'", "'Pictures of :func:`embedllm.nothing`.'")
+    for _ in range(2):
+        status, output, _ = book.build()
+        assert status == 1
+        assert "no-such-page" in output
+        assert "embedllm.nothing" in output
+
+
+def test_reference_shows_a_public_name_once_and_finds_it_by_its_full_name(clean_build):
+    book = clean_build[0]
+    assert len(re.findall('id="embedllm[^"]*CorrectnessMatrix"', book_html(book, "api"))) == 1
+    assert 'href="api.html#embedllm.CorrectnessMatrix.save"' in book_html(book, "index")
 
 
 def figures_of(book, page):
@@ -396,12 +443,6 @@ def test_equations_are_drawn_by_what_comes_with_the_book(clean_build):
     (script,) = [attributes["src"] for name, attributes in book.tags("index") if "mathjax" in attributes.get("src", "")]
     assert (book.html / script.partition("?")[0]).resolve().is_file()
     assert not [attributes for _, attributes in book.tags("api") if "mathjax" in attributes.get("src", "")]
-
-
-def test_how_to_cite_stands_on_the_page(clean_build):
-    text = clean_build[0].text("index")
-    assert "@inproceedings{embedllm2025," in text
-    assert "arXiv:2410.02223" in text
 
 
 def buttons(book, page):
@@ -515,11 +556,11 @@ def test_missing_source_is_named(book):
     assert executed == set()
 
 
-def test_missing_published_figures_are_named(book):
+def test_missing_published_values_are_named(book):
     (book.root / "data" / "published.yml").unlink()
     status, output, _ = book.build()
     assert status != 0
-    assert "data/published.yml, the list of published figures, does not exist" in output
+    assert "data/published.yml, the list of published values, does not exist" in output
 
 
 @pytest.mark.parametrize(
@@ -535,7 +576,7 @@ def test_missing_published_figures_are_named(book):
         (PUBLISHED.replace("false", "perhaps"), "entry 1 .* verified is 'perhaps', not true or false"),
     ],
 )
-def test_malformed_published_figure_is_named(tmp_path, entries, message):
+def test_malformed_published_value_is_named(tmp_path, entries, message):
     path = tmp_path / "published.yml"
     path.write_text(entries)
     with pytest.raises(ValueError, match=message):
@@ -546,7 +587,7 @@ def test_published_table_escapes_its_delimiter(tmp_path):
     path = tmp_path / "published.yml"
     path.write_text(PUBLISHED.replace("figure: accuracy", "figure: p|q"))
     table = published_table(load_published(path)).splitlines()
-    assert table[0] == "| figure | value | where | seen in |"
+    assert table[0] == "| published | value | where | seen in |"
     assert table[2] == "| p&#124;q | 74.09 % (unverified) | paper | a summary |"
 
 

@@ -1,4 +1,4 @@
-"""The numbers that pages quote."""
+"""The values that pages quote."""
 
 import json
 import math
@@ -10,7 +10,7 @@ from embedllm.protocol.reported_values import TARGET, ReportedValue, format_numb
 
 LINES = [
     ReportedValue("accuracy", "accuracy of MF", [71.0, 73.0, 72.0], "%", (70.5, 73.25)),
-    ReportedValue("models", "models", [112]),
+    ReportedValue("models", "models", [112], count=True),
     ReportedValue("tau", "undefined tau", [math.nan, math.nan], interval=(math.nan, math.nan)),
 ]
 
@@ -25,7 +25,7 @@ def test_value_and_its_standard_error():
 @pytest.mark.parametrize(
     ("key", "runs", "message"), [("MF accuracy", [1], "identifier|letters"), ("a", [], "no value")]
 )
-def test_bad_headline_is_refused(key, runs, message):
+def test_unsuitable_value_is_refused(key, runs, message):
     with pytest.raises(ValueError, match=message):
         ReportedValue(key, "x", runs)
 
@@ -63,7 +63,7 @@ def test_read_back(tmp_path, monkeypatch):
     source, found = read_reported(path)
     assert source == "toy: ü"
     assert found["accuracy"] == LINES[0]
-    assert found["models"].runs == [112.0]
+    assert found["models"] == LINES[1]
     assert math.isnan(found["tau"].value)
     assert math.isnan(found["tau"].interval[0])
     assert found["numpy"].value == pytest.approx(0.15)
@@ -71,8 +71,8 @@ def test_read_back(tmp_path, monkeypatch):
     assert [child.name for child in tmp_path.iterdir()] == ["page.json"]
 
 
-def test_repeated_key_is_refused():
-    with pytest.raises(ValueError, match=r"\['models'\] repeat"):
+def test_duplicated_key_is_refused():
+    with pytest.raises(ValueError, match=r"\['models'\] occur twice"):
         report([LINES[1], LINES[1]], "toy")
 
 
@@ -115,4 +115,5 @@ def test_json_is_plain(tmp_path, monkeypatch):
         "unit": "%",
         "runs": [71.0, 73.0, 72.0],
         "interval": [70.5, 73.25],
+        "count": False,
     }
