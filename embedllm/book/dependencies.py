@@ -15,20 +15,20 @@ import hashlib
 import platform
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
-from typing import TypeGuard
+from typing import NamedTuple, TypeGuard
+
+from embedllm._files import sha256_of
 
 EXECUTING = frozenset({"ipykernel", "papermill"})
 """Distributions that run a notebook, whatever it imports."""
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """What the source of a module says.
 
-    Parameters
+    Attributes
     ----------
     sha256 : str
         Of what it computes.
@@ -42,19 +42,6 @@ class Module:
     imports: set[str]
     files: set[Path]
 
-    @classmethod
-    def read(cls, path: Path, data: Path) -> Module:
-        """Read a module, which may name files beside it and in the folder of the data."""
-        tree = ast.parse(path.read_bytes(), path)
-        titles = [(ast.get_docstring(node) or "").partition("\n")[0] for node in ast.walk(tree) if _draws(node)]
-        tree = _WithoutTexts().visit(tree)
-        texts = {
-            node.value for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str)
-        }
-        files = {folder / text.rpartition("/")[2] for folder in (data, path.parent) for text in texts if _is_path(text)}
-        content = "\n".join([ast.dump(tree), *(title.partition("\n")[0] for title in titles)])
-        return cls(_sha256(content.encode()), set(_imports(tree)), {file for file in files if file.is_file()})
-
 
 class Dependencies:
     """The dependencies of the scripts of a repository. Each module is read once.
@@ -67,10 +54,25 @@ class Dependencies:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self._read = functools.cache(functools.partial(Module.read, data=root / "data"))
+        self._read = functools.cache(self._parse)
         stub = root / "embedllm" / "__init__.pyi"
         public = _imports(ast.parse(stub.read_bytes())) if stub.is_file() else ()
         self._lazy = {name.rpartition(".")[2]: f"embedllm.{name}" for name in public}
+
+    def describe(self, script: Path) -> dict[str, str]:
+        """Describe what a script depends on beside itself.
+
+        Returns
+        -------
+        dict of str to str
+            Path from the root to hash for each module and file, ``version of <distribution>`` to version.
+        """
+        modules = self.modules(script)
+        hashes = {path: module.sha256 for path, module in modules.items() if path != script}
+        hashes |= {file: sha256_of(file) for module in modules.values() for file in module.files}
+        imported = {name.partition(".")[0] for module in modules.values() for name in module.imports} - {"embedllm"}
+        found = {path.relative_to(self.root).as_posix(): hashes[path] for path in sorted(hashes)}
+        return found | {f"version of {name}": version for name, version in versions(imported).items()}
 
     def modules(self, script: Path) -> dict[Path, Module]:
         """Return a script and all modules of the package that it imports, directly or not, by path."""
@@ -82,20 +84,16 @@ class Dependencies:
                 waiting += (each for name in found[path].imports for each in self._executed(name))
         return found
 
-    def describe(self, script: Path) -> dict[str, str]:
-        """Describe what a script depends on beside itself.
-
-        Returns
-        -------
-        dict of str to str
-            Path from the root to hash for each module and file, ``version of <distribution>`` to version.
-        """
-        modules = self.modules(script)
-        described = {path: module.sha256 for path, module in modules.items() if path != script}
-        described |= {file: _sha256(file.read_bytes()) for module in modules.values() for file in module.files}
-        imported = {name.partition(".")[0] for module in modules.values() for name in module.imports} - {"embedllm"}
-        found = {path.relative_to(self.root).as_posix(): value for path, value in described.items()}
-        return dict(sorted(found.items())) | {f"version of {name}": value for name, value in versions(imported).items()}
+    def _parse(self, path: Path) -> Module:
+        tree = ast.parse(path.read_bytes(), path)
+        titles = [ast.get_docstring(node) or "" for node in ast.walk(tree) if _draws(node)]
+        tree = _WithoutTexts().visit(tree)
+        content = "\n".join([ast.dump(tree), *(title.partition("\n")[0] for title in titles)])
+        texts = {str(node.value) for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+        names = {text.rpartition("/")[2] for text in texts if re.fullmatch(r"[\w./-]+\.\w+", text)}
+        files = {folder / name for folder in (self.root / "data", path.parent) for name in names}
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        return Module(sha256, set(_imports(tree)), {file for file in files if file.is_file()})
 
     def _executed(self, name: str) -> Iterator[Path]:
         """Yield the files that the import of a dotted name executes: those of the module and of its parents."""
@@ -148,10 +146,6 @@ def _draws(node: ast.AST) -> TypeGuard[ast.FunctionDef]:
     return isinstance(node, ast.FunctionDef) and any("figure_of" in ast.unparse(each) for each in node.decorator_list)
 
 
-def _is_path(text: str) -> bool:
-    return re.fullmatch(r"[\w./-]+\.\w+", text) is not None
-
-
 def _imports(tree: ast.AST) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -159,7 +153,3 @@ def _imports(tree: ast.AST) -> Iterator[str]:
             yield from (part for alias in node.names for part in (alias.name, alias.name.partition(".")[0]))
         elif isinstance(node, ast.ImportFrom):
             yield from (f"{node.module or ''}.{alias.name}" for alias in node.names)
-
-
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()

@@ -53,8 +53,7 @@ def inputs(notebook: Notebook, dependencies: Dependencies, parameters: Mapping[s
     """
     root = notebook.root
     found: dict[str, Any] = {f"notebooks/{notebook.name}.py": sha256_of(notebook.source)}
-    found |= dependencies.describe(notebook.source)
-    found |= {f"parameter {name}": value for name, value in parameters.items()}
+    found |= dependencies.describe(notebook.source) | {f"parameter {name}": parameters[name] for name in parameters}
     for name, value in parameters.items():
         folder = dataset_folder(value) if name == "dataset" else value
         if folder and isinstance(folder, str | Path) and os.path.exists(path := root / folder):

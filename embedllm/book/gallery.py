@@ -189,16 +189,8 @@ class FigureGallery(_FigureDirective):
         """Return a heading and a grid of figures for each notebook."""
         shown: list[nodes.Node] = []
         for page, figures in self.all_drawn():
-            title = addnodes.pending_xref(
-                "",
-                nodes.inline("", page),
-                refdomain="std",
-                reftype="doc",
-                reftarget=f"/{page}",
-                refexplicit=False,
-                refdoc=self.env.docname,
-                refwarn=True,
-            )
+            target = {"refdomain": "std", "reftype": "doc", "reftarget": f"/{page}", "refdoc": self.env.docname}
+            title = addnodes.pending_xref("", nodes.inline("", page), refexplicit=False, refwarn=True, **target)
             shown.append(nodes.rubric("", "", title))
             grid = nodes.container("", classes=["figure-gallery"])
             grid += [self.copies(drawn, caption(drawn, figures), "figure-card") for drawn in figures]

@@ -97,14 +97,11 @@ class Notebook:
         declared = inspect_notebook(self.ipynb)
         if not declared:
             raise ValueError(f'notebooks/{self.name}.py has no parameters cell: begin it with # %% tags=["parameters"]')
-        defaults = {}
-        for name, each in declared.items():
-            try:
-                defaults[name] = ast.literal_eval(each["default"])
-            except (SyntaxError, ValueError):
-                message = f"notebooks/{self.name}.py: the default of {name} is no literal, but {each['default']}"
-                raise ValueError(f"{message}: write its value") from None
-        return defaults
+        try:
+            return {name: ast.literal_eval(each["default"]) for name, each in declared.items()}
+        except (SyntaxError, ValueError) as error:
+            message = f"notebooks/{self.name}.py: a parameter has a default that is no literal: write its value"
+            raise ValueError(message) from error
 
     def sync(self) -> str | None:
         """Bring the pair in step with the one of its files that was edited.
@@ -223,6 +220,9 @@ def _hash_of_cells(path: Path) -> str:
 
 
 if __name__ == "__main__":
-    for path in sorted(Path("notebooks").glob("*.py")):
-        if done := Notebook(Path.cwd(), path.stem).sync():
-            print(f"notebooks/{path.stem}: {done}")
+    try:
+        for path in sorted(Path("notebooks").glob("*.py")):
+            if done := Notebook(Path.cwd(), path.stem).sync():
+                print(f"notebooks/{path.stem}: {done}")
+    except ValueError as error:
+        sys.exit(str(error))

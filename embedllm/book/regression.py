@@ -42,11 +42,9 @@ def expected_path(root: Path, parameters: Mapping[str, Any]) -> Path:
 
 def tolerance_of(reported: ReportedValue) -> Tolerance:
     """Return the tolerance of a value: the value itself for a count, (NaN, NaN) for an undefined value."""
-    half = (
-        0.0
-        if _is_exact(reported)
-        else max(STANDARD_ERRORS * reported.seed_stderr, ROUNDING * max(1.0, abs(reported.value)))
-    )
+    if _is_exact(reported):
+        return reported.value, reported.value
+    half = max(STANDARD_ERRORS * reported.seed_stderr, ROUNDING * max(1.0, abs(reported.value)))
     return reported.value - half, reported.value + half
 
 
@@ -150,18 +148,15 @@ def record(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> s
 
 
 def _written(reported: ReportedValue) -> str:
-    """A tolerance as JSON: a count whole, the ends of any other with seven digits, and null for undefined."""
+    """A tolerance as JSON: a count whole, the ends of any other with seven digits."""
     if _is_exact(reported):
         return str(int(reported.value))
-    return json.dumps([None if math.isnan(end) else float(f"{end:.7g}") for end in tolerance_of(reported)])
+    return json.dumps([float(f"{end:.7g}") for end in tolerance_of(reported)])
 
 
 def _read(tolerances: Mapping[str, Any]) -> dict[str, Tolerance]:
-    found = {}
-    for key, recorded in tolerances.items():
-        low, high = recorded if isinstance(recorded, list) else (recorded, recorded)
-        found[key] = (math.nan if low is None else float(low), math.nan if high is None else float(high))
-    return found
+    pairs = {key: each if isinstance(each, list) else [each, each] for key, each in tolerances.items()}
+    return {key: (float(low), float(high)) for key, (low, high) in pairs.items()}
 
 
 def _main() -> int:

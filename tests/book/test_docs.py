@@ -26,7 +26,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
 ALLOWED = {"cd", "conda", "git", "pip", "source"}
 
 # CI runs them, so that here it is enough that they exist.
-TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 @dataclass(frozen=True)

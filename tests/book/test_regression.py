@@ -139,7 +139,7 @@ def test_file_has_one_line_for_each_value_and_whole_counts(root, monkeypatch):
     lines = expected_path(root, PARAMETERS).read_text().splitlines()
     assert '  "one.a": [70.9929, 71.0071],' in lines
     assert '  "one.n": 123456789,' in lines
-    assert '  "two.a": [null, null]' in lines
+    assert '  "two.a": [NaN, NaN]' in lines
     assert json.loads("\n".join(lines))["parameters"] == PARAMETERS
 
 
