@@ -27,10 +27,10 @@ expected: $(READY) ## execute the notebooks whose inputs changed and record tole
 	$(BIN)/python -m embedllm.book.regression
 
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(READY) ## run the tests that take neither a book nor a whole notebook
-	$(BIN)/python -m pytest -n 2 -m 'not slow'
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
 
 lint: $(READY) ## check style, types, imports between sub-packages, wording and workflows
 	$(BIN)/ruff check
@@ -53,7 +53,7 @@ check-lowest: ## run the fast tests with the lowest versions that pyproject.toml
 	$(PYTHON) -m venv build/lowest
 	build/lowest/bin/pip install --quiet uv
 	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e '.[book,test]'
-	build/lowest/bin/python -m pytest -n 2 -m 'not slow' -W default
+	build/lowest/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' -W default
 
 bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (15 minutes)
 	$(BIN)/python -m benchmarks --record

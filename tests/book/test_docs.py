@@ -17,6 +17,7 @@ import pytest
 import yaml
 
 import embedllm
+from embedllm.book.contents import toc_pages
 from embedllm.datasets.encoder import DEFAULT_ENCODER
 
 ROOT = Path(__file__).parents[2]
@@ -77,6 +78,7 @@ def test_no_block_escapes_this_file(page):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", list(commands()))
 def test_command(words, tmp_path):
     match words:
@@ -95,7 +97,7 @@ def test_command(words, tmp_path):
             small = ["-p", "scale", "0.03"]
             succeeds([sys.executable, "-m", "papermill", notebook, tmp_path / Path(output).name, *arguments, *small])
         case [name, *_]:
-            assert name in ALLOWED, f"say in tests/test_docs.py how to test {name}"
+            assert name in ALLOWED, f"say in tests/book/test_docs.py how to test {name}"
 
 
 def require_data(arguments):
@@ -131,6 +133,7 @@ def script_of(page):
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_run_in_order(page, tmp_path, named_encoder):
     script = script_of(page)
@@ -179,3 +182,10 @@ def test_bibtex_says_what_the_citation_file_says():
             "version": work["version"],
         },
     ]
+
+
+def test_table_of_contents_is_read_in_order():
+    pages = toc_pages(ROOT / "_toc.yml")
+    assert pages[0] == "index"
+    assert pages.index("api") + 1 == pages.index("api/matrix-and-datasets")
+    assert set(pages) == {path.strip() for path in re.findall(r"(?:root|file): (.*)", (ROOT / "_toc.yml").read_text())}

@@ -28,12 +28,14 @@ def papermill(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_declared_parameters_pass(papermill):
     run = papermill("-p", "dim", "8", "-p", "scale", "2")
     assert run.returncode == 0, run.stderr
     assert "dim is 8 scale is 2" in run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_unknown_name_is_refused(papermill):
     run = papermill("-p", "dmi", "8", "-p", "zzz", "1")
     assert run.returncode != 0
@@ -41,12 +43,14 @@ def test_unknown_name_is_refused(papermill):
     assert "dim (int), dataset (str), scale (float)" in run.stderr
 
 
-def test_wrong_type_is_refused(papermill):
+@pytest.mark.slow
+def test_value_of_another_type_is_refused(papermill):
     run = papermill("-p", "dim", "ten")
     assert run.returncode != 0
     assert "TypeError: parameter 'dim' must be int, not 'ten' (str)" in run.stderr
 
 
+@pytest.mark.slow
 def test_renamed_tag_is_refused(papermill):
     run = papermill("-p", "dim", "8", tag="params")
     assert run.returncode != 0

@@ -1,4 +1,4 @@
-"""The list of published numbers."""
+"""The list of published values."""
 
 import pytest
 import yaml
@@ -32,6 +32,7 @@ class TestPublished:
             ([{key: ENTRY[key] for key in ENTRY if key != "key"}], r"own\.yml, entry 1 \(None\) lacks key"),
             ([ENTRY, ENTRY], r"own\.yml, entry 2 \(dim\): a key is of letters, .* occurs once"),
             ([ENTRY | {"key": "two words"}], r"own\.yml, entry 1 \(two words\): a key is of letters"),
+            ([ENTRY | {"page 3": None}], r"own\.yml, entry 1 \(dim\) has unknown keys \['page 3'\]: quote texts"),
             ([ENTRY | {"verified": "yes"}], r"own\.yml, entry 1 \(dim\): verified is 'yes', not true or false"),
         ],
     )
