@@ -35,7 +35,7 @@ def skip_member(app: Sphinx, what: str, name: str, member: object, *_: Any) -> b
 def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
     """Resolve a reference to a public name, or to a part of it, that names the module where it is defined."""
     target = node.get("reftarget", "")
-    for name in dir(embedllm):
+    for name in dir(embedllm) if target.startswith("embedllm.") else ():
         public = getattr(embedllm, name)
         full = f"{public.__module__}.{name}" if hasattr(public, "__module__") else name
         if f"{target}.".startswith(f"{full}."):

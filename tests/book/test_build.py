@@ -79,7 +79,7 @@ def test_changing_an_input_changes_the_numbers_that_depend_on_it(book, path, old
 def test_what_changes_no_result_executes_nothing(book):
     book.edit("embedllm/constants_of_one.py", "BASE", "# A comment.\nBASE")
     book.edit("embedllm/pictures.py", "'Pictures.'", "'Drawings.'")
-    book.edit("embedllm/datasets/formats/lm_eval.py", '"""', '"""Changed: ')
+    book.edit("embedllm/datasets/formats/lm_eval.py", '"""', '""" ')
     status, output, executed = book.build()
     assert status == 0, output
     assert executed == set()
