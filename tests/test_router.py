@@ -12,7 +12,7 @@ import pytest
 import embedllm.router
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, TrainingPreset, encode_questions
 from embedllm.datasets.encoder import find_encoder
-from embedllm.predictors.mf import Parameters
+from embedllm.predictors.sgd import Parameters
 from embedllm.studies.routing import PredictedBest
 
 COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability"]

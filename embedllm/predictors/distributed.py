@@ -1,4 +1,4 @@
-"""Fitting in several processes, each of which holds a share of the questions.
+"""Fitting in several processes, each of which holds a part of the questions, its share.
 
 The processes are those of a group of `torch.distributed`, as `torchrun` starts them. Without one, a single process
 holds everything, and nothing here communicates.
@@ -26,7 +26,8 @@ def process_group(device: str = "auto") -> Iterator[None]:
     Parameters
     ----------
     device : "auto", "cpu" or "cuda"
-        Of the fit: processes with GPUs talk through NCCL, others through Gloo. Each takes the GPU of its local rank.
+        Of the fit: processes with GPUs communicate through NCCL, others through Gloo. Each takes the GPU of its local
+        rank.
     """
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
         yield
@@ -42,14 +43,14 @@ def process_group(device: str = "auto") -> Iterator[None]:
 
 
 def rank() -> tuple[int, int]:
-    """Number of this process in its group, and how many there are: (0, 1) without a group."""
+    """Return the number of this process in its group, and how many there are: (0, 1) without a group."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def own_share(matrix: CorrectnessMatrix) -> CorrectnessMatrix:
-    """Return this process's questions: an equal run of consecutive ones, whose embeddings are not copied.
+    """Return this process's questions: consecutive ones, as many as in every process; embeddings are not copied.
 
     Raises
     ------
@@ -64,33 +65,31 @@ def own_share(matrix: CorrectnessMatrix) -> CorrectnessMatrix:
 
 
 class Shares:
-    """What the processes of a group hold together.
+    """Communication between the processes of a group about the questions that each of them holds.
 
     Parameters
     ----------
-    n_questions : int
-        That this process holds.
+    n_own : int
+        Questions that this process holds.
     device : torch.device
-        Where tensors to add up lie.
+        Where tensors to add up are.
 
     Attributes
     ----------
-    n_questions : int
-        Of all processes.
+    n_own, n_questions : int
+        Questions of this process and of all processes.
     first : int
         Number of this process's first question among them, in the order of the processes.
-    alone : bool
-        Whether this process is the only one.
     """
 
-    def __init__(self, n_questions: int, device: torch.device) -> None:
+    def __init__(self, n_own: int, device: torch.device) -> None:
         number, n_processes = rank()
-        self._device, self.alone = device, n_processes == 1
-        sizes = self._together(n_processes, number, torch.tensor([n_questions]))
+        self.n_own, self._device, self._alone = n_own, device, n_processes == 1
+        sizes = self._join(n_processes, number, torch.tensor([n_own]))
         self.n_questions, self.first = int(sizes.sum()), int(sizes[:number].sum())
 
     def agree(self, what: str, value: object) -> None:
-        """Make sure that all processes hold the same value.
+        """Check that all processes hold the same value.
 
         Raises
         ------
@@ -99,16 +98,16 @@ class Shares:
         """
         number, n_processes = rank()
         digest = int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:7], "big")
-        if len(set(self._together(n_processes, number, torch.tensor([digest])).tolist())) > 1:
+        if len(set(self._join(n_processes, number, torch.tensor([digest])).tolist())) > 1:
             raise ValueError(f"the processes of the group were given different {what}: all must be given the same")
 
     def of_all(self, values: np.ndarray) -> torch.Tensor:
-        """Join an integer for each of the own questions to one for each question of all, (n_questions,), int64."""
-        return self._together(self.n_questions, self.first, torch.from_numpy(values.astype(np.int64)))
+        """Join an integer for each own question to one for each question of all processes, (n_questions,), int64."""
+        return self._join(self.n_questions, self.first, torch.from_numpy(values.astype(np.int64)))
 
     def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Add the tensors of all processes, in place and at once."""
-        if self.alone:
+        """Add the tensors of all processes, in place and in one exchange."""
+        if self._alone:
             return
         tensors = list(tensors)
         total = torch.cat([tensor.flatten() for tensor in tensors])
@@ -116,7 +115,7 @@ class Shares:
         for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(part.view_as(tensor))
 
-    def _together(self, length: int, start: int, own: torch.Tensor) -> torch.Tensor:
+    def _join(self, length: int, start: int, own: torch.Tensor) -> torch.Tensor:
         joined = torch.zeros(length, dtype=torch.int64, device=self._device)
         joined[start : start + len(own)] = own.to(self._device)
         self.add_up([joined])

@@ -9,7 +9,7 @@ import torch
 
 from benchmarks import reference
 from embedllm import KNNCorrectness, MatrixFactorization
-from embedllm.predictors.mf import Parameters
+from embedllm.predictors.sgd import Parameters
 from embedllm.router import best_two
 from embedllm.studies.speed import (
     case_table,
