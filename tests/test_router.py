@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
 import embedllm.router
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, TrainingPreset, encode_questions
 from embedllm.datasets.encoder import find_encoder
 from embedllm.predictors.sgd import Parameters
+from embedllm.router import best_two
 from embedllm.studies.routing import PredictedBest
 
 COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability"]
@@ -156,11 +158,49 @@ class TestRoute:
             router.route(["x"])
 
 
+class TestBestTwo:
+    @pytest.mark.parametrize("width", [1, 12, 768])
+    def test_equals_a_sort_of_logits_in_float64(self, make_matrix, width):
+        matrix = make_matrix(n_models=9, n_questions=700, width=width)
+        mf = quick().fit(matrix)
+        models, logits = best_two(mf, matrix.embeddings)
+        exact = matrix.embeddings.astype(float) @ mf.coef_.astype(float).T + mf.intercept_
+        np.testing.assert_array_equal(models, np.argsort(-exact, axis=1)[:, :2])
+        # It rounds its factors, but the result hardly more than a product in float32 does.
+        best, plain = exact.max(axis=1), (matrix.embeddings @ mf.coef_.T + mf.intercept_).max(axis=1)
+        error, usual = (np.sqrt(((found - best) ** 2).mean()) for found in (logits[:, 0], plain))
+        assert error < 4 * usual
+
+    @pytest.mark.parametrize("scale", [1e-44, 1e-30, 1, 1e30])
+    def test_no_bit_depends_on_company_or_place(self, make_matrix, scale):
+        matrix = make_matrix(n_models=50, n_questions=700, width=768)
+        mf = quick().fit(matrix)
+        vectors = matrix.embeddings * np.float32(scale)
+        models, logits = best_two(mf, vectors)
+        assert np.isfinite(logits).all()
+        rng = np.random.default_rng(0)
+        for rows in (rng.permutation(700), np.arange(3, 700, 7), *np.arange(700)[:5, None]):
+            company = best_two(mf, vectors[rows])
+            np.testing.assert_array_equal(company[0], models[rows])
+            np.testing.assert_array_equal(company[1], logits[rows])
+
+    def test_equal_models_tie_by_name(self, make_matrix):
+        matrix = make_matrix(n_models=50, n_questions=700, width=768)
+        mf = quick().fit(matrix)
+        p, *rest = mf.parameters_
+        names = sorted(mf.model_names_, key=str)
+        mf._restore(Parameters(p[:1].expand(50, -1).contiguous(), *rest), mf.model_names_.tolist(), {})
+        models, logits = best_two(mf, matrix.embeddings)
+        assert set(mf.model_names_[models[:, 0]]) == {names[0]}
+        assert set(mf.model_names_[models[:, 1]]) == {names[1]}
+        np.testing.assert_array_equal(logits[:, 0], logits[:, 1])
+
+
 class TestConstruct:
     def test_needs_a_fitted_factorization(self, small_encoder):
         with pytest.raises(TypeError, match="must be a MatrixFactorization, got str"):
             Router("mf.safetensors", small_encoder)
-        with pytest.raises(RuntimeError, match="not fitted yet"):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
             Router(MatrixFactorization(), small_encoder)
 
     def test_imports_no_encoder_library(self):

@@ -72,16 +72,15 @@ class Neighbors:
         # The largest value that a sum in a closeness can reach.
         size = 2 * (half_squares(vectors.numpy())[:, None] * self._longest).sqrt() + self._longest
         # A GPU multiplies in float64, which is fast enough there and which no setting replaces by TF32.
-        double = self._on_gpu is not None or (len(size) > 0 and bool(size.max() > _LARGE))
-        exactness = torch.finfo(torch.float64 if double else torch.float32)
+        double = self._on_gpu is not None or bool((size > _LARGE).any())
+        precision = torch.finfo(torch.float64 if double else torch.float32)
         # The error bound of a dot product, for any order of its additions, with underflow; twice, for two values.
-        margin = (vectors.shape[1] + 4) * (exactness.eps * size + exactness.tiny)
+        margin = (vectors.shape[1] + 4) * (precision.eps * size + precision.tiny)
         if self._on_gpu is not None:
-            questions, half = self._on_gpu
-            return torch.addmm(-half, vectors.to(questions), questions.T), margin
+            questions, half_squares_ = self._on_gpu
+            return torch.addmm(-half_squares_, vectors.to(questions), questions.T), margin
         # NumPy's matrix product: on processors of AMD it takes two thirds of the time of PyTorch's.
-        dtype = np.float64 if double else np.float32
-        products = vectors.numpy().astype(dtype, copy=False) @ self._questions.astype(dtype, copy=False).T
+        products = vectors.numpy().astype(precision.dtype) @ self._questions.astype(precision.dtype, copy=False).T
         closeness = torch.from_numpy(products)
         return closeness.sub_(self._half_squares.to(closeness)), margin
 

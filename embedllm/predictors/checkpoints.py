@@ -110,14 +110,12 @@ def _checksum(header: dict[str, Any], parameters: Parameters) -> str:
 
 def _tensor(state: object, ndim: int, *names: str) -> torch.Tensor:
     """Return the tensor of the first of these names in a state dict, in float32."""
-    for name in names if isinstance(state, Mapping) else ():
-        value = state.get(name)
-        if isinstance(value, torch.Tensor) and _is_dense(value) and value.ndim == ndim:
+    known = state if isinstance(state, Mapping) else {}
+    for value in map(known.get, names):
+        if (
+            isinstance(value, torch.Tensor)
+            and (value.layout is torch.strided and not value.is_nested and value.device.type == "cpu")  # not "meta"
+            and (value.ndim == ndim and value.is_floating_point())
+        ):
             return value.float().contiguous()
     raise ValueError(f"it holds no {names[0]}, a dense tensor of floating-point numbers with {ndim} dimension(s)")
-
-
-def _is_dense(value: torch.Tensor) -> bool:
-    """Whether a tensor is one of numbers in memory: a sparse or a nested one is not, nor one of the device "meta"."""
-    plain = value.layout is torch.strided and not value.is_nested and value.device.type == "cpu"
-    return plain and value.is_floating_point()

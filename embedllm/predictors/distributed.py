@@ -6,10 +6,10 @@ holds everything, and nothing here communicates.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,59 +64,32 @@ def own_share(matrix: CorrectnessMatrix) -> CorrectnessMatrix:
     return matrix.subset(questions=matrix.question_ids[ends[number] : ends[number + 1]])
 
 
-class Shares:
-    """Communication between the processes of a group about the questions that each of them holds.
+def gather(value: Any) -> list[Any]:
+    """Return the value of every process of the group, in the order of their numbers."""
+    values = [value] * rank()[1]
+    if len(values) > 1:
+        distributed.all_gather_object(values, value)
+    return values
 
-    Parameters
-    ----------
-    n_own : int
-        Questions that this process holds.
-    device : torch.device
-        Where tensors to add up are.
 
-    Attributes
-    ----------
-    n_own, n_questions : int
-        Questions of this process and of all processes.
-    first : int
-        Number of this process's first question among them, in the order of the processes.
+def agree(what: str, value: object) -> None:
+    """Check that all processes hold the same value.
+
+    Raises
+    ------
+    ValueError
+        In each of them, if one differs.
     """
+    if len(set(gather(repr(value)))) > 1:
+        raise ValueError(f"the processes of the group were given different {what}: all must be given the same")
 
-    def __init__(self, n_own: int, device: torch.device) -> None:
-        number, n_processes = rank()
-        self.n_own, self._device, self._alone = n_own, device, n_processes == 1
-        sizes = self._join(n_processes, number, torch.tensor([n_own]))
-        self.n_questions, self.first = int(sizes.sum()), int(sizes[:number].sum())
 
-    def agree(self, what: str, value: object) -> None:
-        """Check that all processes hold the same value.
-
-        Raises
-        ------
-        ValueError
-            In each of them, if one differs.
-        """
-        number, n_processes = rank()
-        digest = int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:7], "big")
-        if len(set(self._join(n_processes, number, torch.tensor([digest])).tolist())) > 1:
-            raise ValueError(f"the processes of the group were given different {what}: all must be given the same")
-
-    def of_all(self, values: np.ndarray) -> torch.Tensor:
-        """Join an integer for each own question to one for each question of all processes, (n_questions,), int64."""
-        return self._join(self.n_questions, self.first, torch.from_numpy(values.astype(np.int64)))
-
-    def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Add the tensors of all processes, in place and in one exchange."""
-        if self._alone:
-            return
-        tensors = list(tensors)
-        total = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(total)
-        for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
-
-    def _join(self, length: int, start: int, own: torch.Tensor) -> torch.Tensor:
-        joined = torch.zeros(length, dtype=torch.int64, device=self._device)
-        joined[start : start + len(own)] = own.to(self._device)
-        self.add_up([joined])
-        return joined.cpu()
+def add_up(tensors: Iterable[torch.Tensor]) -> None:
+    """Add the tensors of all processes, in place and in one exchange."""
+    if rank()[1] == 1:
+        return
+    tensors = list(tensors)
+    total = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(total)
+    for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

@@ -100,70 +100,71 @@ class KNNCorrectness(CorrectnessPredictor):
         ks = [check_positive("n_neighbors", k) for k in n_neighbors]
         n_train, width = self._shape
         vectors = check_embeddings(embeddings, width)
-        proba = torch.full((len(ks), len(vectors), len(self.model_names_)), 0.5)
         # Long enough for a model with a typical share of its answers observed; others search again.
         typical = float(np.median([group.n_observed for group in self._groups]))
         reach = int(1.25 * max(ks) * n_train / typical) + 16
-
-        def predict(rows: torch.Tensor) -> None:
-            closeness, margin = self._neighbors.closeness(vectors[rows])
-            found = shortlist(closeness, margin, reach)
-            for group, left in zip(
-                self._groups, self._count(proba, ks, rows, vectors, found, self._groups), strict=True
-            ):
-                longer = reach
-                while len(left):  # questions for which the list was too short for this group
-                    longer *= 2
-                    observed = closeness[left].masked_fill(~group.observed.to(closeness.device), -torch.inf)
-                    found = shortlist(observed, margin[left], longer)
-                    left = left[self._count(proba, ks, rows[left], vectors, found, [group])[0]]
-
-        # A block for each thread takes a third less time than each block by all threads, and less on a busy machine.
+        # A block for each thread: on a busy machine, threads that share a block wait for each other.
         with single_threaded() as n_threads, ThreadPoolExecutor(n_threads) as pool:
             size = max(1, min(_HELD // n_train, -(-len(vectors) // n_threads)))
-            list(pool.map(predict, torch.arange(len(vectors)).split(size)))
-        return proba.numpy()
+            blocks = pool.map(lambda block: self._predict_block(block, ks, reach), vectors.split(size))
+            return torch.cat(list(blocks), dim=1).numpy()
+
+    def _predict_block(self, vectors: torch.Tensor, ks: list[int], reach: int) -> torch.Tensor:
+        """Predict for some questions, (n_ks, n_questions, n_models)."""
+        proba = torch.full((len(ks), len(vectors), len(self.model_names_)), 0.5)
+        closeness, margin = self._neighbors.closeness(vectors)
+        everyone = torch.arange(len(vectors))
+        found = shortlist(closeness, margin, reach)
+        undone = self._count(proba, everyone, vectors, ks, found, self._groups)
+        for group, rows in zip(self._groups, undone, strict=True):
+            longer = reach
+            while len(rows):
+                longer *= 2
+                observed = closeness[rows].masked_fill(~group.observed.to(closeness.device), -torch.inf)
+                found = shortlist(observed, margin[rows], longer)
+                (rows,) = self._count(proba, rows, vectors[rows], ks, found, [group])
+        return proba
 
     def _count(
         self,
         proba: torch.Tensor,
-        ks: list[int],
         rows: torch.Tensor,
         vectors: torch.Tensor,
+        ks: list[int],
         found: Shortlist,
         groups: list[_Group],
     ) -> list[torch.Tensor]:
-        """Write the probabilities of some questions and groups where the shortlist is long enough.
+        """Write the probabilities of some groups of models where a shortlist is long enough, to `rows` of `proba`.
 
         Returns
         -------
         list of tensor
-            For each group, which of the rows are left.
+            For each group the rows where it is not.
         """
         reach = found.values.shape[1]
         in_doubt = torch.zeros_like(found.values, dtype=torch.bool)
         enough = []
         for group in groups:
-            n_nearer = group.observed[found.columns].cumsum(dim=1)  # (n_questions, reach)
+            n_nearer = group.observed[found.columns].cumsum(dim=1)  # observed up to each place, (n_questions, reach)
             for k in sorted({min(k, group.n_observed) for k in ks}):
                 place = (n_nearer < k).sum(dim=1, keepdim=True)  # of the k-th observed, (n_questions, 1)
                 kth = found.values.gather(1, place.clamp(max=reach - 1))
                 in_doubt |= (found.values - kth).abs() <= found.margin
             enough.append(((place < reach) & (kth > found.beyond))[:, 0])  # for the largest k
-        columns = self._neighbors.settle(vectors[rows], found, in_doubt)
+        columns = self._neighbors.settle(vectors, found, in_doubt)
         for group, served in zip(groups, enough, strict=True):
             nearest = columns[served]
             observed = group.observed[nearest]
             n_nearer = observed.cumsum(dim=1)
             for each, k in zip(proba, ks, strict=True):
-                count = min(k, group.n_observed)
-                chosen = nearest[observed & (n_nearer <= count)].view(-1, count)
-                correct = functional.embedding_bag(chosen, group.correct, mode="sum")
-                each[rows[served][:, None], group.models] = correct / count
-        return [(~served).nonzero()[:, 0] for served in enough]
+                k = min(k, group.n_observed)
+                chosen = nearest[observed & (n_nearer <= k)].view(-1, k)  # (n_served, k)
+                n_correct = functional.embedding_bag(chosen, group.correct, mode="sum")
+                each[rows[served][:, None], group.models] = n_correct / k
+        return [rows[~served] for served in enough]
 
 
 def _group(matrix: CorrectnessMatrix, models: np.ndarray) -> _Group:
-    labels = torch.from_numpy(matrix.labels[models].T)
+    correct = torch.from_numpy(matrix.labels[models].T == CORRECT).float().contiguous()
     observed = torch.from_numpy(matrix.observed[models[0]])
-    return _Group(models, observed, int(observed.sum()), (labels == CORRECT).float().contiguous())
+    return _Group(models, observed, int(observed.sum()), correct)

@@ -21,7 +21,7 @@ from tqdm import tqdm
 from embedllm._checks import check_positive, name_positions
 from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors._threads import single_threaded
-from embedllm.predictors.distributed import Shares
+from embedllm.predictors.distributed import add_up, agree, gather, rank
 
 _EVALUATED = 8192  # validation questions at a time
 _SMALL = 60_000_000  # multiply-adds of a step, forward: below, threads wait for each other longer than they compute
@@ -193,9 +193,8 @@ def train(
     history : DataFrame
         `train_loss` and, with validation data, `val_loss` and `val_accuracy` of each epoch.
     """
-    shares = Shares(matrix.n_questions, device)
     settings = (model_names, dim, alpha, preset, seed, validation is None)
-    shares.agree("models, hyperparameters or kinds of data", settings)
+    agree("models, hyperparameters or kinds of data", settings)
     generator, noise_generator = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
     width = matrix.embeddings.shape[1]
     initial = init_parameters(matrix.n_models, width, dim, generator)
@@ -203,8 +202,10 @@ def train(
 
     data = _Answers(matrix, model_names, device)
     held_out = None if validation is None else _Answers(validation, model_names, device)
-    n_observed = shares.of_all(matrix.observed.sum(axis=0))  # (n_questions of all processes,)
-    block, steps_per_epoch, epochs = preset.schedule(shares.n_questions, int(n_observed.sum()))
+    counts = gather(torch.from_numpy(matrix.observed.sum(axis=0)))  # observed pairs of each question, by process
+    n_observed, first = torch.cat(counts), sum(map(len, counts[: rank()[0]]))
+    own = range(first, first + matrix.n_questions)  # of the questions of all processes
+    block, steps_per_epoch, epochs = preset.schedule(len(n_observed), int(n_observed.sum()))
     optimizer = torch.optim.Adam(parameters, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True)
     scheduler = (
         torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=epochs * steps_per_epoch)
@@ -212,13 +213,13 @@ def train(
         else torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
     )
     history = []
-    progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None if shares.first == 0 else True)
+    progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None if rank()[0] == 0 else True)
     small = block * dim * (width + matrix.n_models) < _SMALL and device.type == "cpu"
     with single_threaded() if small else nullcontext():
         for _ in progress:
-            order = torch.randperm(shares.n_questions, generator=generator)
+            order = torch.randperm(len(n_observed), generator=generator)
             losses = []
-            for rows, places, size, n_pairs in _steps(order, block, n_observed, shares, device):
+            for rows, places, size, n_pairs in _steps(order, block, n_observed, own, device):
                 questions, labels = data.block(rows)  # (n_rows, width) and (n_rows, n_models)
                 # e ~ N(0, I), drawn for the whole block in every process, so that their number changes nothing.
                 noise = torch.empty((size, width), device=device).normal_(generator=noise_generator)
@@ -226,15 +227,15 @@ def train(
                 loss = block_loss(parameters, questions, labels, n_pairs)
                 optimizer.zero_grad()
                 loss.backward()
-                shares.add_up(value.grad for value in parameters if value.grad is not None)
+                add_up(value.grad for value in parameters if value.grad is not None)
                 optimizer.step()
                 scheduler.step()
                 losses.append(loss.detach())
             of_steps = torch.stack(losses)
-            shares.add_up([of_steps])
+            add_up([of_steps])
             record = {"train_loss": float(of_steps.mean())}
             if held_out is not None:
-                record |= _evaluate(parameters, held_out, shares)
+                record |= _evaluate(parameters, held_out)
             history.append(record)
             progress.set_postfix(record)
     return parameters, pd.DataFrame(history).rename_axis("epoch")
@@ -263,22 +264,22 @@ class _Answers:
 
 
 def _steps(
-    order: torch.Tensor, block: int, n_observed: torch.Tensor, shares: Shares, device: torch.device
+    order: torch.Tensor, block: int, n_observed: torch.Tensor, own: range, device: torch.device
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, torch.Tensor]]:
     """For each step of an epoch: the own questions of its block, their places in it, its size and observed pairs.
 
     All of an epoch goes to the device at once: a GPU is never waited for between steps.
     """
-    own = (order >= shares.first) & (order < shares.first + shares.n_own)
-    n_rows = [int(part.sum()) for part in own.split(block)]
-    rows = (order[own] - shares.first).to(device).split(n_rows)
-    places = (torch.arange(len(order)) % block)[own].to(device).split(n_rows)
+    mine = (order >= own.start) & (order < own.stop)
+    n_rows = [int(part.sum()) for part in mine.split(block)]
+    rows = (order[mine] - own.start).to(device).split(n_rows)
+    places = (torch.arange(len(order)) % block)[mine].to(device).split(n_rows)
     n_pairs = torch.stack([part.sum() for part in n_observed[order].split(block)]).to(device)
     return zip(rows, places, [len(part) for part in order.split(block)], n_pairs, strict=True)
 
 
 @torch.no_grad()
-def _evaluate(parameters: Parameters, answers: _Answers, shares: Shares) -> dict[str, float]:
+def _evaluate(parameters: Parameters, answers: _Answers) -> dict[str, float]:
     """Compute loss and accuracy over the observed pairs of all processes; NaN if there are none."""
     device = parameters.classifier.device
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correctly predicted pairs, observed pairs
@@ -288,7 +289,7 @@ def _evaluate(parameters: Parameters, answers: _Answers, shares: Shares) -> dict
         agrees = (block_logits(parameters, questions) > 0) == (labels == CORRECT)
         loss = block_loss(parameters, questions, labels) * observed.sum()
         sums += torch.stack([loss, (agrees & observed).sum(), observed.sum()])
-    shares.add_up([sums])
+    add_up([sums])
     loss, n_correct, n_observed = sums.tolist()
     if not n_observed:
         return {"val_loss": float("nan"), "val_accuracy": float("nan")}
