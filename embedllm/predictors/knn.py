@@ -111,7 +111,7 @@ class KNNCorrectness(CorrectnessPredictor):
 
     def _predict_block(self, vectors: torch.Tensor, ks: list[int], reach: int) -> torch.Tensor:
         """Predict for some questions, (n_ks, n_questions, n_models)."""
-        proba = torch.full((len(ks), len(vectors), len(self.model_names_)), 0.5)
+        proba = torch.full((len(ks), len(vectors), len(self.model_names_)), 0.5, dtype=torch.float32)
         closeness, margin = self._neighbors.closeness(vectors)
         everyone = torch.arange(len(vectors))
         found = shortlist(closeness, margin, reach)

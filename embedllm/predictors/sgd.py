@@ -108,10 +108,10 @@ def init_parameters(n_models: int, width: int, dim: int, generator: torch.Genera
     """Draw initial parameters as PyTorch does for `Embedding` and `Linear`, from a generator of their own, float32."""
 
     def uniform(*shape: int, fan_in: int) -> torch.Tensor:
-        return (torch.rand(*shape, generator=generator) * 2 - 1) / fan_in**0.5
+        return (torch.rand(*shape, generator=generator, dtype=torch.float32) * 2 - 1) / fan_in**0.5
 
     return Parameters(
-        model_embeddings=torch.randn(n_models, dim, generator=generator),
+        model_embeddings=torch.randn(n_models, dim, generator=generator, dtype=torch.float32),
         projection=uniform(dim, width, fan_in=width),
         projection_bias=uniform(dim, fan_in=width),
         classifier=uniform(2, dim, fan_in=dim),
@@ -218,22 +218,21 @@ def train(
     with single_threaded() if small else nullcontext():
         for _ in progress:
             order = torch.randperm(len(n_observed), generator=generator)
-            losses = []
-            for rows, places, size, n_pairs in _steps(order, block, n_observed, own, device):
+            losses = torch.zeros(steps_per_epoch, dtype=torch.float32, device=device)
+            for step, (rows, places, size, n_pairs) in enumerate(_steps(order, block, n_observed, own, device)):
                 questions, labels = data.block(rows)  # (n_rows, width) and (n_rows, n_models)
-                # e ~ N(0, I), drawn for the whole block in every process, so that their number changes nothing.
-                noise = torch.empty((size, width), device=device).normal_(generator=noise_generator)
-                questions.add_(noise[places], alpha=alpha)
-                loss = block_loss(parameters, questions, labels, n_pairs)
+                # e ~ N(0, I) of the whole block, in every process the same, so that their number changes nothing.
+                noise = questions.new_empty(size, width).normal_(generator=noise_generator)
+                questions.add_(noise[places], alpha=alpha)  # q + alpha e
+                loss = block_loss(parameters, questions, labels, n_pairs)  # of z[m, q], a scalar
                 optimizer.zero_grad()
                 loss.backward()
                 add_up(value.grad for value in parameters if value.grad is not None)
                 optimizer.step()
                 scheduler.step()
-                losses.append(loss.detach())
-            of_steps = torch.stack(losses)
-            add_up([of_steps])
-            record = {"train_loss": float(of_steps.mean())}
+                losses[step] = loss.detach()
+            add_up([losses])
+            record = {"train_loss": float(losses.mean())}
             if held_out is not None:
                 record |= _evaluate(parameters, held_out)
             history.append(record)

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -189,6 +190,16 @@ class TestEstimator:
     def test_second_fit_forgets_the_first(self, new, toy, toy_with_holes):
         twice = new().fit(toy_with_holes).fit(toy)
         np.testing.assert_array_equal(twice.predict_matrix(toy), new().fit(toy).predict_matrix(toy))
+
+    def test_default_type_of_pytorch_changes_nothing(self, new, toy):
+        expected = new().fit(toy).predict_matrix(toy)
+        torch.set_default_dtype(torch.float64)
+        try:
+            found = new().fit(toy).predict_matrix(toy)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert found.dtype == expected.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
 
     def test_fit_returns_the_predictor(self, new, toy):
         predictor = new()
