@@ -145,9 +145,9 @@ class KNNCorrectness(CorrectnessPredictor):
         in_doubt = torch.zeros_like(found.values, dtype=torch.bool)
         enough = []
         for group in groups:
-            n_nearer = group.observed[found.columns].cumsum(dim=1)  # observed up to each place, (n_questions, reach)
+            rank = group.observed[found.columns].cumsum(dim=1)  # among the observed, (n_questions, reach)
             for k in sorted({min(k, group.n_observed) for k in ks}):
-                place = (n_nearer < k).sum(dim=1, keepdim=True)  # of the k-th observed, (n_questions, 1)
+                place = (rank < k).sum(dim=1, keepdim=True)  # of the k-th observed, (n_questions, 1)
                 kth = found.values.gather(1, place.clamp(max=reach - 1))
                 in_doubt |= (found.values - kth).abs() <= found.margin
             enough.append(((place < reach) & (kth > found.beyond))[:, 0])  # for the largest k
@@ -155,10 +155,10 @@ class KNNCorrectness(CorrectnessPredictor):
         for group, served in zip(groups, enough, strict=True):
             nearest = columns[served]
             observed = group.observed[nearest]
-            n_nearer = observed.cumsum(dim=1)
+            rank = observed.cumsum(dim=1)
             for each, k in zip(proba, ks, strict=True):
                 k = min(k, group.n_observed)
-                chosen = nearest[observed & (n_nearer <= k)].view(-1, k)  # (n_served, k)
+                chosen = nearest[observed & (rank <= k)].view(-1, k)  # (n_served, k)
                 n_correct = functional.embedding_bag(chosen, group.correct, mode="sum")
                 each[rows[served][:, None], group.models] = n_correct / k
         return [rows[~served] for served in enough]
