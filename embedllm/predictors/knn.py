@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple, Self
@@ -103,11 +104,11 @@ class KNNCorrectness(CorrectnessPredictor):
         # Long enough for a model with a typical share of its answers observed; others search again.
         typical = float(np.median([group.n_observed for group in self._groups]))
         reach = int(1.25 * max(ks) * n_train / typical) + 16
-        # A block for each thread: on a busy machine, threads that share a block wait for each other.
+        # A block for each thread, as many for all of them: threads that share a block wait for each other.
         with single_threaded() as n_threads, ThreadPoolExecutor(n_threads) as pool:
-            size = max(1, min(_HELD // n_train, -(-len(vectors) // n_threads)))
-            blocks = pool.map(lambda block: self._predict_block(block, ks, reach), vectors.split(size))
-            return torch.cat(list(blocks), dim=1).numpy()
+            rounds = math.ceil(len(vectors) / (n_threads * max(1, _HELD // n_train)))
+            blocks = vectors.tensor_split(max(1, rounds * n_threads))
+            return torch.cat(list(pool.map(lambda block: self._predict_block(block, ks, reach), blocks)), dim=1).numpy()
 
     def _predict_block(self, vectors: torch.Tensor, ks: list[int], reach: int) -> torch.Tensor:
         """Predict for some questions, (n_ks, n_questions, n_models)."""
