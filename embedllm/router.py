@@ -25,7 +25,7 @@ from embedllm.predictors.mf import MatrixFactorization
 _FORMAT = 1
 _DESCRIPTION = "router.json"
 _WEIGHTS = re.compile(r"factorization-[0-9a-f]{64}\.safetensors")
-_BLOCK = 256  # questions multiplied at a time
+_BLOCK = 512  # questions multiplied at a time
 _N_PROBES = 16  # questions of a matrix that are encoded, to see whether its embeddings come from the encoder
 _SAME = 0.99  # cosine; float16 and other processors leave more than 0.999, another encoder next to nothing
 
@@ -250,7 +250,7 @@ def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[n
 
     A matrix product in floating point rounds in ways that depend on its shape and on the place of a row in it: a
     question could change its model with the company it is asked in, and models with equal parameters might not tie.
-    Here both factors are first rounded so far that the product is exact.
+    Here the product is one of whole numbers, which float64 adds exactly in any order.
 
     Parameters
     ----------
@@ -265,9 +265,12 @@ def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[n
         Those of `predict_proba` up to rounding.
     """
     by_name = np.argsort(factorization.model_names_.astype(str), kind="stable")
-    coef = _shortened(factorization.coef_[by_name]).T
-    parts = [_shortened(vectors[start : start + _BLOCK]) @ coef for start in range(0, len(vectors), _BLOCK)]
-    logits = np.concatenate([np.empty((0, len(by_name))), *parts]) + factorization.intercept_[by_name]
+    coef, coef_unit = _whole_numbers(factorization.coef_[by_name])
+    logits = np.empty((len(vectors), len(coef)))
+    for start in range(0, len(vectors), _BLOCK):
+        numbers, unit = _whole_numbers(vectors[start : start + _BLOCK])
+        logits[start : start + _BLOCK] = numbers @ coef.T * (unit * coef_unit.T)
+    logits += factorization.intercept_[by_name]
     found = []
     for _ in by_name[:2]:
         best = logits.argmax(axis=1, keepdims=True)  # the first of equals
@@ -277,15 +280,15 @@ def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[n
     return models, best_logits
 
 
-def _shortened(rows: np.ndarray) -> np.ndarray:
-    """Round each row to multiples of a power of two, so that scalar products of such rows are exact in float64.
+def _whole_numbers(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round each row to whole numbers, float64, times a power of two, (n_rows, 1).
 
-    Every partial sum is then a multiple, of at most 53 bits, of the product of two such powers.
+    The numbers are so small that a scalar product of two rows has at most 53 bits.
     """
     bits = (53 - math.ceil(math.log2(rows.shape[1]))) // 2  # 21 at width 768
     exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1]
     unit = np.ldexp(np.float32(1), np.maximum(exponents - bits, -149))  # at least the least number of float32
-    return np.rint(rows / unit).astype(np.float64) * unit
+    return np.rint(rows / unit).astype(np.float64), unit.astype(np.float64)
 
 
 def check_encoder(
