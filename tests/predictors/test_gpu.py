@@ -114,13 +114,13 @@ class TestMatrixFactorization:
         preset = TrainingPreset(60, epochs=2, learning_rate=1e-3, weight_decay=0, one_cycle=one_cycle)
 
         def waits(n_questions):
-            torch.cuda.set_sync_debug_mode("warn")
-            try:
-                with warnings.catch_warnings(record=True) as caught:
-                    warnings.simplefilter("always")
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                torch.cuda.set_sync_debug_mode("warn")
+                try:
                     quick(preset=preset, device="cuda").fit(build(n_questions=n_questions))
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
+                finally:
+                    torch.cuda.set_sync_debug_mode("default")
             return sum("synchroniz" in str(each.message) for each in caught)
 
         waits(100)  # what happens once
