@@ -18,7 +18,7 @@ from embedllm.predictors._neighbors import Neighbors, Shortlist, shortlist
 from embedllm.predictors._threads import single_threaded
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
 
-_HELD = 2**23  # closenesses, (n_questions, n_train), held at a time: 32 MiB in float32
+_HELD = 2**23  # closenesses, (n_questions, n_train), that a thread holds, at most: 32 MiB in float32
 
 
 class _Group(NamedTuple):
