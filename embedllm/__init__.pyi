@@ -9,9 +9,9 @@ from .matrix import CorrectnessMatrix as CorrectnessMatrix
 from .matrix import Split as Split
 from .predictors.baselines import BenchmarkMean as BenchmarkMean
 from .predictors.knn import KNNCorrectness as KNNCorrectness
-from .predictors.mf import PRESETS as PRESETS
 from .predictors.mf import MatrixFactorization as MatrixFactorization
-from .predictors.mf import TrainingPreset as TrainingPreset
+from .predictors.sgd import PRESETS as PRESETS
+from .predictors.sgd import TrainingPreset as TrainingPreset
 from .protocol.published import load_published as load_published
 from .router import Router as Router
 from .studies.forecasting import evaluate_forecasts as evaluate_forecasts

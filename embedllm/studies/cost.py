@@ -26,7 +26,8 @@ from embedllm._checks import check_device, check_positive
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
-from embedllm.predictors.mf import PRESETS, MatrixFactorization
+from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.sgd import PRESETS
 from embedllm.protocol.flops import (
     COUNTED,
     Shape,

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from embedllm import MatrixFactorization
-from embedllm.predictors.mf import Parameters, block_logits, init_parameters
+from embedllm.predictors.sgd import Parameters, block_logits, init_parameters
 from embedllm.protocol import timing
 from embedllm.protocol.runs import Settings
 from embedllm.studies.cost import (

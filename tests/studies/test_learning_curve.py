@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from embedllm import MatrixFactorization, TrainingPreset, evaluate_forecasts
-from embedllm.predictors.mf import PRESETS
+from embedllm.predictors.sgd import PRESETS
 from embedllm.protocol.runs import Settings, fit_repetitions
 from embedllm.studies.learning_curve import learning_curve, neighbors_for, nested_subsets, size_table, training_sizes
 
