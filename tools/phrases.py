@@ -38,18 +38,12 @@ INSTEAD = {
 
 EXCEPTIONS = {
     "benchmarks/fitting.py",
-    "benchmarks/reference.py",
     "embedllm/datasets/formats/_csv.py",
     "embedllm/plots/cost.py",
     "embedllm/plots/forecasting.py",
     "embedllm/plots/label_rules.py",
     "embedllm/plots/routing.py",
-    "embedllm/predictors/base.py",
-    "embedllm/predictors/baselines.py",
-    "embedllm/predictors/knn.py",
-    "embedllm/predictors/mf.py",
     "embedllm/protocol/calibration.py",
-    "embedllm/router.py",
     "embedllm/studies/benchmark_prediction.py",
     "embedllm/studies/contributions.py",
     "embedllm/studies/cost.py",
