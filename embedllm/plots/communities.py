@@ -12,14 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from embedllm.plots._style import (
-    GREY,
-    PALETTE,
-    beside_row,
-    figure_of,
-    marker_areas,
-    specialization_colors,
-)
+from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, marker_areas, specialization_colors
 
 
 @figure_of()
@@ -38,9 +31,8 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     places = np.arange(len(first))
     for axes, space in zip(panels[0], spaces, strict=True):
         rows = table[table["space"] == space]
-        axes.hlines(
-            places, rows["null_low"], rows["null_high"], color="#d9d9d9", linewidth=7, label="95 % of random ones"
-        )
+        null = {"color": "#d9d9d9", "linewidth": 7, "label": "95 % of random ones"}
+        axes.hlines(places, rows["null_low"], rows["null_high"], **null)
         axes.axvline(1, color="black", linewidth=0.8)
         paper = rows["paper"].to_numpy(bool)
         axes.plot(rows["ratio"][paper], places[paper], "o", color=PALETTE[0], label="the paper's")
@@ -56,7 +48,7 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     axes = panels[0, 0]
     axes.set_yticks(places, [f"{name} ({n})" for name, n in zip(first["community"], first["n_models"], strict=True)])
     axes.set(ylim=(len(first) - 0.5, -0.5), ylabel="community (models)")
-    figure.suptitle(first["data"].iat[0], x=0.01, ha="left", fontsize=11)
+    head(figure, first["data"].iat[0])
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
@@ -83,7 +75,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
             kinds.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=color, label=name))
     axes.margins(0.06)
     axes.set(xticks=[], yticks=[], title=positions["data"].iat[0])
-    axes.set_xlabel("near models are alike; the axes mean nothing")
+    axes.set_xlabel("near models are alike; the axes have no meaning")
     figure.legend(handles=kinds, loc="outside right upper", title="specialization")
     # The smallest, the median and the largest size, and one for those that are not known.
     shown = positions["params_b"].quantile([0, 0.5, 1], interpolation="nearest").drop_duplicates()

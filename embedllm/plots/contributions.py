@@ -8,24 +8,22 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import (
-    figure_of,
-)
+from embedllm.plots._style import figure_of
 
 
 @figure_of()
 def plot_contributions(changes: pd.DataFrame, annotated: int = 12) -> Figure:
     """Heatmap of the change on each benchmark when another is left out of training; blank where undefined.
 
-    The colours span the changes on other benchmarks: those on a benchmark without itself are mostly beyond them.
+    The colours span the changes on other benchmarks; those on a benchmark without itself are mostly larger.
 
     Parameters
     ----------
     changes : DataFrame
         From `embedllm.studies.contributions.Contributions.table`.
     annotated : int
-        With at most so many benchmarks, each cell has its number in it, and a star where the interval excludes 0;
-        with more, only the star.
+        With at most so many benchmarks, each cell shows its value, and a star where the interval excludes 0; with more,
+        only the star.
     """
     benchmarks = list(pd.unique(changes["left_out"]))
     table, clear = (
@@ -50,7 +48,7 @@ def plot_contributions(changes: pd.DataFrame, annotated: int = 12) -> Figure:
         cbar_kws={"label": f"change of the {changes['measure'].iat[0]} (points)", "extend": "both"},
     )
     axes.grid(visible=False)
-    axes.set(xlabel="forecast on", ylabel="left out of training", title=changes["data"].iat[0])
+    axes.set(xlabel="predicted on", ylabel="left out of training", title=changes["data"].iat[0])
     axes.tick_params(axis="y", rotation=0)
     axes.tick_params(axis="x", rotation=40)
     plt.setp(axes.get_xticklabels(), ha="right")

@@ -8,18 +8,12 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import (
-    COLORS,
-    GREY,
-    PALETTE,
-    beside_row,
-    figure_of,
-)
+from embedllm.plots._style import COLORS, GREY, PALETTE, beside_row, figure_of
 
 
 @figure_of()
 def plot_training_flops(training: pd.DataFrame, published: float) -> Figure:
-    """FLOPs of training by each procedure, on a logarithmic axis, with the published figure.
+    """FLOPs of training by each procedure, on a logarithmic axis, with the published value.
 
     Parameters
     ----------
@@ -41,7 +35,7 @@ def plot_training_flops(training: pd.DataFrame, published: float) -> Figure:
 
 @figure_of()
 def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
-    """Time to route 3,000 questions by each method, on a logarithmic axis, with the published figure.
+    """Time to route 3,000 questions by each method, on a logarithmic axis, with the published value.
 
     Parameters
     ----------
@@ -53,7 +47,7 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
     routes = costs[costs["what"] != "fit"]
     figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(routes) + 1.3))
     labels = [f"{method}: {what}" for method, what in zip(routes["method"], routes["what"], strict=True)]
-    colors = [COLORS[method.partition(",")[0]] for method in routes["method"]]
+    colors = [COLORS.get(method.partition(",")[0], GREY) for method in routes["method"]]
     words = f"published, on an A100: {published:.2f} s"
     _log_rows(axes, labels, routes["s for 3,000"], colors, words, published)
     axes.set(xlabel="seconds for 3,000 questions", title=routes["data"].iat[0])
@@ -63,7 +57,7 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
 def _log_rows(
     axes: Axes, labels: list[str], values: pd.Series, colors: list[str], reference: str, published: float
 ) -> None:
-    """One row and one marker for each value, on a logarithmic axis, with its number at the right and a reference."""
+    """One row and one marker for each value, on a logarithmic axis, with the value at the right and a reference."""
     places = np.arange(len(labels))
     axes.scatter(values, places, 50, color=colors, zorder=3)
     for place, value in enumerate(values):

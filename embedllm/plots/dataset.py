@@ -10,11 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.plots._style import (
-    PALETTE,
-    figure_of,
-    percent_axis,
-)
+from embedllm.plots._style import PALETTE, figure_of, percent
 
 
 def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
@@ -26,7 +22,7 @@ def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 @figure_of(_accuracies)
 def plot_composition(matrix: CorrectnessMatrix) -> Figure:
-    """Questions of each benchmark, and the accuracies of the models on it.
+    """Number of questions of each benchmark, and the accuracies of the models on it.
 
     Parameters
     ----------
@@ -53,7 +49,7 @@ def plot_composition(matrix: CorrectnessMatrix) -> Figure:
         flierprops={"markersize": 3},
     )
     right.grid(axis="y", visible=False)
-    percent_axis(right)
+    percent(right.xaxis)
     right.set(xlabel="accuracy of a model", title=f"{matrix.n_models} models")
     return figure
 
@@ -88,7 +84,7 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
 
 @figure_of()
 def plot_distributions(bars: pd.DataFrame) -> Figure:
-    """Histograms of the accuracies of the models, and of the share of the models that is correct on a question.
+    """Histograms of the accuracies of the models, and of the share of models that are correct on a question.
 
     Parameters
     ----------
@@ -99,19 +95,19 @@ def plot_distributions(bars: pd.DataFrame) -> Figure:
     for axes, (_, rows), color in zip((left, right), bars.groupby("counted"), PALETTE[:2], strict=True):
         axes.bar(rows["low"], rows["count"], rows["high"] - rows["low"], align="edge", color=color, edgecolor="white")
     left.set(xlabel="accuracy of a model", ylabel="models", title=bars["data"].iat[0])
-    right.set(xlabel="share of the models that is correct", ylabel="questions")
+    right.set(xlabel="share of models that are correct", ylabel="questions")
     for axes in (left, right):
         axes.set_xlim(0, 1)
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        percent_axis(axes)
+        percent(axes.xaxis)
     return figure
 
 
 @figure_of()
 def plot_coverage(coverage: pd.DataFrame) -> Figure:
-    """How many models answered all, some and none of the questions of each benchmark, and the share that is missing.
+    """Models that answered all, some and none of the questions of each benchmark, and the share that is missing.
 
     Parameters
     ----------
@@ -140,7 +136,7 @@ def plot_coverage(coverage: pd.DataFrame) -> Figure:
 
 @figure_of()
 def plot_agreement(pairs: pd.DataFrame, order: list[str], data: str) -> Figure:
-    """Heatmaps of the agreement of each pair of models and of Cohen's kappa, in one order that puts like beside like.
+    """Heatmaps of the agreement of each pair of models and of Cohen's kappa, models that agree next to each other.
 
     Parameters
     ----------
@@ -162,7 +158,7 @@ def plot_agreement(pairs: pd.DataFrame, order: list[str], data: str) -> Figure:
             cmap=color,
             **({} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}),  # no pair shares a question
             square=True,
-            rasterized=True,  # thousands of cells would make a heavy drawing
+            rasterized=True,  # thousands of cells would make a large file
             xticklabels=False,
             yticklabels=max(1, len(order) // 28),
             cbar_kws={"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03},

@@ -9,11 +9,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from embedllm.plots._style import (
-    COLORS,
-    GREY,
-    figure_of,
-)
+from embedllm.plots._style import COLORS, GREY, figure_of, head
 
 _PARAMETERS = {
     "n_neighbors": "k, neighbours",
@@ -62,7 +58,7 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
 
 @figure_of()
 def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
-    """Training and validation loss over the epochs, mean over the seeds, for some values of a hyperparameter.
+    """Training and validation loss over the epochs, mean over the seeds, for several values of a hyperparameter.
 
     Parameters
     ----------
@@ -84,6 +80,6 @@ def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("cross-entropy (nats per answer)")
     parameter, data = curves["parameter"].iat[0], curves["data"].iat[0]
-    figure.suptitle(data, x=0.01, ha="left", fontsize=11)
+    head(figure, data)
     panels[1].legend(title=parameter)
     return figure

@@ -8,6 +8,7 @@ from typing import Self
 
 import numpy as np
 import torch
+from sklearn.base import BaseEstimator
 
 from embedllm._checks import name_positions
 from embedllm.matrix import CorrectnessMatrix
@@ -16,7 +17,7 @@ from embedllm.matrix import CorrectnessMatrix
 THRESHOLD = 0.5
 
 
-class CorrectnessPredictor(ABC):
+class CorrectnessPredictor(BaseEstimator, ABC):
     """Predicts the probability that a model answers a question rightly.
 
     Hyperparameters go to the constructor, data to `fit`, and what `fit` learns has a name that ends in an underscore.

@@ -41,6 +41,8 @@ class ReportedValue:
         Such as "%" or "points".
     interval : (low, high), optional
         95 % interval of the mean, of whatever is uncertain about it beside the seed.
+    count : bool
+        Whether it is a count, which the regression check compares exactly.
 
     Raises
     ------
@@ -53,6 +55,7 @@ class ReportedValue:
     runs: Sequence[float]
     unit: str = ""
     interval: tuple[float, float] | None = None
+    count: bool = False
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier():

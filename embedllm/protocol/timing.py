@@ -1,8 +1,8 @@
 """Time and memory of a call.
 
-Time is wall-clock time, the median of some repeats. Memory is how far the resident set of the process rises above where
-it was before the call, by the kernel's high-water mark (Linux only, undefined elsewhere). What the process already held
-and could use again is not in it.
+Time is wall-clock time, the median over repeats. Memory is the rise of the resident set of the process during the call,
+by the kernel's high-water mark (Linux only, undefined elsewhere). Memory that the process already held and could use
+again is not counted.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class Measured(NamedTuple):
     seconds : float
         Median over the repeats.
     peak_mb : float
-        Highest rise of the resident set in any of them (10^6 bytes); NaN where it cannot be told.
+        Highest rise of the resident set in any of them (10^6 bytes); NaN where it is not known.
     repeats : int
     """
 
@@ -56,7 +56,7 @@ def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
 
 
 def _reset_peak() -> float:
-    """Have the kernel's high-water mark start again from the present, and return that."""
+    """Reset the kernel's high-water mark to the present resident set, and return that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
