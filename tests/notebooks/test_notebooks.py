@@ -42,7 +42,8 @@ def _plain(value):
 def small(name):
     """Parameters that make a notebook quick: few questions, seeds and values to try."""
     source = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
-    quick = {"scale": 0.02, "n_seeds": 2, "dim": 16, "n_neighbors": 31, "dims": [1, 8], "alphas": [0.0, 0.05], "epochs": 2}
+    quick = {"scale": 0.02, "n_seeds": 2, "dim": 16, "n_neighbors": 31, "dims": [1, 8], "alphas": [0.0, 0.05]}
+    quick["epochs"] = 2
     return {key: value for key, value in quick.items() if re.search(rf"^{key}: ", source, re.MULTILINE)}
 
 
