@@ -12,7 +12,7 @@ import inspect
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -75,27 +75,20 @@ def figure_of(
             with plt.style.context(str(resources.files("embedllm.plots").joinpath("companion.mplstyle"))):
                 drawn = draw(*args, **kwargs)
                 drawn.draw_without_rendering()  # the layout is part of the style
-                title = _summary(draw)
-                description = {
-                    "title": title,
-                    "alt": describe(title, drawn),
-                    "function": f"{draw.__module__}.{draw.__name__}",
-                }
+                title = (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
+                function = f"{draw.__module__}.{draw.__name__}"
+                description = {"title": title, "alt": describe(title, drawn), "function": function}
                 if target := os.environ.get(TARGET):
                     given = inspect.signature(draw).bind(*args, **kwargs)
                     name = draw.__name__.removeprefix("plot_").replace("_", "-")
                     description["name"] = _keep(drawn, title, behind(*given.args), Path(target), name)
             plt.close(drawn)
-            _tell_ipython(drawn, description)
+            drawn.__dict__["_repr_mimebundle_"] = functools.partial(_bundle, description)
             return drawn
 
         return wrapper
 
     return decorate
-
-
-def _summary(draw: Callable[..., Any]) -> str:
-    return (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
 
 
 def describe(title: str, drawn: Figure) -> str:
@@ -145,19 +138,14 @@ def _keep(drawn: Figure, title: str, table: pd.DataFrame, folder: Path, name: st
     return name
 
 
-def _tell_ipython(drawn: Figure, description: dict[str, str]) -> None:
-    """Put the description into the metadata of the image, where nbconvert also looks for an alternative text."""
-    # The image itself comes from matplotlib's own hook, which knows only the class.
-    drawn.__dict__["_repr_mimebundle_"] = functools.partial(_bundle, description)
-
-
 def _bundle(
     description: dict[str, str], include: object = None, exclude: object = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {}, {"image/png": description}
+    """Data and metadata for IPython: nbconvert also looks for an alternative text in the metadata of the image."""
+    return {}, {"image/png": description}  # the image itself comes from matplotlib's hook, which knows only the class
 
 
-def specialization_colors(positions: pd.DataFrame) -> dict[str, str]:
+def tag_colors(positions: pd.DataFrame) -> dict[str, str]:
     """Return colours of the specializations on a map of the models, the most frequent first, as many as there are."""
     counts = positions["specialization"].value_counts().drop("", errors="ignore")
     return {str(name): color for name, color in zip(counts.index, PALETTE[:7] + PALETTE[8:], strict=False)}
@@ -194,11 +182,16 @@ def head(figure: Figure, text: str) -> None:
     figure.suptitle(text, x=0.01, ha="left", fontsize=11)
 
 
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Make a row for each label, from the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
 def label_benchmarks(axes: Axes, table: pd.DataFrame, count: str = "n_questions") -> list[str]:
     """Make a row for each benchmark of a table, labelled with its count, and return the benchmarks from the top."""
     counts = table.drop_duplicates("benchmark").set_index("benchmark")[count]
-    axes.set_yticks(range(len(counts)), [f"{name} ({n:,})" for name, n in counts.items()])
-    axes.set_ylim(len(counts) - 0.5, -0.5)
+    label_rows(axes, [f"{name} ({n:,})" for name, n in counts.items()])
     return counts.index.tolist()
 
 

@@ -77,10 +77,7 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
     axes.axhline(0.5, color="#888888", linewidth=0.8)
     axes.axvline(0, color="#888888", linewidth=0.8)
     axes.grid(axis="y", visible=False)
-    axes.set(
-        xlabel="Kendall's tau between predicted and actual accuracy",
-        ylabel="held-out benchmark (models)",
-        title=sources(rows),
-    )
+    axes.set(xlabel="Kendall's tau between predicted and actual accuracy", ylabel="held-out benchmark (models)")
+    axes.set_title(sources(rows))
     figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -35,18 +35,9 @@ def plot_contributions(changes: pd.DataFrame, annotated: int = 12) -> Figure:
     number = "" if len(benchmarks) > annotated else "{:+.1f}" if limit >= 1 else "{:+.2f}"
     texts = table.map(number.format) + np.where(clear, "*", "")
     figure, axes = plt.subplots(figsize=(7.5, min(9.0, 0.42 * len(benchmarks) + 2)))
-    sns.heatmap(
-        table,
-        ax=axes,
-        cmap="vlag",
-        vmin=-limit,
-        vmax=limit,
-        annot=texts,
-        fmt="",
-        annot_kws={"fontsize": 7.5},
-        linewidths=0.5,
-        cbar_kws={"label": f"change of the {changes['measure'].iat[0]} (points)", "extend": "both"},
-    )
+    bar = {"label": f"change of the {changes['measure'].iat[0]} (points)", "extend": "both"}
+    looks = {"cmap": "vlag", "vmin": -limit, "vmax": limit, "linewidths": 0.5}
+    sns.heatmap(table, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 7.5}, cbar_kws=bar, **looks)
     axes.grid(visible=False)
     axes.set(xlabel="predicted on", ylabel="left out of training", title=changes["data"].iat[0])
     axes.tick_params(axis="y", rotation=0)

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.plots._style import PALETTE, figure_of, percent
+from embedllm.plots._style import PALETTE, figure_of, label_rows, percent
 
 
 def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
@@ -37,17 +37,10 @@ def plot_composition(matrix: CorrectnessMatrix) -> Figure:
     left.set(xlabel="questions", title=f"{matrix.source}: {matrix.n_questions:,} questions")
     left.grid(axis="y", visible=False)
     accuracy = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
-    right.boxplot(
-        [accuracy[benchmark].dropna() for benchmark in questions.index],
-        positions=range(len(questions)),
-        widths=0.6,
-        orientation="horizontal",
-        manage_ticks=False,
-        patch_artist=True,
-        boxprops={"facecolor": PALETTE[9]},
-        medianprops={"color": "black"},
-        flierprops={"markersize": 3},
-    )
+    boxes = [accuracy[benchmark].dropna() for benchmark in questions.index]
+    looks = {"boxprops": {"facecolor": PALETTE[9]}, "medianprops": {"color": "black"}, "flierprops": {"markersize": 3}}
+    place = {"positions": range(len(questions)), "widths": 0.6, "orientation": "horizontal", "manage_ticks": False}
+    right.boxplot(boxes, patch_artist=True, **place, **looks)
     right.grid(axis="y", visible=False)
     percent(right.xaxis)
     right.set(xlabel="accuracy of a model", title=f"{matrix.n_models} models")
@@ -66,15 +59,8 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
     table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
     table = table.loc[best_first, matrix.benchmark_names] * 100
     figure, axes = plt.subplots(figsize=(7.5, min(9.0, 1.8 + 0.12 * len(table))))
-    sns.heatmap(
-        table,
-        ax=axes,
-        cmap="cividis",
-        vmin=0,
-        vmax=100,
-        yticklabels=max(1, len(table) // 28),
-        cbar_kws={"label": "accuracy (%)"},
-    )
+    ticks, bar = max(1, len(table) // 28), {"label": "accuracy (%)"}
+    sns.heatmap(table, ax=axes, cmap="cividis", vmin=0, vmax=100, yticklabels=ticks, cbar_kws=bar)
     axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)", title=matrix.source)
     axes.tick_params(axis="y", labelsize=7, rotation=0)
     axes.tick_params(axis="x", rotation=40)
@@ -123,8 +109,7 @@ def plot_coverage(coverage: pd.DataFrame) -> Figure:
     for place, missing in zip(places, coverage["missing (%)"], strict=True):
         text = f"{missing:.1f} % missing"
         axes.annotate(text, (start[place], place), (4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(places, coverage.index)
-    axes.invert_yaxis()
+    label_rows(axes, coverage.index)
     axes.margins(x=0.2)
     axes.set_xlim(left=0)
     axes.grid(axis="y", visible=False)
@@ -152,17 +137,11 @@ def plot_agreement(pairs: pd.DataFrame, order: list[str], data: str) -> Figure:
     words = {"agreement": "agreement", "kappa": "Cohen's kappa"}
     for axes, (name, title), color in zip(panels, words.items(), ("cividis", "viridis"), strict=True):
         table = mirrored.pivot(index="model", columns="other", values=name).reindex(index=order, columns=order)
-        sns.heatmap(
-            table,
-            ax=axes,
-            cmap=color,
-            **({} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}),  # no pair shares a question
-            square=True,
-            rasterized=True,  # thousands of cells would make a large file
-            xticklabels=False,
-            yticklabels=max(1, len(order) // 28),
-            cbar_kws={"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03},
-        )
+        ends = {} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}  # no pair shares a question
+        looks = {"cmap": color, "square": True, "rasterized": True}  # thousands of cells would make a large file
+        bar = {"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03}
+        ticks = {"xticklabels": False, "yticklabels": max(1, len(order) // 28)}
+        sns.heatmap(table, ax=axes, cbar_kws=bar, **ticks, **looks, **ends)
         axes.set(xlabel=f"{len(order)} models, same order", ylabel="")
         axes.tick_params(axis="y", labelsize=6, rotation=0)
     panels[0].set_title(data)

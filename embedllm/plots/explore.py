@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from embedllm.plots._style import marker_areas, specialization_colors
+from embedllm.plots._style import marker_areas, tag_colors
 
 # Altair, vl-convert and itables are imported where they are needed: they come with the book, not with the package.
 if TYPE_CHECKING:
@@ -62,19 +62,21 @@ def _map_chart(table: pd.DataFrame) -> dict[str, Any]:
     if tags := sorted(set("; ".join(table["tags"]).split("; ")) - {""}):
         filters.append((choice("tag", tags), "tag == null || indexof(split(datum.tags, '; '), tag) >= 0"))
 
-    colors = specialization_colors(table) | {_OTHER: "#999999"}
-    records = _map_records(table).assign(
-        specialization=table["specialization"].where(table["specialization"].isin(colors), _OTHER)
-    )
+    colors = tag_colors(table) | {_OTHER: "#999999"}
+    shown = table["specialization"].where(table["specialization"].isin(colors), _OTHER)
+    records = _map_records(table).assign(specialization=shown)
     names = [name for name in colors if (records["specialization"] == name).any()]
     legend = alt.Legend(orient="bottom", columns=3) if len(names) > 1 else None
     color = alt.Scale(domain=names, range=[colors[name] for name in names])
     shape = alt.Scale(domain=names, range=[_SHAPES[number % len(_SHAPES)] for number in range(len(names))])
 
-    # Fixed ends, so that a filter does not move the map.
+    # Fixed ends, so that a filter does not move the map, with room for the markers.
+    low, high = (records[["x", "y"]].agg(end) for end in ("min", "max"))
+    margin = (0.06 * (high - low)).replace(0, 1)
+    ends = pd.DataFrame([low - margin, high + margin])
     everyone = alt.Chart(alt.Data(values=records.to_dict("records"))).encode(
-        x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=_ends(records["x"]))),
-        y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=_ends(records["y"]))),
+        x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=ends["x"].tolist())),
+        y=alt.Y("y:Q", axis=None, scale=alt.Scale(domain=ends["y"].tolist())),
     )
     chosen = everyone
     for _, condition in filters:
@@ -96,12 +98,6 @@ def _map_chart(table: pd.DataFrame) -> dict[str, Any]:
     chart = chart.properties(title=str(table["data"].iat[0]), width="container", height=460, background="transparent")
     chart = chart.configure_view(stroke="#999999").configure_title(color="currentColor", fontWeight="normal")
     return chart.configure_legend(labelColor="currentColor", titleColor="currentColor").to_dict()
-
-
-def _ends(values: pd.Series) -> list[float]:
-    """Ends of an axis, with room for the markers."""
-    margin = 0.06 * (values.max() - values.min()) or 1.0
-    return [float(values.min() - margin), float(values.max() + margin)]
 
 
 def _map_records(table: pd.DataFrame) -> pd.DataFrame:
@@ -135,8 +131,7 @@ def explore_routes(choices: pd.DataFrame, n_tested: int) -> HTML:
     from IPython.display import HTML
 
     shown = choices.drop(columns=["data", "models_correct"]).assign(
-        predicted=choices["predicted"].round(3),
-        correct=choices["correct"].map({True: "correct", False: "incorrect"}),
+        predicted=choices["predicted"].round(3), correct=choices["correct"].map({True: "correct", False: "incorrect"})
     )
     shown["models correct"] = choices["models_correct"].round(3)
     itables.init_notebook_mode(all_interactive=False, connected=False)  # puts DataTables beside the table

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from embedllm.plots._style import GREY, figure_of, sources, styles_of
+from embedllm.plots._style import GREY, figure_of, label_rows, sources, styles_of
 
 _NO_METHODS = ["data", "protocol", "scored on", "difference", "gap", "low", "high", "runs"]
 
@@ -33,8 +33,7 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
         right.plot(rows["gap"], places, shape, color="#333333", markersize=5)
         right.hlines(places, rows["low"], rows["high"], color="#333333", linewidth=1)
     right.axvline(0, color=GREY, linewidth=0.8)
-    left.set_yticks(range(len(protocols)), protocols)
-    left.invert_yaxis()
+    label_rows(left, protocols)
     left.xaxis.set_major_formatter(PercentFormatter())
     left.set(xlabel="labels predicted correctly", title=sources(comparison))
     right.set(xlabel=f"{comparison['difference'].iat[0]} (points)")

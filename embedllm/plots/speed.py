@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head
+from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, label_rows
 
 
 @figure_of()
@@ -27,8 +27,7 @@ def plot_speed(times: pd.DataFrame) -> Figure:
     for place, ratio in enumerate(times["plain"] / times["ours"]):
         beside_row(axes, place, f"{ratio:,.0f} x")
     axes.set_xscale("log")
-    axes.set_yticks(places, times.index)
-    axes.set_ylim(len(times) - 0.5, -0.5)
+    label_rows(axes, times.index)
     axes.set(xlabel="seconds")
     head(figure, times["data"].iat[0])
     figure.legend(loc="outside lower right", ncols=2)

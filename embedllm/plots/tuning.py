@@ -11,11 +11,7 @@ from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
 from embedllm.plots._style import COLORS, GREY, figure_of, head
 
-_PARAMETERS = {
-    "n_neighbors": "k, neighbours",
-    "dim": "dim, size of a model embedding",
-    "alpha": "alpha, noise in training",
-}
+_PARAMETERS = {"n_neighbors": "k, neighbours", "dim": "dim, size of an embedding", "alpha": "alpha, noise in training"}
 
 
 @figure_of()
@@ -79,7 +75,6 @@ def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
         axes.set(xlabel="epoch", title=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("cross-entropy (nats per answer)")
-    parameter, data = curves["parameter"].iat[0], curves["data"].iat[0]
-    head(figure, data)
-    panels[1].legend(title=parameter)
+    head(figure, curves["data"].iat[0])
+    panels[1].legend(title=curves["parameter"].iat[0])
     return figure

@@ -64,6 +64,7 @@ class ReportedValue:
             )
         if not len(self.runs):
             raise ValueError(f"reported value {self.key} has no value")
+        object.__setattr__(self, "runs", [float(value) for value in self.runs])  # of a Series, too
 
     @property
     def value(self) -> float:

@@ -19,8 +19,6 @@ paper has a plain linear regression over 100 random splits of the models.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
@@ -163,7 +161,7 @@ def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "n_models", "tau", "p_value", "significant"])
 
 
-def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, random_state: int = 0) -> pd.DataFrame:
+def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -> pd.DataFrame:
     """Return Kendall's tau as a mean over the seeds, with a bootstrap interval over the models.
 
     A resample draws models, with their predictions and accuracies for all benchmarks, so that the interval of a
@@ -174,7 +172,8 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, r
     ----------
     predictions : DataFrame
         From `predict_heldout`.
-    n_resamples, random_state : int
+    n_resamples : int
+        Drawn with a fixed seed.
 
     Returns
     -------
@@ -187,7 +186,7 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, r
     benchmarks = list(pd.unique(predictions["benchmark"]))
     keys = ["benchmark", "predictor"]
     taus = _with_differences(correlations.groupby(keys)["tau"].mean().to_frame().T, benchmarks).iloc[0]
-    resampled = _with_differences(_resample(predictions, n_resamples, random_state), benchmarks)
+    resampled = _with_differences(_resample(predictions, n_resamples), benchmarks)
     n_models = correlations.groupby("benchmark")["n_models"].max()
     n_models[OVERALL] = n_models.max()
     rows = []
@@ -210,10 +209,10 @@ def _with_differences(taus: pd.DataFrame, benchmarks: list[str]) -> pd.DataFrame
     return pd.DataFrame(columns)
 
 
-def _resample(predictions: pd.DataFrame, n_resamples: int, random_state: int) -> pd.DataFrame:
+def _resample(predictions: pd.DataFrame, n_resamples: int) -> pd.DataFrame:
     """Taus of resampled models, mean over the seeds: (n_resamples, n_benchmarks x n_predictors)."""
     models = np.sort(pd.unique(predictions["model"]))
-    rng, n = np.random.default_rng(check_seed(random_state)), len(models)
+    rng, n = np.random.default_rng(0), len(models)
     times = rng.multinomial(n, np.full(n, 1 / n), size=check_positive("n_resamples", n_resamples))
     taus: dict[tuple[str, str], list[np.ndarray]] = {}
     for (_, benchmark, predictor), group in predictions.groupby(["seed", "benchmark", "predictor"], sort=False):
@@ -265,26 +264,22 @@ def heldout_values(predictions: pd.DataFrame) -> list[ReportedValue]:
     exceptions = defined[defined["benchmark"].isin(benchmarks_named(pd.unique(defined["benchmark"]), _EXCEPTIONS))]
     summary = summarize_correlations(predictions).set_index(["benchmark", "predictor"]).loc[OVERALL]
 
-    def reported(key: str, what: str, values: pd.Series, **more: Any) -> ReportedValue:
-        return ReportedValue(key, what, values.astype(float).tolist(), **more)
-
     def mean_tau(key: str, what: str, name: str, values: pd.Series) -> ReportedValue:
         low, high = summary.loc[name, ["low", "high"]].astype(float)
-        return reported(key, f"mean tau{what}: {name}", values, interval=(low, high))
+        return ReportedValue(key, f"mean tau{what}: {name}", values, interval=(low, high))
 
     positive = "benchmarks with a tau significantly above 0 (p < 0.05)"
     of_exceptions = per_seed(exceptions, "significant", "sum")[EMBEDDINGS]
     keys = {"embeddings": EMBEDDINGS, "weights": DIRECTIONS, "mean_accuracy": MEAN_ACCURACY}
     n_defined = per_seed(defined, "tau", "size")[EMBEDDINGS].fillna(0)
+    minus, mean = f"minus {MEAN_ACCURACY}", taus[MEAN_ACCURACY]
     return [
-        reported("heldout_benchmarks", "benchmarks held out, with a defined tau", n_defined, count=True),
-        *(reported(f"significant_{key}", f"{positive}: {name}", significant[name]) for key, name in keys.items()),
-        reported("significant_exceptions", f"{positive}: embeddings, among GPQA, ASDiv and SocialQA", of_exceptions),
-        *(mean_tau(f"tau_{key}", " over the benchmarks", name, taus[name]) for key, name in keys.items()),
-        *(
-            mean_tau(
-                f"{key}_minus_mean", "", f"{keys[key]} minus {MEAN_ACCURACY}", taus[keys[key]] - taus[MEAN_ACCURACY]
-            )
-            for key in ("embeddings", "weights")
+        ReportedValue("heldout_benchmarks", "benchmarks held out, with a defined tau", n_defined, count=True),
+        *(ReportedValue(f"significant_{key}", f"{positive}: {name}", significant[name]) for key, name in keys.items()),
+        ReportedValue(
+            "significant_exceptions", f"{positive}: embeddings, among GPQA, ASDiv and SocialQA", of_exceptions
         ),
+        *(mean_tau(f"tau_{key}", " over the benchmarks", name, taus[name]) for key, name in keys.items()),
+        mean_tau("embeddings_minus_mean", "", f"{EMBEDDINGS} {minus}", taus[EMBEDDINGS] - mean),
+        mean_tau("weights_minus_mean", "", f"{DIRECTIONS} {minus}", taus[DIRECTIONS] - mean),
     ]

@@ -27,7 +27,7 @@ import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 from sklearn.manifold import TSNE
 
-from embedllm._checks import check_positive, check_seed, name_positions
+from embedllm._checks import check_positive, name_positions
 from embedllm.datasets.communities import PAPER, Community, find_communities, tags_of
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
@@ -116,12 +116,7 @@ def scaled_distances(vectors: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_communities(
-    distances: Mapping[str, ModelDistances],
-    models: pd.DataFrame,
-    *,
-    min_size: int = _MIN_SIZE,
-    n_permutations: int = 10_000,
-    random_state: int = 0,
+    distances: Mapping[str, ModelDistances], models: pd.DataFrame, n_permutations: int = 10_000
 ) -> pd.DataFrame:
     """Compare the distances within each community with those to the other models, averaged over the runs.
 
@@ -131,15 +126,13 @@ def compare_communities(
         From `measure_distances`.
     models : DataFrame indexed by model name
         As in `find_communities`.
-    min_size : int
-        A community needs at least so many models, and a model outside.
-    n_permutations, random_state : int
-        Random communities of the same size.
+    n_permutations : int
+        Random communities of the same size, drawn with a fixed seed.
 
     Returns
     -------
     DataFrame
-        One row for each space and each community that is large enough, or is one of the paper's. Columns: `data`,
+        One row for each space and each community of three models or more, or of the paper's. Columns: `data`,
         `space`, `community`, `kind`, `paper` (whether it is one of the paper's), `n_models`, `within` and `between`
         (mean distance of two members, and of a member and another model), `ratio` (of the two), `null_low` and
         `null_high` (the central 95 % of the ratios of random communities), `p` (one-sided probability that a random
@@ -148,7 +141,7 @@ def compare_communities(
     rows = [
         {"data": each.data, "space": space, **row}
         for space, each in distances.items()
-        for row in _compare(each.mean(), find_communities(models), min_size, n_permutations, random_state)
+        for row in _compare(each.mean(), find_communities(models), n_permutations)
     ]
     return pd.DataFrame(rows)
 
@@ -163,21 +156,18 @@ def compare_each_seed(distances: Mapping[str, ModelDistances], models: pd.DataFr
     return pd.concat(parts, ignore_index=True)
 
 
-def _compare(
-    distances: pd.DataFrame, communities: list[Community], min_size: int, n_permutations: int, random_state: int
-) -> list[dict[str, object]]:
+def _compare(distances: pd.DataFrame, communities: list[Community], n_permutations: int) -> list[dict[str, object]]:
     values, n_models = distances.to_numpy(), len(distances)
-    rng = np.random.default_rng(check_seed(random_state))
     # One set of random permutations for all: the first n models of a permutation are a random community of n.
     draws = (check_positive("n_permutations", n_permutations), n_models)
-    places = rng.permuted(np.broadcast_to(np.arange(n_models), draws), axis=1)
+    places = np.random.default_rng(0).permuted(np.broadcast_to(np.arange(n_models), draws), axis=1)
     drawn: dict[int, np.ndarray] = {}
     rows: list[dict[str, object]] = []
     for community in communities:
         members = distances.index.isin(community.members)
         size, paper = int(members.sum()), community.name in PAPER
         row = {"community": community.name, "kind": community.kind, "paper": paper, "n_models": size}
-        if min_size <= size < n_models:
+        if _MIN_SIZE <= size < n_models:
             if size not in drawn:
                 drawn[size] = _ratios(*_means(values, places < size))
             within, between = _means(values, members[None])
@@ -210,7 +200,7 @@ def _ratios(within: np.ndarray, between: np.ndarray) -> np.ndarray:
     return np.divide(within, between, out=np.full(len(within), np.nan), where=between > 0)
 
 
-def map_models(distances: ModelDistances, models: pd.DataFrame, min_size: int = _MIN_SIZE) -> pd.DataFrame:
+def map_models(distances: ModelDistances, models: pd.DataFrame) -> pd.DataFrame:
     """Lay the models out in a plane by t-SNE of the mean distances.
 
     t-SNE starts from classical scaling: the map is deterministic and does not depend on the order of the models. Models
@@ -221,32 +211,22 @@ def map_models(distances: ModelDistances, models: pd.DataFrame, min_size: int = 
     distances : ModelDistances
     models : DataFrame indexed by model name
         As in `find_communities`.
-    min_size : int
-        Of a specialization that is shown.
 
     Returns
     -------
     DataFrame indexed by model name
         `data`, `x`, `y`, `params_b` (NaN if not known), and `specialization`: the rarest tag of the model among those
-        that at least `min_size` of the models have; empty without one.
+        that at least three of the models have; empty without one.
     """
     mean = distances.mean()
     known = models.reindex(mean.index)
-    frequent = {
-        community.name: len(community.members)
-        for community in find_communities(known)
-        if community.kind == "specialization" and len(community.members) >= min_size
-    }
-    tags = tags_of(known)
-    rarest = [
-        min((tag for tag in tags.get(model, []) if tag in frequent), key=lambda tag: (frequent[tag], tag), default="")
-        for model in mean.index
-    ]
+    sizes = {each.name: len(each.members) for each in find_communities(known) if each.kind == "specialization"}
+    tags = {model: [tag for tag in each if sizes[tag] >= _MIN_SIZE] for model, each in tags_of(known).items()}
+    rarest = [min(tags.get(model, []), key=lambda tag: (sizes[tag], tag), default="") for model in mean.index]
     x, y = _layout(mean.to_numpy()).T
-    sizes = known["params_b"].astype(float) if "params_b" in known else np.nan
-    return pd.DataFrame(
-        {"data": distances.data, "x": x, "y": y, "params_b": sizes, "specialization": rarest}, index=mean.index
-    )
+    billions = known["params_b"].astype(float) if "params_b" in known else np.nan
+    table = {"data": distances.data, "x": x, "y": y, "params_b": billions, "specialization": rarest}
+    return pd.DataFrame(table, index=mean.index)
 
 
 def _layout(distances: np.ndarray) -> np.ndarray:
@@ -334,9 +314,6 @@ def community_values(by_seed: pd.DataFrame) -> list[ReportedValue]:
     seeds = by_seed["seed"].unique()
     one = tested[(tested["space"] == SPACES[0]) & (tested["seed"] == seeds[0])]
 
-    def count(key: str, what: str, n: float) -> ReportedValue:
-        return ReportedValue(key, what, [float(n)], count=True)
-
     significantly = f"closer than random ones (p < {SIGNIFICANT:g})"
     named = {
         "ratio": ("Distance within / between, mean over the communities", "ratio", "mean", False),
@@ -345,13 +322,13 @@ def community_values(by_seed: pd.DataFrame) -> list[ReportedValue]:
         "paper_found": (f"Communities of the paper {significantly}", "found", "sum", True),
     }
     values = [
-        count("communities_tested", "Communities tested", len(one)),
-        count("paper_communities", "Communities of the paper among them", one["paper"].sum()),
+        ReportedValue("communities_tested", "Communities tested", [len(one)], count=True),
+        ReportedValue("paper_communities", "Communities of the paper among them", [one["paper"].sum()], count=True),
     ]
     for space in SPACES:
         for key, (what, column, how, paper) in named.items():
             rows = tested[(tested["space"] == space) & (tested["paper"] | (not paper))]
             # NaN, not 0, where nothing was tested.
             runs = rows[column].astype(float).groupby(rows["seed"]).agg(how).reindex(seeds)
-            values.append(ReportedValue(f"{space}_{key}", f"{what}, by {space}s", runs.tolist()))
+            values.append(ReportedValue(f"{space}_{key}", f"{what}, by {space}s", runs))
     return values

@@ -18,9 +18,9 @@ predicted benchmark accuracies; both measures here are this companion's.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import pandas as pd
@@ -100,20 +100,15 @@ class Contributions:
             Columns: `data`, `n_questions`, its `own accuracy` (of all models, in percent), and for each measure the
             change in points and its 95 % interval, `low` and `high`.
         """
-        rows = {}
-        for left_out in self.benchmarks.index:
-            row = {
-                "data": self.data,
-                "n_questions": self.benchmarks.at[left_out, "n_questions"],
-                "own accuracy": 100 * self.benchmarks.at[left_out, "accuracy"],
-            }
-            for measure in MEASURES:
-                cells = _pairs([left_out], self.benchmarks.index)
-                low, high = interval(self.resampled[measure][cells].mean(axis=1))
+        table = self.benchmarks[["n_questions"]].assign(**{"own accuracy": 100 * self.benchmarks["accuracy"]})
+        table.insert(0, "data", self.data)
+        for measure in MEASURES:
+            for left_out in table.index:
+                cells = _pairs([left_out], table.index)
                 change = self.runs[measure][cells].mean(axis=1).mean()
-                row |= {measure: change, f"{measure}, low": low, f"{measure}, high": high}
-            rows[left_out] = row
-        return pd.DataFrame.from_dict(rows, orient="index").rename_axis("left out").sort_values(ACCURACY)
+                ends = interval(self.resampled[measure][cells].mean(axis=1))
+                table.loc[left_out, [measure, f"{measure}, low", f"{measure}, high"]] = change, *ends
+        return table.rename_axis("left out").sort_values(ACCURACY)
 
 
 def measure_contributions(
@@ -134,36 +129,30 @@ def measure_contributions(
     """
     names = matrix.benchmark_names
     sums, counts, runs = [], [], {}
-    for run, fits in groupby(fits_without(matrix, mf, seed, n_seeds), key=lambda fit: fit.seed):
+    for run, fits in itertools.groupby(fits_without(matrix, mf, seed, n_seeds), key=lambda fit: fit.seed):
         complete: tuple[pd.DataFrame, pd.DataFrame] | None = None
-        changes: dict[Cell, np.ndarray] = {}
-        possible: dict[Cell, np.ndarray] = {}
+        changes: dict[Cell, pd.Series] = {}
+        possible: dict[Cell, pd.Series] = {}
         for fit in fits:
             train, _, test = fit.split
-            if complete is None:
-                complete = count_predictions(fit_clone(mf, train, run), test)
+            complete = complete or count_predictions(fit_clone(mf, train, run), test)
             hits, cases = complete
             without = hits if fit.mf is None else count_predictions(fit.mf, test)[0]
-            for measure in MEASURES:
-                for benchmark in names:
-                    cell, tested = (measure, fit.benchmark, benchmark), test.benchmarks == benchmark
-                    changes[cell] = np.where(tested, without[measure] - hits[measure], 0)
-                    possible[cell] = np.where(tested & (fit.mf is not None), cases[measure], 0)
-        sums.append(pd.DataFrame(changes, index=test.questions.index))
-        counts.append(pd.DataFrame(possible, index=test.questions.index))
+            for measure, benchmark in itertools.product(MEASURES, names):
+                cell, tested = (measure, fit.benchmark, benchmark), test.benchmarks == benchmark
+                changes[cell] = (without - hits)[measure].where(tested, 0)
+                possible[cell] = cases[measure].where(tested & (fit.mf is not None), 0)
+        sums.append(pd.DataFrame(changes))
+        counts.append(pd.DataFrame(possible))
         total = counts[-1].sum()
         runs[run] = 100 * sums[-1].sum() / total.where(total > 0)
     order = pd.MultiIndex.from_product([MEASURES, names, names], names=["measure", "left_out", "benchmark"])
     n_test = matrix.questions["benchmark"][pd.concat(counts).index.unique()].value_counts()
-    benchmarks = matrix.accuracy(by="benchmark")[["accuracy"]].assign(
-        n_questions=matrix.questions["benchmark"].value_counts(), n_test=n_test
-    )
-    return Contributions(
-        matrix.source,
-        benchmarks.fillna({"n_test": 0}).astype({"n_test": int}),
-        pd.DataFrame(runs).T.rename_axis("seed")[order],
-        100 * bootstrap_ratios(pd.concat(sums)[order], pd.concat(counts)[order], n_resamples),
-    )
+    benchmarks = matrix.accuracy(by="benchmark")[["accuracy"]]
+    benchmarks["n_questions"] = matrix.questions["benchmark"].value_counts()
+    benchmarks["n_test"] = n_test.reindex(benchmarks.index, fill_value=0)
+    resampled = 100 * bootstrap_ratios(pd.concat(sums)[order], pd.concat(counts)[order], n_resamples)
+    return Contributions(matrix.source, benchmarks, pd.DataFrame(runs).T.rename_axis("seed")[order], resampled)
 
 
 def count_predictions(predictor: CorrectnessPredictor, test: CorrectnessMatrix) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -211,7 +200,7 @@ def contribution_values(contributions: Contributions) -> list[ReportedValue]:
         )
         for key, what in _WORDS.items():
             unit, low_high = ("", None) if key == "mmlu_rank" else ("points", interval(resampled[key]))
-            values.append(ReportedValue(key + suffix, f"{measure}: {what}", runs[key].tolist(), unit, low_high))
+            values.append(ReportedValue(key + suffix, f"{measure}: {what}", runs[key], unit, low_high))
     return values
 
 

@@ -25,17 +25,7 @@ from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import PRESETS, MatrixFactorization
-from embedllm.protocol.flops import (
-    COUNTED,
-    Shape,
-    block_flops,
-    count_block_step,
-    count_flops,
-    count_pair_step,
-    initial_parameters,
-    pair_flops,
-    pair_logits,
-)
+from embedllm.protocol import flops
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.timing import measure
@@ -47,12 +37,12 @@ _BYTES = 4  # of a float32
 _FEW = 100  # questions of the routers that are slow one question at a time
 _TERA, _MEGA = 1e12, 1e6
 
-PAPER_SHAPE = Shape(n_models=112, width=768, dim=232)
+PAPER_SHAPE = flops.Shape(n_models=112, width=768, dim=232)
 PAPER_QUESTIONS = 20_000
 """The number of questions that the paper names for its training cost, "about 20,000"."""
 
 
-def shape_of(matrix: CorrectnessMatrix, mf: MatrixFactorization) -> Shape:
+def shape_of(matrix: CorrectnessMatrix, mf: MatrixFactorization) -> flops.Shape:
     """Return the sizes of a factorization of a matrix.
 
     Raises
@@ -60,7 +50,7 @@ def shape_of(matrix: CorrectnessMatrix, mf: MatrixFactorization) -> Shape:
     ValueError
         If `dim` is not a positive whole number.
     """
-    return Shape(matrix.n_models, matrix.embeddings.shape[1], check_positive("dim", mf.dim))
+    return flops.Shape(matrix.n_models, matrix.embeddings.shape[1], check_positive("dim", mf.dim))
 
 
 def parameter_table(matrix: CorrectnessMatrix, mf: MatrixFactorization) -> pd.DataFrame:
@@ -79,7 +69,7 @@ def parameter_table(matrix: CorrectnessMatrix, mf: MatrixFactorization) -> pd.Da
         Indexed by `tensor`, in the authors' names. Columns: `data`, `shape`, `parameters`, `MB` (10^6 bytes, float32),
         `trained`. The row "all trained" is the sum of those above it.
     """
-    tensors = initial_parameters(shape_of(matrix, mf))
+    tensors = flops.initial_parameters(shape_of(matrix, mf))
     names = ("P.weight", "text_proj.weight", "text_proj.bias", "classifier.weight", "classifier.bias")
     rows = {name: (tuple(value.shape), value.numel(), True) for name, value in zip(names, tensors, strict=True)}
     rows["all trained"] = (), sum(value.numel() for value in tensors), True
@@ -100,7 +90,7 @@ def paper_conventions() -> pd.DataFrame:
         Indexed by `convention`. Columns: `data`, `TFLOPs` (for `PAPER_QUESTIONS` questions), `of the published (%)`,
         and `questions for the published`: with so many, the convention would give the published value.
     """
-    each, passes = pair_flops(PAPER_SHAPE), PAPER_SHAPE.n_models * PRESETS["paper"].epochs
+    each, passes = flops.pair_flops(PAPER_SHAPE), PAPER_SHAPE.n_models * PRESETS["paper"].epochs
     ways = {
         "forward, multiply-adds": each["forward"] // 2,
         "forward": each["forward"],
@@ -108,7 +98,7 @@ def paper_conventions() -> pd.DataFrame:
         "three times forward": each["all"],
     }
     published = float(load_published().at["training_tflops", "value"])
-    table = pd.DataFrame({"TFLOPs": {way: flops * passes * PAPER_QUESTIONS / _TERA for way, flops in ways.items()}})
+    table = pd.DataFrame({"TFLOPs": {way: count * passes * PAPER_QUESTIONS / _TERA for way, count in ways.items()}})
     table["of the published (%)"] = 100 * table["TFLOPs"] / published
     table["questions for the published"] = (PAPER_QUESTIONS * published / table["TFLOPs"]).round().astype(int)
     table.insert(0, "data", "the paper's")
@@ -134,23 +124,19 @@ def training_flops(train: CorrectnessMatrix, mf: MatrixFactorization) -> pd.Data
     """
     shape, epochs = shape_of(train, mf), PRESETS["paper"].epochs
     n_questions, n_pairs = train.n_questions, int(train.observed.sum())
+    paper, n_paper = PAPER_SHAPE, PAPER_QUESTIONS * PAPER_SHAPE.n_models
     chosen = mf._preset().schedule(n_questions, n_pairs).epochs
 
-    def by_pair(data: str, shape: Shape, n_questions: int, n_pairs: int) -> tuple[object, ...]:
-        formula, counted = pair_flops(shape)["needed"], count_pair_step(shape)
-        return data, n_questions, n_pairs, epochs, n_pairs * formula, n_pairs * counted / COUNTED
+    def by_pair(shape: flops.Shape, n: int) -> tuple[float, float]:
+        return n * flops.pair_flops(shape)["needed"], n * flops.count_pair_step(shape) / flops.COUNTED
 
-    def by_block(passes: int) -> tuple[object, ...]:
-        formula, counted = block_flops(shape)["needed"], count_block_step(shape)
-        return train.source, n_questions, n_pairs, passes, n_questions * formula, n_questions * counted / COUNTED
-
+    each, counted = flops.block_flops(shape)["needed"], flops.count_block_step(shape) / flops.COUNTED
+    block = n_questions * each, n_questions * counted
     rows = {
-        "the paper's, by pair": by_pair(
-            "the paper's", PAPER_SHAPE, PAPER_QUESTIONS, PAPER_QUESTIONS * PAPER_SHAPE.n_models
-        ),
-        "by pair": by_pair(train.source, shape, n_questions, n_pairs),
-        "by block": by_block(epochs),
-        "by block, as fitted": by_block(chosen),
+        "the paper's, by pair": ("the paper's", PAPER_QUESTIONS, n_paper, epochs, *by_pair(paper, n_paper)),
+        "by pair": (train.source, n_questions, n_pairs, epochs, *by_pair(shape, n_pairs)),
+        "by block": (train.source, n_questions, n_pairs, epochs, *block),
+        "by block, as fitted": (train.source, n_questions, n_pairs, chosen, *block),
     }
     columns = ["data", "questions", "pairs", "epochs", "TFLOPs", "counted TFLOPs"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("procedure")
@@ -204,8 +190,8 @@ def measure_costs(
 
     def by_pair(vectors: np.ndarray) -> None:
         for question in torch.tensor(vectors):
-            incorrect, correct = pair_logits(mf.parameters_, question.expand(len(models), -1), models).unbind(dim=1)
-            (correct - incorrect).argmax()
+            scores = flops.pair_logits(mf.parameters_, question.expand(len(models), -1), models)
+            (scores[:, 1] - scores[:, 0]).argmax()
 
     batch, single = "route all at once", "route one at a time"
     calls: dict[str, tuple[str, str, int, int, Callable[[], object]]] = {
@@ -240,25 +226,21 @@ def routing_flops(train: CorrectnessMatrix, costs: Costs) -> pd.DataFrame:
     DataFrame
         Indexed by `method`. Columns: `data`, `MFLOPs` a question, by the formula, and `counted MFLOPs` (NaN for KNN).
     """
-    mf = costs.mf
-    vector = train.embeddings[:1]
-    everyone = torch.arange(train.n_models)
+    mf, vector, everyone = costs.mf, train.embeddings[:1], torch.arange(train.n_models)
+    shape = flops.Shape(train.n_models, vector.shape[1], mf.model_embeddings_.shape[1])
     copies = torch.tensor(vector).expand(train.n_models, -1)
-    shape = Shape(train.n_models, vector.shape[1], mf.model_embeddings_.shape[1])
-    calls: dict[str, tuple[int, Callable[[], object] | None]] = {
-        "MF": (2 * shape.width * shape.n_models, lambda: mf.predict_proba(vector)),
-        "MF, by pair": (
-            shape.n_models * pair_flops(shape)["forward"],
-            lambda: pair_logits(mf.parameters_, copies, everyone),
-        ),
-        "KNN": (2 * shape.width * train.n_questions, None),
+    by_formula = {
+        "MF": 2 * shape.width * shape.n_models,
+        "MF, by pair": shape.n_models * flops.pair_flops(shape)["forward"],
+        "KNN": 2 * shape.width * train.n_questions,
     }
-    rows = {
-        name: (train.source, flops / _MEGA, count_flops(call) / _MEGA if call else float("nan"))
-        for name, (flops, call) in calls.items()
+    counted = {
+        "MF": flops.count_flops(lambda: mf.predict_proba(vector)),
+        "MF, by pair": flops.count_flops(lambda: flops.pair_logits(mf.parameters_, copies, everyone)),
     }
-    columns = ["data", "MFLOPs", "counted MFLOPs"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method")
+    table = pd.DataFrame({"MFLOPs": by_formula, "counted MFLOPs": counted}).loc[list(by_formula)] / _MEGA
+    table.insert(0, "data", train.source)
+    return table.rename_axis("method")
 
 
 def describe_machine() -> pd.DataFrame:
@@ -300,29 +282,25 @@ def cost_values(
         From `parameter_table`, `paper_conventions`, `training_flops` and `routing_flops`.
     """
     trained, paper = parameters.loc["all trained"], conventions["TFLOPs"]
-    flops, route = training["TFLOPs"], routing["MFLOPs"]
-    gaps = pd.concat([training["counted TFLOPs"] / flops, routing["counted MFLOPs"] / route]) - 1
-
+    fits, route = training["TFLOPs"], routing["MFLOPs"]
+    gaps = pd.concat([training["counted TFLOPs"] / fits, routing["counted MFLOPs"] / route]) - 1
+    needed = paper["forward and the gradients needed"]
     values = {
         "mf_parameters": ("Trained parameters of MF", trained["parameters"], ""),
         "mf_megabytes": ("Trained parameters of MF, float32", trained["MB"], "MB"),
-        "paper_needed": (
-            "Training of the paper by pair, forward and the gradients needed",
-            paper["forward and the gradients needed"],
-            "TFLOPs",
-        ),
+        "paper_needed": ("Training of the paper by pair, forward and the gradients needed", needed, "TFLOPs"),
         "paper_thrice": ("Training of the paper by pair, three times forward", paper["three times forward"], "TFLOPs"),
-        "pair_training": ("Training on these data by pair", flops["by pair"], "TFLOPs"),
-        "block_training": ("Training on these data by block, as many epochs", flops["by block"], "TFLOPs"),
-        "fit_training": ("Training on these data as fitted", flops["by block, as fitted"], "TFLOPs"),
-        "block_saving": ("Training by pair / by block", flops["by pair"] / flops["by block"], ""),
-        "fit_saving": ("Training by pair / as fitted", flops["by pair"] / flops["by block, as fitted"], ""),
+        "pair_training": ("Training on these data by pair", fits["by pair"], "TFLOPs"),
+        "block_training": ("Training on these data by block, as many epochs", fits["by block"], "TFLOPs"),
+        "fit_training": ("Training on these data as fitted", fits["by block, as fitted"], "TFLOPs"),
+        "block_saving": ("Training by pair / by block", fits["by pair"] / fits["by block"], ""),
+        "fit_saving": ("Training by pair / as fitted", fits["by pair"] / fits["by block, as fitted"], ""),
         "mf_route": ("Routing a question with MF", route["MF"], "MFLOPs"),
         "pair_route": ("Routing a question with MF by pair", route["MF, by pair"], "MFLOPs"),
         "knn_route": ("Routing a question with KNN", route["KNN"], "MFLOPs"),
         "flop_gap": ("Largest difference of a formula and its count", 100 * gaps.abs().max(), "%"),
     }
     return [
-        ReportedValue(key, what, [float(value)], unit, count=key == "mf_parameters")
+        ReportedValue(key, what, [value], unit, count=key == "mf_parameters")
         for key, (what, value, unit) in values.items()
     ]

@@ -54,9 +54,7 @@ class Agreement(NamedTuple):
         """
         names = self.kappa.index
         one, two = np.triu_indices(len(names), k=1)
-        values = {
-            name: getattr(self, name).to_numpy()[one, two] for name in ("n_shared", "agreement", "expected", "kappa")
-        }
+        values = {name: table.to_numpy()[one, two] for name, table in self._asdict().items() if name != "source"}
         table = pd.DataFrame({"data": self.source, "model": names[one], "other": names[two], **values})
         return table.sort_values("kappa", ascending=False, kind="stable", ignore_index=True)
 
@@ -113,13 +111,10 @@ def histograms(matrix: CorrectnessMatrix) -> pd.DataFrame:
         Columns `counted` ("models by accuracy" or "questions by share"), `low` and `high` (of the bin), `count`,
         `data`.
     """
-    values = {
-        "models by accuracy": matrix.accuracy(by="model")["accuracy"],
-        "questions by share": correct_shares(matrix),
-    }
+    accuracy, shares = matrix.accuracy(by="model")["accuracy"], correct_shares(matrix)
     parts = []
-    for what, shares in values.items():
-        counts, edges = np.histogram(shares.dropna(), np.linspace(0, 1, 21))
+    for what, values in (("models by accuracy", accuracy), ("questions by share", shares)):
+        counts, edges = np.histogram(values.dropna(), np.linspace(0, 1, 21))
         parts.append(pd.DataFrame({"counted": what, "low": edges[:-1], "high": edges[1:], "count": counts}))
     return pd.concat(parts, ignore_index=True).assign(data=matrix.source)
 
@@ -174,33 +169,32 @@ def model_table(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 def split_table(split: Split) -> pd.DataFrame:
     """Return the `questions` and the observed `answers` of each part."""
-    rows = {name: (part.source, part.n_questions, int(part.observed.sum())) for name, part in split._asdict().items()}
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=["data", "questions", "answers"])
-    return table.rename_axis("part")
+    rows = [(part.source, part.n_questions, int(part.observed.sum())) for part in split]
+    return pd.DataFrame(rows, pd.Index(split._fields, name="part"), ["data", "questions", "answers"])
 
 
 def dataset_values(matrix: CorrectnessMatrix, split: Split, agreement: Agreement) -> list[ReportedValue]:
     """Return the values that the page reports."""
     accuracy = 100 * matrix.accuracy(by="model")["accuracy"]
     shares, pairs = correct_shares(matrix).dropna(), agreement.pairs()
-    counts = {
-        "data_models": ("models", matrix.n_models),
-        "data_questions": ("questions", matrix.n_questions),
-        "data_benchmarks": ("benchmarks", len(matrix.benchmark_names)),
-        "data_train": ("training questions", split.train.n_questions),
-        "data_test": ("test questions", split.test.n_questions),
-    }
-    percent = {
-        "data_observed": ("entries that were observed", 100 * matrix.observed.mean()),
-        "data_worst": ("accuracy of the worst model", accuracy.min()),
-        "data_best": ("accuracy of the best model", accuracy.max()),
-        "data_all_right": ("questions that all models answer correctly", 100 * (shares == 1).mean()),
-        "data_none_right": ("questions that no model answers correctly", 100 * (shares == 0).mean()),
-        "data_agreement": ("agreement of a pair of models, mean", 100 * pairs["agreement"].mean()),
-        "data_expected": ("agreement expected from the accuracies of a pair, mean", 100 * pairs["expected"].mean()),
-    }
+    counts = [
+        ("data_models", "models", matrix.n_models),
+        ("data_questions", "questions", matrix.n_questions),
+        ("data_benchmarks", "benchmarks", len(matrix.benchmark_names)),
+        ("data_train", "training questions", split.train.n_questions),
+        ("data_test", "test questions", split.test.n_questions),
+    ]
+    percentages = [
+        ("data_observed", "entries that were observed", 100 * matrix.observed.mean()),
+        ("data_worst", "accuracy of the worst model", accuracy.min()),
+        ("data_best", "accuracy of the best model", accuracy.max()),
+        ("data_all_right", "questions that all models answer correctly", 100 * (shares == 1).mean()),
+        ("data_none_right", "questions that no model answers correctly", 100 * (shares == 0).mean()),
+        ("data_agreement", "agreement of a pair of models, mean", 100 * pairs["agreement"].mean()),
+        ("data_expected", "agreement expected from the accuracies of a pair, mean", 100 * pairs["expected"].mean()),
+    ]
     return [
-        *(ReportedValue(key, what, [float(value)], count=True) for key, (what, value) in counts.items()),
-        *(ReportedValue(key, what, [float(value)], "%") for key, (what, value) in percent.items()),
-        ReportedValue("data_kappa", "Cohen's kappa of a pair of models, mean", [float(pairs["kappa"].mean())]),
+        *(ReportedValue(key, what, [n], count=True) for key, what, n in counts),
+        *(ReportedValue(key, what, [value], "%") for key, what, value in percentages),
+        ReportedValue("data_kappa", "Cohen's kappa of a pair of models, mean", [pairs["kappa"].mean()]),
     ]

@@ -240,34 +240,31 @@ def forecast_values(
     accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
     tested = pd.DataFrame({group: each[mf].notna() for group, each in accuracy.items()})
     above = pd.DataFrame({group: each[mf] > each[baseline] for group, each in accuracy.items()})
-    answers = tally.rows.groupby("seed")["count"].sum()
     size = curve["size"].min()
     smallest = 100 * curve[curve["size"] == size].pivot(index="seed", columns="predictor", values="accuracy")
-    few = f"Forecasting accuracy of {mf} minus {knn}, fitted on {size:,} questions"
-
-    def reported(key: str, what: str, values: pd.Series, unit: str = "", count: bool = False) -> ReportedValue:
-        return ReportedValue(key, what, values.astype(float).tolist(), unit, count=count)
-
+    what, few = "Forecasting accuracy of", f"fitted on {size:,} questions"
+    wanted = [
+        *(Wanted(f"{key}_accuracy", f"{what} {name}", name) for key, name in (("mf", mf), ("knn", knn))),
+        Wanted("floor_accuracy", f"{what} the baseline ({baseline})", baseline),
+        Wanted("mf_minus_knn", f"{what} {mf} minus {knn}", mf, minus=knn),
+    ]
+    metrics = (
+        ("log_loss", "Log loss", runs["log_loss"], "nats"),
+        ("brier", "Brier score", runs["brier"], ""),
+        ("ece", "Expected calibration error", errors, "points"),
+    )
+    answers = tally.rows.groupby("seed")["count"].sum()
+    gap = smallest[mf] - smallest[knn]
     return [
-        *accuracy_values(
-            tally,
-            [
-                Wanted("mf_accuracy", f"Forecasting accuracy of {mf}", mf),
-                Wanted("knn_accuracy", f"Forecasting accuracy of {knn}", knn),
-                Wanted("floor_accuracy", f"Forecasting accuracy of the baseline ({baseline})", baseline),
-                Wanted("mf_minus_knn", f"Forecasting accuracy of {mf} minus {knn}", mf, minus=knn),
-            ],
-        ),
-        reported("mf_minus_knn_smallest", few, smallest[mf] - smallest[knn], "points"),
-        ReportedValue("smallest_size", "Smallest number of training questions", [float(size)], count=True),
-        reported("above_floor", f"Benchmarks where {mf} is above the baseline", above.sum(axis=1)),
-        reported("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1), count=True),
-        reported("forecast_answers", "Test answers", answers, count=True),
+        *accuracy_values(tally, wanted),
+        ReportedValue("mf_minus_knn_smallest", f"{what} {mf} minus {knn}, {few}", gap, "points"),
+        ReportedValue("smallest_size", "Smallest number of training questions", [size], count=True),
+        ReportedValue("above_floor", f"Benchmarks where {mf} is above the baseline", above.sum(axis=1)),
+        ReportedValue("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1), count=True),
+        ReportedValue("forecast_answers", "Test answers", answers, count=True),
         *(
-            reported(f"{key}_{metric}", f"{words} of {method}", runs[metric, method], unit)
-            for metric, words, unit in (("log_loss", "Log loss", "nats"), ("brier", "Brier score", ""))
-            for key, method in (("mf", mf), ("knn", knn))
+            ReportedValue(f"{key}_{metric}", f"{words} of {name}", values[name], unit)
+            for metric, words, values, unit in metrics
+            for key, name in (("mf", mf), ("knn", knn))
         ),
-        reported("mf_ece", f"Expected calibration error of {mf}", errors[mf], "points"),
-        reported("knn_ece", f"Expected calibration error of {knn}", errors[knn], "points"),
     ]

@@ -106,18 +106,13 @@ class Readings(NamedTuple):
 
     def table(self) -> pd.DataFrame:
         """Return `columns`, `labels` and `correct (%)` of each reading, and the one that it is the `same as`."""
-        rows = [
-            {
-                "data": self.matrix.source,
-                "reading": name,
-                "columns": labels.shape[1],
-                "labels": int(np.count_nonzero(labels != NOT_OBSERVED)),
-                "correct (%)": 100 * float((labels[labels != NOT_OBSERVED] == CORRECT).mean()),
-                "same as": same if same != name else "",
-            }
-            for (name, (labels, _)), same in zip(self.readings.items(), self.same_as().values(), strict=True)
-        ]
-        return pd.DataFrame(rows).set_index("reading")
+        rows = {}
+        for (name, (labels, _)), same in zip(self.readings.items(), self.same_as().values(), strict=True):
+            seen = labels[labels != NOT_OBSERVED]
+            share, earlier = 100 * float((seen == CORRECT).mean()), same if same != name else ""
+            rows[name] = (self.matrix.source, labels.shape[1], len(seen), share, earlier)
+        columns = ["data", "columns", "labels", "correct (%)", "same as"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("reading")
 
 
 class Scores(NamedTuple):
@@ -259,9 +254,10 @@ def score_readings(
             for name, trained_on in wanted:
                 hits = (known[name, same[trained_on]][:, column] == (labels == CORRECT)) & observed
                 entry = (run_seed, name, trained_on, scored_on)
-                correct[entry] = _by_question(column, hits.sum(axis=0), split.test)
-                counted[entry] = _by_question(column, observed.sum(axis=0), split.test)
-    return Scores(_wide(correct), _wide(counted), protocols, matrix.source)
+                for found, each_column in ((correct, hits), (counted, observed)):
+                    of_question = np.bincount(column, each_column.sum(axis=0), len(test))
+                    found[entry] = pd.Series(of_question, split.test.question_ids)
+    return Scores(_by_question(correct), _by_question(counted), protocols, matrix.source)
 
 
 def _columns(reading: Reading, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -286,13 +282,9 @@ def _part(readings: Readings, name: str, positions: np.ndarray) -> CorrectnessMa
     )
 
 
-def _by_question(column: np.ndarray, values: np.ndarray, test: CorrectnessMatrix) -> pd.Series:
-    return pd.Series(np.bincount(column, values, test.n_questions), test.question_ids)
-
-
-def _wide(columns: Mapping[tuple[int, str, str, str], pd.Series]) -> pd.DataFrame:
-    """Join columns whose test questions may differ: 0 for questions of other runs."""
-    frame = pd.concat(columns, axis=1, sort=False).fillna(0)
+def _by_question(values: Mapping[tuple[int, str, str, str], pd.Series]) -> pd.DataFrame:
+    """Columns of questions that may differ between runs: 0 for those of other runs."""
+    frame = pd.concat(values, axis=1, sort=False).fillna(0)
     return frame.rename_axis(columns=["seed", "predictor", "trained_on", "scored_on"])
 
 
@@ -358,47 +350,36 @@ def label_rule_values(readings: Readings, comparison: pd.DataFrame) -> list[Repo
         From `compare_protocols`.
     """
     rows, difference = comparison.set_index(["protocol", "scored on"]), comparison["difference"].iat[0]
-    words = (
-        ("repeated_rows", "duplicated rows of a (model, question)"),
-        ("conflicting_cells", "(model, question) with both labels"),
-        ("tied_cells", "(model, question) with as many correct as incorrect labels"),
-    )
+    duplicates, conflicts, ties = readings.counts().values()
 
     def runs(protocol: str, way: str = "own labels") -> np.ndarray:
         return np.array(rows.at[(protocol, way), "runs"])
+
+    def count(key: str, what: str, n: int) -> ReportedValue:
+        return ReportedValue(key, what, [n], count=True)
 
     def gap(key: str, what: str, protocol: str) -> ReportedValue:
         row = rows.loc[(protocol, "own labels")]
         return ReportedValue(key, f"{difference}, {what}", row["runs"], "points", (row["low"], row["high"]))
 
-    def points(key: str, what: str, values: np.ndarray) -> ReportedValue:
-        return ReportedValue(key, what.format(difference), values.tolist(), "points")
-
-    of_rules, of_training = (
+    majority = runs("majority")
+    spread, spread_training = (
         np.ptp([runs(rule, way) for rule in RULES], axis=0) for way in ("own labels", "majority labels")
     )
-    majority = runs("majority")
+    over_rules, change = f"range of {difference} over the four rules", f"change of {difference}"
+    points = {
+        "gap_range": (over_rules, spread),
+        "gap_range_training": (f"{over_rules}, all scored on the majority labels", spread_training),
+        "missing_effect": (f"{change} when missing entries count as incorrect", runs(_MAJORITY_INCORRECT) - majority),
+        "rows_effect": (f"{change} when rows are scored, not entries", runs("majority", "every row") - majority),
+        "authors_effect": (f"{change} from majority labels to the authors' mixture", runs(_AUTHORS) - majority),
+    }
     return [
-        *(
-            ReportedValue(key, what, [count], count=True)
-            for (key, what), count in zip(words, readings.counts().values(), strict=True)
-        ),
-        ReportedValue("missing_cells", "entries without a row", [100 * float(readings.missing().mean())], "%"),
+        count("repeated_rows", "duplicated rows of a (model, question)", duplicates),
+        count("conflicting_cells", "(model, question) with both labels", conflicts),
+        count("tied_cells", "(model, question) with as many correct as incorrect labels", ties),
+        ReportedValue("missing_cells", "entries without a row", [100 * readings.missing().mean()], "%"),
         *(gap(f"gap_{rule}", f"rule {rule}", rule) for rule in RULES),
         gap("gap_authors", "authors' mixture of rules", _AUTHORS),
-        points("gap_range", "range of {} over the four rules", of_rules),
-        points("gap_range_training", "range of {} over the four rules, all scored on the majority labels", of_training),
-        points(
-            "missing_effect",
-            "change of {} when missing entries count as incorrect",
-            runs(_MAJORITY_INCORRECT) - majority,
-        ),
-        points(
-            "rows_effect",
-            "change of {} when every row is scored, not every entry once (trained on majority labels)",
-            runs("majority", "every row") - majority,
-        ),
-        points(
-            "authors_effect", "change of {} from majority labels to the authors' mixture", runs(_AUTHORS) - majority
-        ),
+        *(ReportedValue(key, what, values.tolist(), "points") for key, (what, values) in points.items()),
     ]

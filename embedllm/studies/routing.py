@@ -146,7 +146,7 @@ def route_values(tally: Tally, mf: str, knn: str) -> list[ReportedValue]:
     }
     wanted = [Wanted(key, f"Routing accuracy of {name}", name) for key, name in accuracies.items()]
     wanted += [Wanted(key, f"Routing accuracy of {mf} minus {name}", mf, name) for key, name in differences.items()]
-    questions = tally.rows.groupby("seed")["count"].sum().astype(float).tolist()
+    questions = tally.rows.groupby("seed")["count"].sum()
     routed = ReportedValue("route_questions", "Routed test questions", questions, count=True)
     return [*accuracy_values(tally, wanted), routed]
 

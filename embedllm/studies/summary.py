@@ -64,12 +64,8 @@ class Claim:
     of: str = ""
 
 
-_SIGNIFICANT = "Held-out benchmarks on which embeddings predict the ranking of the models"
-_ROUTING_COST = "Routing is cheap: time for 3,000 questions (ours: FLOPs of one; the page has times)"
-_WEIGHTED = "The MF router beats a random one with its frequencies"
-_CLOSER = "Models of one size or specialization are closer than others"
-_MATHS = "The maths benchmarks contribute to each other: accuracy"
-
+_RANKING = ("Held-out benchmarks on which embeddings predict the ranking of the models", "rank-correlations")
+_CLOSER = ("Models of one size or specialization are closer than others", "communities")
 _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     "dataset": [
         ("Language models", "composition", "data_models", "figure", "models"),
@@ -89,29 +85,22 @@ _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     "routing": [
         ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
         ("The MF router beats the KNN router", "routers", "route_mf_minus_knn", "positive"),
-        (_WEIGHTED, "routers", "route_mf_minus_weighted", "positive"),
+        ("The MF router beats the weighted random router", "routers", "route_mf_minus_weighted", "positive"),
     ],
     "cost": [
-        (_ROUTING_COST, "routing-times", "mf_route", "shown", "routing_seconds"),
+        ("Time to route 3,000 questions (ours: FLOPs of one)", "routing-times", "mf_route", "shown", "routing_seconds"),
         ("Training, 20,000 questions x 112 models", "training-flops", "paper_needed", "figure", "training_tflops"),
     ],
     "benchmark_prediction": [
-        (
-            _SIGNIFICANT,
-            "rank-correlations",
-            "significant_embeddings",
-            "figure",
-            "significant_benchmarks",
-            "heldout_benchmarks",
-        ),
+        (*_RANKING, "significant_embeddings", "figure", "significant_benchmarks", "heldout_benchmarks"),
     ],
     "communities": [
-        (_CLOSER, "communities", "embedding_paper_closer", "each", "community_distances", "paper_communities"),
+        (*_CLOSER, "embedding_paper_closer", "each", "community_distances", "paper_communities"),
     ],
     "contributions": [
         ("MMLU contributes most to other benchmarks: accuracy", "contributions", "mmlu_lead", "positive"),
         ("The same for MMLU: ranking of the models", "contributions-2", "mmlu_lead_order", "positive"),
-        (_MATHS, "contributions", "maths_lead", "positive"),
+        ("The maths benchmarks contribute to each other: accuracy", "contributions", "maths_lead", "positive"),
         ("The same for maths: ranking of the models", "contributions-2", "maths_lead_order", "positive"),
         ("Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "easy_gain", "positive"),
         ("The same for GPQA: ranking of the models", "contributions-2", "easy_gain_order", "positive"),
@@ -153,7 +142,7 @@ def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = 
         ours, total = reported.get(claim.reported), reported.get(claim.of)
         found = verdict(claim.rule, ours, published["value"].get(claim.published), total)
         stated, figure = texts.get(claim.published, "stated without a value"), f"{claim.page}-{claim.figure}"
-        rows.append((claim.text, stated, _ours(ours, total), _interval(ours), found, claim.page, figure))
+        rows.append((claim.text, stated, *_shown(ours, total), found, claim.page, figure))
     return pd.DataFrame(rows, columns=_COLUMNS).assign(data=", ".join(sources))
 
 
@@ -205,16 +194,12 @@ def claims_html(table: pd.DataFrame) -> HTML:
     return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
 
 
-def _ours(ours: ReportedValue | None, total: ReportedValue | None) -> str:
+def _shown(ours: ReportedValue | None, total: ReportedValue | None) -> tuple[str, str]:
+    """Our value and its interval as text."""
     if ours is None:
-        return ""
-    if math.isnan(ours.value):
-        return "undefined"
-    text = f"{format_number(ours.value)} {ours.unit}".strip()
-    return f"{text} of {format_number(total.value)}" if total else text
-
-
-def _interval(ours: ReportedValue | None) -> str:
-    if ours is None or ours.interval is None or any(math.isnan(end) for end in ours.interval):
-        return ""
-    return " to ".join(format_number(end) for end in ours.interval)
+        return "", ""
+    text = format_number(ours.value)
+    if not math.isnan(ours.value):
+        text = f"{text} {ours.unit}".strip() + (f" of {format_number(total.value)}" if total else "")
+    ends = ours.interval if ours.interval and not any(map(math.isnan, ours.interval)) else ()
+    return text, " to ".join(map(format_number, ends))

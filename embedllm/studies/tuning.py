@@ -161,7 +161,7 @@ def tuning_values(neighbors: pd.DataFrame, dims: pd.DataFrame, alphas: pd.DataFr
 
     def accuracy(key: str, what: str, sweep: pd.DataFrame, value: float) -> ReportedValue:
         runs = 100 * sweep.loc[sweep["value"] == value, "accuracy"]
-        return ReportedValue(key, f"validation accuracy of {what}", runs.tolist(), "%")
+        return ReportedValue(key, f"validation accuracy of {what}", runs, "%")
 
     return [
         ReportedValue("n_neighbors", "chosen k of KNN", [k], count=True),

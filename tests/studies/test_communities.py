@@ -105,14 +105,14 @@ class TestDistances:
 
 class TestCompare:
     def test_by_hand(self):
-        # Of 0, 1, 5, 7: within the first two 1; to the others 5, 7, 4, 6.
-        found = compare_communities(on_a_line([0.0, 1, 5, 7]), tagged(["x", "x", "", ""]), min_size=2)
+        # Of 0, 1, 5, 7, 8: within the first three 1, 5, 4; to the others 7, 8, 6, 7, 2, 3.
+        found = compare_communities(on_a_line([0.0, 1, 5, 7, 8]), tagged(["x", "x", "x", "", ""]))
         row = found.set_index("community").loc["x"]
-        scale = (1 + 5 + 7 + 4 + 6 + 2) / 6
-        assert row["within"] == pytest.approx(1 / scale)
-        assert row["between"] == pytest.approx(5.5 / scale)
-        assert row["ratio"] == pytest.approx(1 / 5.5)
-        assert row["n_models"] == 2
+        scale = (1 + 5 + 4 + 7 + 8 + 6 + 7 + 2 + 3 + 1) / 10
+        assert row["within"] == pytest.approx(10 / 3 / scale)
+        assert row["between"] == pytest.approx(33 / 6 / scale)
+        assert row["ratio"] == pytest.approx(20 / 33)
+        assert row["n_models"] == 3
         assert row["data"] == "a line"
         assert not row["paper"]
 
