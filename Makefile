@@ -4,12 +4,12 @@ BIN := .venv/bin
 READY := .venv/ready
 PORT ?= 8000
 
-.PHONY: help book serve expected test lint bench notebooks figure lock clean
+.PHONY: help book serve expected test test-fast lint check-wheel check-lowest bench notebooks figure lock clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z]*\):.*## /make \1	/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
-book: $(READY) ## execute the stale notebooks and write book/_build/html
+book: $(READY) ## execute the notebooks whose inputs changed and write book/_build/html
 	@status=0; \
 	$(BIN)/jupyter-book build book/ || status=1; \
 	$(BIN)/python -m embedllm.book book/ || status=1; \
@@ -23,23 +23,43 @@ serve: $(READY) ## show the book at http://127.0.0.1:8000, rebuild it when a sou
 	--watch notebooks --watch embedllm --watch data \
 	--re-ignore '/__pycache__|\.ipynb|/book/(_build|notebooks)/|/book/conf\.py$$|/data/cache/'
 
-expected: $(READY) ## execute the stale notebooks and record the tolerances of their numbers in data/expected
+expected: $(READY) ## execute the notebooks whose inputs changed and record tolerances in data/expected
 	$(BIN)/python -m embedllm.book.regression
 
-test: $(READY) ## run the tests
-	$(BIN)/python -m pytest
+test: $(READY) ## run all tests
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-lint: $(READY) ## check style, types and workflows
+test-fast: $(READY) ## run the tests that take neither a book nor a whole notebook
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+lint: $(READY) ## check style, types, imports between sub-packages, wording and workflows
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/python tools/phrases.py
 	$(BIN)/jactionlint --no-hints
 
-bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (a quarter of an hour)
+check-wheel: ## install a wheel in an environment of its own and use the package there
+	rm -rf build/wheel
+	$(PYTHON) -m venv build/wheel
+	build/wheel/bin/pip wheel --quiet --no-deps --wheel-dir build/wheel .
+	build/wheel/bin/pip install --quiet --constraint requirements.lock build/wheel/*.whl
+	cd build/wheel && bin/python -c 'import embedllm; [getattr(embedllm, name) for name in embedllm.__all__]; \
+	print(embedllm.load_dataset("simulated", scale=0.1))'
+
+check-lowest: ## run the fast tests with the lowest versions that pyproject.toml allows, in an environment of its own
+	rm -rf build/lowest
+	$(PYTHON) -m venv build/lowest
+	build/lowest/bin/pip install --quiet uv
+	build/lowest/bin/uv pip install --quiet --python build/lowest/bin/python --resolution lowest-direct -e '.[book,test]'
+	build/lowest/bin/python -m pytest -n 2 --dist loadfile -m 'not slow' -W default
+
+bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (15 minutes)
 	$(BIN)/python -m benchmarks --record
 
-notebooks: $(READY) ## regenerate notebooks/*.ipynb from notebooks/*.py
-	$(BIN)/jupytext --to ipynb --update notebooks/*.py
+notebooks: $(READY) ## bring notebooks/*.py and notebooks/*.ipynb in step, whichever was edited
+	$(BIN)/python -m embedllm.book.notebooks
 
 figure: book ## refresh the figure of the README from the executed routing notebook
 	cp book/notebooks/figures/routing/routing-routers.png book/images/routing.png

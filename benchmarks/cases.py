@@ -210,7 +210,7 @@ def route_one_by_pair(folder: Path, repeats: int) -> Side:
 
 CASES = {
     "fit": Case("fit MF, dim 232", fit, fit_by_pair, ratio=200, seconds=15, megabytes=1000),
-    "knn": Case("KNN of all models, k 131", knn, knn_by_model, ratio=200),
+    "knn": Case("KNN of all models, k 131", knn, knn_by_model, ratio=150),
     "several_k": Case(f"KNN of all models, {len(SEVERAL_K)} values of k", several_k, several_k_by_model, ratio=200),
     "route": Case("route all test questions", route, route_by_question, ratio=100, seconds=0.05),
     "route_typed": Case("route them as Router does", route_typed, route_by_question, ratio=100, seconds=0.05),

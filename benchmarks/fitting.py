@@ -21,7 +21,7 @@ import torch
 from torch.nn import functional
 
 from embedllm import CorrectnessMatrix, MatrixFactorization
-from embedllm.predictors.mf import PRESETS, Parameters, TrainingPreset, init_parameters
+from embedllm.predictors.sgd import PRESETS, Parameters, TrainingPreset, init_parameters
 
 ALPHA = 0.05
 
@@ -144,7 +144,7 @@ def from_ridge(matrix: CorrectnessMatrix, preset: TrainingPreset) -> Weights:
         start.classifier_bias[0] = 0
         return start
 
-    with mock.patch("embedllm.predictors.mf.init_parameters", begin):
+    with mock.patch("embedllm.predictors.sgd.init_parameters", begin):
         return factorize(matrix, preset)
 
 

@@ -1,8 +1,8 @@
 """Reading a long CSV, shaped like the release's train.csv, against pandas.
 
-Each reader is a process of its own under /usr/bin/time, which tells its wall time and its peak memory, imports
+Each reader is a process of its own under /usr/bin/time, which measures its wall time and its peak memory, imports
 included. The file, 112 models on 29,673 questions in 3.8 million rows, is written first, and read once unmeasured, so
-that all readers find it in the page cache.
+that it is in the page cache for all readers.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ if {save}: np.save("{folder}/pandas.npy", table.to_numpy())
     "embedllm": """
 import numpy as np, pandas as pd
 from pathlib import Path
-from embedllm.datasets.formats.long import read_answers
+from embedllm.datasets.formats.answers import read_answers
 from embedllm.datasets.formats._tables import read_rows, read_table
 folder = Path("{folder}")
 models = read_table(folder / "model_order.csv").set_index("model_name").sort_index()
 ids = [name for rows in read_rows(folder / "question_order.csv", ["prompt_id"]) for name in rows.columns[0].to_pylist()]
 questions = pd.DataFrame(index=pd.Index(ids, dtype=object))
-answers = read_answers({{"all": folder / "train.csv"}}, models.index, questions)
+answers, _ = read_answers({{"all": folder / "train.csv"}}, models.index, questions)
 if {save}: np.save(folder / "embedllm.npy", answers.labels)
 """,
 }
@@ -52,20 +52,20 @@ def measure(reader: str, folder: Path, save: bool = False) -> tuple[float, float
 
 
 def check_equal(folder: Path) -> None:
-    """The majority of repeated labels, from their mean as pandas gives it, is what was read here."""
+    """Check that both readers agree: the majority of duplicate labels follows from their mean."""
     mean, labels = np.load(folder / "pandas.npy"), np.load(folder / "embedllm.npy")
     np.testing.assert_array_equal(np.where(mean > 0.5, 1, np.where(mean < 0.5, 0, -1)), labels)
 
 
 def compare(scale: float, repeats: int) -> dict[str, Any]:
-    """Write a look-alike of the release, read it with both, and return all times and peaks of memory."""
+    """Write a look-alike of the release, read it with both readers, and return all times and memory peaks."""
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary) / "release"
         write_lookalike(folder, scale=scale)
         for reader in READERS:
             measure(reader, folder, save=True)
         check_equal(folder)
-        # In turn, so that a busy moment of the machine meets both.
+        # In turn, so that other load on the machine affects both.
         runs = [(reader, *measure(reader, folder)) for _ in range(repeats) for reader in READERS]
         size = (folder / "train.csv").stat().st_size
         n_rows = sum(len(rows.columns) for rows in read_rows(folder / "train.csv", ["label"]))

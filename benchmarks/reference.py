@@ -19,7 +19,7 @@ EPOCHS = 50
 
 
 class Pairs(Dataset):
-    """A model, a question and whether the one answered the other rightly, pair by pair."""
+    """A model, a question and whether the model answered it correctly, pair by pair."""
 
     def __init__(self, labels: np.ndarray) -> None:
         models, questions = np.nonzero(labels >= 0)
@@ -62,8 +62,8 @@ def step_seconds(model: PairModel, labels: np.ndarray, warm_up: int = 3) -> Iter
     batches = iter(DataLoader(Pairs(labels), batch_size=BATCH))
     for number in range(len(batches)):
         start = time.perf_counter()
-        models, questions, right = next(batches)
-        loss = nn.functional.cross_entropy(model(models, questions), right)
+        models, questions, answers = next(batches)
+        loss = nn.functional.cross_entropy(model(models, questions), answers)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -72,7 +72,7 @@ def step_seconds(model: PairModel, labels: np.ndarray, warm_up: int = 3) -> Iter
 
 
 def knn_proba(embeddings: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int = 131) -> np.ndarray:
-    """Probability of a right answer from one model, (n_asked,), by a classifier of its own."""
+    """Probability of a correct answer from one model, (n_asked,), by a classifier of its own."""
     seen = labels >= 0
     classifier = KNeighborsClassifier(n_neighbors).fit(embeddings[seen], labels[seen])
     return classifier.predict_proba(asked)[:, -1]

@@ -10,9 +10,9 @@ from .matrix import Split as Split
 from .predictors.base import CorrectnessPredictor as CorrectnessPredictor
 from .predictors.baselines import BenchmarkMean as BenchmarkMean
 from .predictors.knn import KNNCorrectness as KNNCorrectness
-from .predictors.mf import PRESETS as PRESETS
 from .predictors.mf import MatrixFactorization as MatrixFactorization
-from .predictors.mf import TrainingPreset as TrainingPreset
+from .predictors.sgd import PRESETS as PRESETS
+from .predictors.sgd import TrainingPreset as TrainingPreset
 from .protocol.published import load_published as load_published
 from .protocol.routers import RoutingPolicy as RoutingPolicy
 from .protocol.routers import standard_routers as standard_routers

@@ -75,6 +75,58 @@ def name_positions(what: str, wanted: Iterable[str], known: Iterable[str]) -> np
     return positions
 
 
+def axis_positions(what: str, wanted: Iterable[str] | np.ndarray | None, known: pd.Index) -> np.ndarray:
+    """Position of each name, or of each True in a mask, along an axis; all positions for None.
+
+    Raises
+    ------
+    TypeError
+        If a single name is given instead of a list.
+    KeyError
+        If a name is unknown.
+    ValueError
+        If a name is given twice, or a mask has another length than the axis.
+    """
+    if wanted is None:
+        return np.arange(len(known))
+    if isinstance(wanted, str):
+        raise TypeError(f"{what}s must be a list of names, got the text {wanted!r}: pass [{wanted!r}]")
+    keys = np.asarray(list(wanted))
+    if keys.dtype == bool:
+        if keys.shape != (len(known),):
+            raise ValueError(f"a mask of {what}s must have {len(known)} entries, got {keys.size}")
+        return np.flatnonzero(keys)
+    text_index(what, keys)
+    return name_positions(what, keys, known)
+
+
+def text_index(what: str, names: Iterable[object]) -> pd.Index:
+    """Return names as text.
+
+    Raises
+    ------
+    ValueError
+        If a name occurs twice.
+    """
+    index = pd.Index([str(name) for name in names], dtype=object)
+    if not index.is_unique:
+        raise ValueError(f"{what} {index[index.duplicated()][0]!r} occurs more than once: names must be unique")
+    return index
+
+
+def check_names(what: str, found: pd.Index, expected: pd.Index) -> None:
+    """Check that labels have the names that they should have, in any order.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing on one side.
+    """
+    for names, where in ((found.difference(expected), "labels only"), (expected.difference(found), f"{what}s only")):
+        if len(names):
+            raise ValueError(f"{len(names)} {what}(s) occur in {where}, the first {str(names[0])!r}: names must match")
+
+
 def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
     """Return the first row that is no embedding, and why; looks at some rows at a time, to bound the memory."""
     for start in range(0, len(vectors), _CHECKED):

@@ -1,4 +1,4 @@
-"""Files and folders that are never half written, what a file holds, and where downloads and caches are."""
+"""Files and folders that are written as a whole or not at all, hashes of files, and the folder of caches."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def creating_folder(path: str | os.PathLike[str]) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         for folder in made:
-            with suppress(OSError):  # somebody else has put something into it
+            with suppress(OSError):  # another process has put something into it
                 folder.rmdir()
         raise
 
@@ -58,7 +58,7 @@ def check_new_folder(path: str | os.PathLike[str]) -> None:
     Raises
     ------
     FileExistsError
-        If something is there already, other than an empty folder: what a user has is never overwritten.
+        If something is there already, other than an empty folder: nothing is ever overwritten.
     NotADirectoryError
         If no folder can be made there.
     """
@@ -68,12 +68,12 @@ def check_new_folder(path: str | os.PathLike[str]) -> None:
     ancestor = next(folder for folder in target.parents if folder.exists())
     if not (ancestor.is_dir() and os.access(ancestor, os.W_OK)):
         raise NotADirectoryError(
-            f"{path} cannot be made, since {ancestor} is no folder that can be written: name another"
+            f"{path} cannot be made, since {ancestor} is no folder that can be written: name another folder"
         )
 
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
-    """Return the sha256 of what a file holds, in hexadecimal digits."""
+    """Return the sha256 of the content of a file, in hexadecimal digits."""
     digest = hashlib.sha256()
     with open(path, "rb") as stream:
         while block := stream.read(1 << 20):
@@ -82,7 +82,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 def cache_folder() -> Path:
-    """Return the folder of what can be made again: `$EMBEDLLM_CACHE`, or `embedllm` in the user's cache folder."""
+    """Return the folder of caches: `$EMBEDLLM_CACHE`, or `embedllm` in the user's cache folder."""
     if own := os.environ.get("EMBEDLLM_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedllm"

@@ -1,4 +1,4 @@
-"""The correctness matrix: which model answered which question rightly."""
+"""The correctness matrix: which model answered which question correctly."""
 
 from __future__ import annotations
 
@@ -12,20 +12,28 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_seed, name_positions, unusable_row
+from embedllm._checks import axis_positions, check_names, check_seed, text_index, unusable_row
 from embedllm._files import replacing
 
 INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
 SPLITS = ("train", "val", "test")
 REPORT_COLUMNS = ("what", "count", "rule")
-OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may be named so
+OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may have this name
 
 _TABLES = "tables.json"
 _Axis = Literal["model", "benchmark"]
 
 
 class Split(NamedTuple):
-    """The three parts of a correctness matrix: all models, disjoint questions."""
+    """The three parts of a correctness matrix: all models, disjoint questions.
+
+    Examples
+    --------
+    >>> from embedllm import load_dataset
+    >>> train, val, test = load_dataset("simulated", scale=0.01).split()
+    >>> [part.n_questions for part in (train, val, test)]
+    [297, 30, 30]
+    """
 
     train: CorrectnessMatrix
     val: CorrectnessMatrix
@@ -35,16 +43,16 @@ class Split(NamedTuple):
 class CorrectnessMatrix:
     """Answers of models to questions, with what is known of both.
 
-    Labels are three-valued: right (1), wrong (0) and not observed (-1). A cell that was not observed is never counted
-    as wrong: not in a fit, not in an accuracy, not in a baseline.
+    Labels are three-valued: correct (1), incorrect (0) and not observed (-1). An answer that was not observed never
+    counts as incorrect: not in a fit, not in an accuracy, not in a baseline.
 
     Axes are matched by name: `labels` is a frame, so a transposed matrix is refused even when it is square.
 
     Parameters
     ----------
     labels : DataFrame of shape (n_models, n_questions)
-        Index: model names. Columns: question ids. Values: 1 or True (right), 0 or False (wrong), -1 or missing (not
-        observed).
+        Index: model names. Columns: question ids. Values: 1 or True (correct), 0 or False (incorrect), -1 or missing
+        (not observed).
     questions : DataFrame indexed by question id
         Column `benchmark` (text) is required. Optional: `split` (train, val or test: the source's own split),
         `category`, `prompt`. Its order is the order of the matrix.
@@ -55,7 +63,7 @@ class CorrectnessMatrix:
         Metadata of the models, such as `params_b` (billions of parameters), `family`, `tags` (joined by `;`). Its order
         is the order of the matrix; without it, the order of `labels`.
     source : str
-        What the data are, in a few words: shown wherever their figures are, so that simulated data is known as such.
+        What the data are, in a few words: shown beside all results, so that simulated data is known as such.
     report : DataFrame with columns `what`, `count`, `rule`, optional
         What was resolved while the data were read; kept as `report_`.
 
@@ -74,16 +82,26 @@ class CorrectnessMatrix:
     Raises
     ------
     ValueError
-        If names repeat or do not match between the frames, a label is none of the above, a question has no benchmark,
-        or an embedding is missing, not finite or has no length.
-    """
+        If a name occurs twice or is missing from one of the frames, a label is none of the above, a question has no
+        benchmark, or an embedding is missing, not finite or all zeros.
 
-    labels: np.ndarray
-    embeddings: np.ndarray
-    models: pd.DataFrame
-    questions: pd.DataFrame
-    source: str
-    report_: pd.DataFrame
+    References
+    ----------
+    Section 4 of the paper (arXiv:2410.02223) has the labels; there, all are observed.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import pandas as pd
+    >>> from embedllm import CorrectnessMatrix
+    >>> labels = pd.DataFrame({"q1": [1, 0], "q2": [1, None]}, index=["model A", "model B"])
+    >>> questions = pd.DataFrame({"benchmark": ["sums", "sums"]}, index=["q1", "q2"])
+    >>> matrix = CorrectnessMatrix(labels, questions, embeddings=np.eye(2))
+    >>> matrix
+    CorrectnessMatrix (own data): 2 models x 2 questions, 1 benchmarks, 75.0% observed
+    >>> matrix.accuracy(by="model").to_dict("index")
+    {'model A': {'accuracy': 1.0, 'n_observed': 2}, 'model B': {'accuracy': 0.0, 'n_observed': 1}}
+    """
 
     def __init__(
         self,
@@ -99,25 +117,19 @@ class CorrectnessMatrix:
                 f"labels must be a DataFrame with model names as index and question ids as columns, "
                 f"not {type(labels).__name__}: an array does not say which axis holds the models"
             )
-        labels = labels.set_axis(_names(labels.index), axis=0).set_axis(_names(labels.columns), axis=1)
-        questions = questions.set_axis(_names(questions.index), axis=0).rename_axis("question")
-        models = pd.DataFrame(index=labels.index) if models is None else models.set_axis(_names(models.index), axis=0)
-        models = models.rename_axis("model")
-        for what, index in (
-            ("model", labels.index),
-            ("question", labels.columns),
-            ("model", models.index),
-            ("question", questions.index),
-        ):
-            if not index.is_unique:
-                raise ValueError(f"{what} {index[index.duplicated()][0]!r} occurs more than once: names must be unique")
-        if _transposed(labels, models.index, questions.index):
+        labels = labels.set_axis(text_index("model", labels.index), axis=0)
+        labels = labels.set_axis(text_index("question", labels.columns), axis=1)
+        questions = questions.set_axis(text_index("question", questions.index), axis=0).rename_axis("question")
+        models = pd.DataFrame(index=labels.index) if models is None else models
+        models = models.set_axis(text_index("model", models.index), axis=0).rename_axis("model")
+        is_question = labels.index.isin(questions.index)
+        if len(labels) and is_question.all() and not labels.columns.isin(questions.index).any():
             raise ValueError(
                 "labels is transposed: its rows are questions and its columns models. Pass labels.T "
                 "(index: model names, columns: question ids)"
             )
-        _match("model", labels.index, models.index)
-        _match("question", labels.columns, questions.index)
+        check_names("model", labels.index, models.index)
+        check_names("question", labels.columns, questions.index)
         if "benchmark" not in questions:
             raise ValueError(f"questions needs a column 'benchmark'; it has {list(questions.columns)}")
         self._set(
@@ -126,7 +138,7 @@ class CorrectnessMatrix:
             questions,
             _checked_embeddings(embeddings, questions.index),
             source,
-            pd.DataFrame(columns=list(REPORT_COLUMNS)) if report is None else report,
+            report_table([]) if report is None else report,
         )
         if (unnamed := self.questions["benchmark"].isna() | self.questions["benchmark"].eq("").eq(True)).any():
             raise ValueError(f"question {self.question_ids[unnamed.to_numpy()][0]!r} has no benchmark")
@@ -143,8 +155,7 @@ class CorrectnessMatrix:
         source: str,
         report: pd.DataFrame,
     ) -> None:
-        for array in (labels, embeddings):
-            array.flags.writeable = False
+        labels.flags.writeable = embeddings.flags.writeable = False
         self.labels, self.models, self.questions = labels, models, questions
         self.embeddings, self.source, self.report_ = embeddings, source, report
 
@@ -186,7 +197,7 @@ class CorrectnessMatrix:
     def subset(
         self, models: Iterable[str] | None = None, questions: Iterable[str] | np.ndarray | None = None
     ) -> CorrectnessMatrix:
-        """Some models and some questions, in the order asked for.
+        """Return some models and some questions, in the order asked for.
 
         Parameters
         ----------
@@ -202,10 +213,10 @@ class CorrectnessMatrix:
         ValueError
             If a name or an id is asked for twice.
         """
-        return self._take(_positions("model", models, self.models.index), self._question_positions(questions))
-
-    def _question_positions(self, questions: Iterable[str] | np.ndarray | None) -> np.ndarray:
-        return _positions("question", questions, self.questions.index)
+        return self._take(
+            axis_positions("model", models, self.models.index),
+            axis_positions("question", questions, self.questions.index),
+        )
 
     def _take(self, models: np.ndarray, questions: np.ndarray) -> CorrectnessMatrix:
         part = object.__new__(CorrectnessMatrix)
@@ -218,6 +229,27 @@ class CorrectnessMatrix:
             self.report_,
         )
         return part
+
+    def with_labels(self, labels: pd.DataFrame | np.ndarray) -> CorrectnessMatrix:
+        """Return a matrix with other labels for the same models and questions; its report is empty.
+
+        Parameters
+        ----------
+        labels : ndarray or DataFrame of shape (n_models, n_questions)
+            An array in the order of this matrix, or a frame that is matched by name; values as in the constructor.
+
+        Raises
+        ------
+        ValueError
+            If the shape or a name does not match, or a label is none of those that the constructor takes.
+        """
+        if isinstance(labels, pd.DataFrame):
+            check_names("model", labels.index, self.models.index)
+            check_names("question", labels.columns, self.questions.index)
+        frame = pd.DataFrame(labels, self.models.index, self.questions.index)
+        other = object.__new__(CorrectnessMatrix)
+        other._set(_to_int8(frame), self.models, self.questions, self.embeddings, self.source, report_table([]))
+        return other
 
     def split(
         self,
@@ -233,7 +265,7 @@ class CorrectnessMatrix:
         fractions : three positive numbers that sum to 1, optional
             By default 0.8, 0.1, 0.1.
         random_state : int
-            Seed of the random division; without effect on a split that the source brings.
+            Seed of the random division; without effect on the source's own split.
         own : bool
             Use the source's own split (column `split` of `questions`) where there is one.
 
@@ -241,10 +273,16 @@ class CorrectnessMatrix:
         -------
         Split
             `train`, `val`, `test`; within each, questions keep the order of this matrix.
+
+        Raises
+        ------
+        ValueError
+            If the fractions are no three positive numbers that sum to 1, or are given beside the source's own split, or
+            that split has other parts.
         """
         if own and "split" in self.questions:
             if fractions is not None:
-                raise ValueError("these data bring their own split, which has no use for fractions: pass own=False")
+                raise ValueError("these data have their own split, which does not use fractions: pass own=False")
             assigned = self.questions["split"].to_numpy(dtype=object)
             if unknown := set(assigned) - set(SPLITS):
                 raise ValueError(f"column 'split' holds {sorted(map(str, unknown))}; it may hold {list(SPLITS)}")
@@ -260,7 +298,7 @@ class CorrectnessMatrix:
         return Split(*(self._take(everyone, part) for part in parts))
 
     def accuracy(self, by: _Axis | Sequence[_Axis] | None = None) -> pd.DataFrame:
-        """Share of right answers among the observed ones.
+        """Compute the share of correct answers among the observed ones.
 
         Parameters
         ----------
@@ -270,7 +308,7 @@ class CorrectnessMatrix:
         Returns
         -------
         DataFrame
-            Columns `accuracy` (NaN where nothing was observed) and `n_observed` (answers it is taken over).
+            Columns `accuracy` (NaN where nothing was observed) and `n_observed` (number of observed answers).
         """
         keys: list[_Axis] = [] if by is None else [by] if isinstance(by, str) else list(by)
         if unknown := set(keys) - {"model", "benchmark"}:
@@ -280,25 +318,26 @@ class CorrectnessMatrix:
         cells = pd.MultiIndex.from_product([self.models.index, self.benchmark_names], names=["model", "benchmark"])
         counts = pd.DataFrame(
             {
-                "right": ((self.labels == CORRECT).astype(np.float32) @ member).ravel(),
+                "correct": ((self.labels == CORRECT).astype(np.float32) @ member).ravel(),
                 "n_observed": (self.observed.astype(np.float32) @ member).ravel(),
             },
             index=cells,
         ).round()
         sums = counts.groupby(level=keys, sort=False).sum() if keys else counts.sum().to_frame("all").T
         n_observed = sums["n_observed"].astype(int)
-        return pd.DataFrame({"accuracy": sums["right"] / n_observed.where(n_observed > 0), "n_observed": n_observed})
+        return pd.DataFrame({"accuracy": sums["correct"] / n_observed.where(n_observed > 0), "n_observed": n_observed})
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the matrix to one `.npz` archive that holds the arrays and, as JSON, the tables.
 
-        One file, written under a temporary name and then renamed: a reader sees the old matrix or the new one.
+        It is written under a temporary name and then renamed: a reader sees the old matrix or the new one.
         """
         tables = {"models": self.models, "questions": self.questions, "report": self.report_}
         described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
         with replacing(path) as temporary:
             with temporary.open("wb") as stream:
-                np.savez_compressed(stream, labels=self.labels, embeddings=self.embeddings)
+                # Not compressed: that takes seven times as long, and embeddings, most of the file, hardly shrink.
+                np.savez(stream, labels=self.labels, embeddings=self.embeddings)
             with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
                 archive.writestr(_TABLES, json.dumps(described))
 
@@ -329,59 +368,21 @@ class CorrectnessMatrix:
         except Exception as error:
             raise ValueError(f"{path} was not written by CorrectnessMatrix.save, or not completely: {error}") from error
 
-    def _summary(self) -> pd.DataFrame:
-        table = self.accuracy(by="benchmark")
-        questions = self.questions["benchmark"].value_counts()
-        table.insert(0, "questions", questions[table.index])
-        table.insert(1, "observed", table.pop("n_observed") / (questions[table.index] * max(self.n_models, 1)))
-        return table
-
     def __repr__(self) -> str:
+        share = self.observed.mean() if self.labels.size else float("nan")
         return (
             f"CorrectnessMatrix ({self.source}): {self.n_models} models x {self.n_questions:,} questions, "
-            f"{len(self.benchmark_names)} benchmarks, {self._observed_share():.1%} observed"
+            f"{len(self.benchmark_names)} benchmarks, {share:.1%} observed"
         )
-
-    def _observed_share(self) -> float:
-        return float(self.observed.mean()) if self.labels.size else float("nan")
 
     def _repr_html_(self) -> str:
-        table = self._summary().to_html(
-            formatters={"questions": "{:,}".format, "observed": "{:.1%}".format, "accuracy": "{:.1%}".format}
-        )
-        return f"<p>{html.escape(repr(self))}; embeddings of width {self.embeddings.shape[1]}</p>{table}"
-
-
-def _names(index: pd.Index) -> pd.Index:
-    return pd.Index([str(name) for name in index], dtype=object)
-
-
-def _transposed(labels: pd.DataFrame, models: pd.Index, questions: pd.Index) -> bool:
-    if set(labels.index) == set(models) and set(labels.columns) == set(questions):
-        return False
-    return bool(labels.index.isin(questions).all() and not labels.columns.isin(questions).any())
-
-
-def _match(what: str, found: pd.Index, expected: pd.Index) -> None:
-    for names, where in ((found.difference(expected), "labels only"), (expected.difference(found), f"{what}s only")):
-        if len(names):
-            raise ValueError(f"{len(names)} {what}(s) occur in {where}, the first {str(names[0])!r}: names must match")
-
-
-def _positions(what: str, wanted: Iterable[str] | np.ndarray | None, known: pd.Index) -> np.ndarray:
-    if wanted is None:
-        return np.arange(len(known))
-    if isinstance(wanted, str):
-        raise TypeError(f"{what}s must be a list of names, got the text {wanted!r}: pass [{wanted!r}]")
-    keys = np.asarray(list(wanted))
-    if keys.dtype == bool:
-        if keys.shape != (len(known),):
-            raise ValueError(f"a mask of {what}s must have {len(known)} entries, got {keys.size}")
-        return np.flatnonzero(keys)
-    positions = name_positions(what, keys, known)
-    if (repeated := pd.Series(positions).duplicated()).any():
-        raise ValueError(f"{what} {keys[repeated.to_numpy()][0]!r} is asked for twice: names must be unique")
-    return positions
+        table = self.accuracy(by="benchmark")
+        questions = self.questions["benchmark"].value_counts()[table.index]
+        table.insert(0, "questions", questions)
+        table.insert(1, "observed", table.pop("n_observed") / (questions * max(self.n_models, 1)))
+        formats = {"questions": "{:,}".format, "observed": "{:.1%}".format, "accuracy": "{:.1%}".format}
+        shown = f"{html.escape(repr(self))}; embeddings of width {self.embeddings.shape[1]}"
+        return f"<p>{shown}</p>{table.to_html(formatters=formats)}"
 
 
 def _to_int8(labels: pd.DataFrame) -> np.ndarray:
@@ -390,7 +391,7 @@ def _to_int8(labels: pd.DataFrame) -> np.ndarray:
         numeric = (bool, int, float, np.bool_, np.number)
         is_value = np.frompyfunc(lambda value: pd.isna(value) or isinstance(value, numeric), 1, 1)(values).astype(bool)
         _refuse(labels, ~is_value)
-        values = labels.astype(object).where(labels.notna(), NOT_OBSERVED).to_numpy().astype(float)
+        values = np.where(pd.isna(values), NOT_OBSERVED, values).astype(float)
     if values.dtype.kind == "f":
         values = np.where(np.isnan(values), NOT_OBSERVED, values)
     _refuse(labels, ~np.isin(values, (INCORRECT, CORRECT, NOT_OBSERVED)))
@@ -403,7 +404,7 @@ def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
         value, model, question = labels.astype(object).iat[row, column], labels.index[row], labels.columns[column]
         raise ValueError(
             f"label {value!r} of model {model!r} on question {question!r}: "
-            f"use 1 (right), 0 (wrong) or -1 (not observed)"
+            f"use 1 (correct), 0 (incorrect) or -1 (not observed)"
         )
 
 
@@ -416,6 +417,11 @@ def _checked_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
     if bad := unusable_row(vectors):
         raise ValueError(f"the embedding of question {ids[bad[0]]!r} (row {bad[0]}) is {bad[1]}")
     return vectors
+
+
+def report_table(lines: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
+    """Return the table of what was resolved, of lines with a count above zero."""
+    return pd.DataFrame([line for line in lines if line[1]], columns=list(REPORT_COLUMNS))
 
 
 def take_rows(array: np.ndarray, positions: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""A router for typed questions: the encoder and a factorization in one object, and in one folder."""
+"""A router for typed questions: an encoder and a factorization in one object, and in one folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -12,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
+from scipy.special import expit
+from sklearn.utils.validation import check_is_fitted
 
 from embedllm._files import replacing
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
@@ -23,13 +25,13 @@ from embedllm.predictors.mf import MatrixFactorization
 _FORMAT = 1
 _DESCRIPTION = "router.json"
 _WEIGHTS = re.compile(r"factorization-[0-9a-f]{64}\.safetensors")
-_BLOCK = 512  # questions ranked at a time, which bounds the memory where all models are candidates
+_BLOCK = 512  # questions multiplied at a time
 _N_PROBES = 16  # questions of a matrix that are encoded, to see whether its embeddings come from the encoder
 _SAME = 0.99  # cosine; float16 and other processors leave more than 0.999, another encoder next to nothing
 
 
 class Router:
-    """Sends questions to the model most likely to answer them rightly.
+    """Send each question to the model with the highest predicted probability of a correct answer.
 
     Ties go to the model whose name comes first in sorted order, as in `embedllm.studies.routing`.
 
@@ -38,8 +40,8 @@ class Router:
     factorization : MatrixFactorization
         A fitted one, such as `MatrixFactorization.from_authors` gives.
     encoder : str or path
-        The encoder on whose vectors the factorization was fitted: a Hub id, or a local folder. Nothing can check that
-        here; `Router.fit` does.
+        The encoder on whose vectors the factorization was fitted: a Hub id, or a local folder. This cannot be checked
+        here; `Router.fit` checks it.
     device : "auto", "cpu", "cuda", or a list such as ["cuda:0", "cuda:1"]
         Where the encoder runs (see `encode_questions`).
 
@@ -53,6 +55,20 @@ class Router:
     ------
     FileNotFoundError, ConnectionError, ValueError
         If the encoder cannot be found (see `embedllm.datasets.encoder.find_encoder`).
+
+    References
+    ----------
+    EmbedLLM (arXiv:2410.02223), section 5.2.
+
+    Examples
+    --------
+    The encoder is downloaded at its first use:
+
+    >>> from embedllm import MatrixFactorization, Router, load_dataset
+    >>> matrix = load_dataset("zeroeval")  # doctest: +SKIP
+    >>> router = Router.fit(matrix, factorization=MatrixFactorization(dim=64))  # doctest: +SKIP
+    >>> router.route(["What is 7 times 8?"])[["model", "probability"]]  # doctest: +SKIP
+    >>> router.save("my-router")  # doctest: +SKIP
     """
 
     def __init__(
@@ -63,7 +79,7 @@ class Router:
     ) -> None:
         if not isinstance(factorization, MatrixFactorization):
             raise TypeError(f"factorization must be a MatrixFactorization, got {type(factorization).__name__}")
-        factorization._check_fitted()
+        check_is_fitted(factorization, "model_names_")
         self.factorization, self.encoder, self.device = factorization, find_encoder(encoder), device
 
     @classmethod
@@ -92,8 +108,8 @@ class Router:
         TypeError
             If `matrix` is not a CorrectnessMatrix.
         ValueError
-            If the questions have no prompt, or their embeddings do not come from this encoder: a router that is fitted
-            on the vectors of one encoder and asked with those of another answers at random.
+            If the questions have no prompt, or their embeddings do not come from this encoder: on the vectors of
+            another encoder, the choice of a router is arbitrary.
         """
         check_encoder(check_matrix(matrix), encoder, device)
         factorization = MatrixFactorization() if factorization is None else factorization
@@ -109,8 +125,8 @@ class Router:
         Returns
         -------
         DataFrame
-            A row for each text. Columns: `question`, `model` (the most likely to be right), `probability` (float32) and
-            the next best as `runner_up`, `runner_up_probability`; None and NaN in a pool of one model.
+            A row for each text. Columns: `question`, `model` (the most likely to be correct), `probability` (float32)
+            and the second as `runner_up`, `runner_up_probability`; None and NaN in a pool of one model.
 
         Raises
         ------
@@ -132,31 +148,28 @@ class Router:
                 f"the encoder {self.encoder.name} gives vectors of width {vectors.shape[1]}, but the factorization was "
                 f"fitted on width {width}: pass the encoder that it was fitted with"
             )
-        names = self.factorization.model_names_
-        ranking, logits = best_two(self.factorization, vectors)
-        # In float64, whose last bits, which depend on the place in the array, float32 does not hold.
-        ranked = torch.from_numpy(logits).double().sigmoid().float().numpy()
-        none, nan = np.full(len(texts), None), np.full(len(texts), np.nan, dtype=np.float32)
-        alone = len(names) == 1
+        models, logits = best_two(self.factorization, vectors)
+        names, probability = np.full((len(texts), 2), None), np.full((len(texts), 2), np.nan, dtype=np.float32)
+        names[:, : models.shape[1]] = self.factorization.model_names_[models]
+        probability[:, : models.shape[1]] = expit(logits)
         return pd.DataFrame(
             {
                 "question": pd.Series(texts, dtype=object),
-                "model": pd.Series(names[ranking[:, 0]], dtype=object),
-                "probability": ranked[:, 0],
-                "runner_up": pd.Series(none if alone else names[ranking[:, 1]], dtype=object),
-                "runner_up_probability": nan if alone else ranked[:, 1],
+                "model": pd.Series(names[:, 0], dtype=object),
+                "probability": probability[:, 0],
+                "runner_up": pd.Series(names[:, 1], dtype=object),
+                "runner_up_probability": probability[:, 1],
             }
         )
 
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the router to a folder: its factorization, and `router.json`, which names that and the encoder.
 
-        The encoder itself is not copied. One from a local folder is recorded by its path on this machine: make a router
-        that you publish with the Hub id of its encoder.
+        The encoder itself is not copied. One from a local folder is recorded by its path on this machine: construct a
+        router that you publish with the Hub id of its encoder.
 
-        The new factorization lies beside the old one until `router.json` is replaced
-        in one step, so that the folder always holds the old router or the new one, whatever interrupts this. Other
-        files in it stay as they are.
+        The new factorization is beside the old one until `router.json` is replaced in one step, so that the folder
+        always holds the old router or the new one, whatever interrupts this. Other files in it stay as they are.
         """
         folder = Path(folder)
         folder.mkdir(parents=True, exist_ok=True)
@@ -204,7 +217,7 @@ class Router:
         ConnectionError
             If the encoder has to be downloaded and cannot be.
         ValueError
-            If the router is damaged, or the encoder is another one than that of the router.
+            If the router is damaged, or the encoder is not that of the router.
         """
         folder = Path(folder)
         description = _describe(folder)
@@ -233,11 +246,11 @@ class Router:
 
 
 def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The models most likely to be right on each question, and their logits, whatever questions come along.
+    """Rank the models most likely to be correct on each question, whatever other questions come along.
 
-    A matrix product rounds in ways that depend on its shape and on the place of a row in it: a question could change
-    its model with the company it is asked in, and models with equal parameters might not tie. It only finds the models
-    that can be among the two, here, and their logits are computed again by one sequence of roundings.
+    A matrix product in floating point rounds in ways that depend on its shape and on the place of a row in it: a
+    question could change its model with the company it is asked in, and models with equal parameters might not tie.
+    Here the product is one of whole numbers, which float64 adds exactly in any order.
 
     Parameters
     ----------
@@ -248,45 +261,40 @@ def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[n
     -------
     models : ndarray of shape (n_questions, 2), int; or (n_questions, 1) in a pool of one model
         Positions in `model_names_`, the best first; ties go to the model whose name comes first in sorted order.
-    logits : ndarray of the same shape, float32
+    logits : ndarray of the same shape, float64
+        Those of `predict_proba` up to rounding.
     """
     by_name = np.argsort(factorization.model_names_.astype(str), kind="stable")
-    coef, intercept = factorization.coef_[by_name], factorization.intercept_[by_name]
-    n_best = min(2, len(coef))
-    models = np.empty((len(vectors), n_best), dtype=np.int64)
-    logits = np.empty((len(vectors), n_best), dtype=np.float32)
+    coef, coef_unit = _whole_numbers(factorization.coef_[by_name])
+    logits = np.empty((len(vectors), len(coef)))
     for start in range(0, len(vectors), _BLOCK):
-        rows = slice(start, start + _BLOCK)
-        found = _candidate_logits(coef, intercept, vectors[rows], n_best)
-        each = np.arange(len(found))
-        for place in range(n_best):
-            best = found.argmax(axis=1)  # the first of equals
-            models[rows, place], logits[rows, place] = by_name[best], found[each, best]
-            found[each, best] = -np.inf
-    return models, logits
+        numbers, unit = _whole_numbers(vectors[start : start + _BLOCK])
+        logits[start : start + _BLOCK] = numbers @ coef.T * (unit * coef_unit.T)
+    logits += factorization.intercept_[by_name]
+    found = []
+    for _ in by_name[:2]:
+        best = logits.argmax(axis=1, keepdims=True)  # the first of equals
+        found.append((by_name[best], np.take_along_axis(logits, best, axis=1)))
+        np.put_along_axis(logits, best, -np.inf, axis=1)
+    models, best_logits = (np.hstack(each) for each in zip(*found, strict=True))
+    return models, best_logits
 
 
-def _candidate_logits(coef: np.ndarray, intercept: np.ndarray, vectors: np.ndarray, n_best: int) -> np.ndarray:
-    """Logits (n_questions, n_models) of all models that can be among the best, minus infinity for the others."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        about = vectors @ coef.T + intercept
-        # Either way of computing a logit is off by less than this, the usual bound of a dot product's error.
-        lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors))
-        sizes = lengths * np.linalg.norm(coef, axis=1).max() + np.abs(intercept).max()
-        error = (coef.shape[1] + 4) * np.finfo(np.float32).eps * sizes
-        last = np.partition(about, -n_best, axis=1)[:, -n_best]
-        # "Not below" rather than "above": what overflows is a candidate.
-        places = np.flatnonzero(~(about < (last - 4 * error)[:, None]))  # in a row: faster than by two axes
-        questions, models = np.divmod(places, len(coef))
-        found = np.full_like(about, -np.inf)
-        found[questions, models] = (coef[models] * vectors[questions]).sum(axis=1) + intercept[models]
-    return found
+def _whole_numbers(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Round each row to whole numbers, float64, times a power of two, (n_rows, 1).
+
+    The numbers are so small that a scalar product of two rows has at most 53 bits.
+    """
+    bits = (53 - math.ceil(math.log2(rows.shape[1]))) // 2  # 21 at width 768
+    exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1]
+    unit = np.ldexp(np.float32(1), np.maximum(exponents - bits, -149))  # at least the least number of float32
+    return np.rint(rows / unit).astype(np.float64), unit.astype(np.float64)
 
 
 def check_encoder(
     matrix: CorrectnessMatrix, encoder: str | os.PathLike[str] = DEFAULT_ENCODER, device: str | list[str] = "auto"
 ) -> None:
-    """Make sure that the embeddings of a matrix come from an encoder, by a few of its questions.
+    """Check that the embeddings of a matrix come from an encoder, by a few of its questions.
 
     Raises
     ------
@@ -323,7 +331,7 @@ def _checksum(description: dict[str, Any]) -> str:
 
 
 def _describe(folder: Path) -> dict[str, Any]:
-    """Content of `router.json`, if it is as `save` wrote it."""
+    """Return the content of `router.json`, if it is as `save` wrote it."""
     path = folder / _DESCRIPTION
     if not path.is_file():
         raise FileNotFoundError(f"there is no router in {folder}: it holds no file {_DESCRIPTION}")
@@ -341,7 +349,7 @@ def _describe(folder: Path) -> dict[str, Any]:
         texts = [encoder["name"], encoder["fingerprint"], weights["name"], weights["sha256"]]
     except (KeyError, TypeError) as error:
         raise ValueError(f"{path} lacks a part that Router.save writes: save or fetch the router again") from error
-    # A path in the place of the name would reach out of the folder, where `save` deletes what it replaces.
+    # A path instead of the name would leave the folder, where `save` deletes what it replaces.
     if not all(isinstance(text, str) for text in texts) or not _WEIGHTS.fullmatch(weights["name"]):
         raise ValueError(f"{path} holds an entry that Router.save never writes: save or fetch the router again")
     return description

@@ -16,8 +16,6 @@ from embedllm import CorrectnessMatrix, load_dataset
 from embedllm.datasets.lookalike import write_lookalike
 from embedllm.datasets.simulate import simulate_pool
 
-ZEROEVAL = Path(__file__).parents[2] / "shared" / "data" / "zeroeval"
-
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread():
@@ -65,22 +63,43 @@ def toy() -> CorrectnessMatrix:
 
 @pytest.fixture(scope="session")
 def toy_with_holes() -> CorrectnessMatrix:
-    """The toy without 30 % of its cells, and one model (the second) without any answer on one benchmark."""
+    """The toy with 30 % of its labels missing, and one model (the second) without any answer on one benchmark."""
     matrix = build(missing=0.3)
     labels = matrix.labels.copy()
     labels[1, matrix.benchmarks == "bench-1"] = -1
-    return relabelled(matrix, labels)
-
-
-def relabelled(matrix: CorrectnessMatrix, labels: np.ndarray) -> CorrectnessMatrix:
-    frame = pd.DataFrame(labels, matrix.model_names, matrix.question_ids)
-    return CorrectnessMatrix(frame, matrix.questions, matrix.embeddings, models=matrix.models)
+    return matrix.with_labels(labels)
 
 
 @pytest.fixture(scope="session")
 def relabel():
-    """Return the function that gives a matrix other labels."""
-    return relabelled
+    """Return `matrix.with_labels` as a function of matrix and labels."""
+    return CorrectnessMatrix.with_labels
+
+
+def small_matrix(
+    labels,
+    models: list | None = None,
+    questions: list | None = None,
+    *,
+    benchmark: str | list[str] = "bench",
+    embeddings: np.ndarray | None = None,
+    **columns: list,
+) -> CorrectnessMatrix:
+    """Build a matrix from an array, nested lists or a frame; `columns` are further facts about the questions."""
+    if not isinstance(labels, pd.DataFrame):
+        labels = np.asarray(labels)
+        models = [f"m{number}" for number in range(labels.shape[0])] if models is None else models
+        questions = [f"q{number}" for number in range(labels.shape[1])] if questions is None else questions
+        labels = pd.DataFrame(labels, models, questions)
+    if embeddings is None:
+        embeddings = np.random.default_rng(0).standard_normal((labels.shape[1], 3)).astype(np.float32)
+    return CorrectnessMatrix(labels, pd.DataFrame({"benchmark": benchmark, **columns}, labels.columns), embeddings)
+
+
+@pytest.fixture(scope="session")
+def matrix_of():
+    """Return the function that builds a matrix from a small array of labels, with names."""
+    return small_matrix
 
 
 @pytest.fixture(scope="session")
@@ -89,11 +108,25 @@ def small_pool():
     return simulate_pool(scale=0.05)
 
 
+def folder_of(name: str) -> Path:
+    """Find a data set below `EMBEDLLM_POOLS`, where `-` and `_` are equal."""
+    if not (pools := os.environ.get("EMBEDLLM_POOLS")):
+        pytest.skip("needs EMBEDLLM_POOLS, a folder with a subfolder for each data set of real answers")
+    for folder in sorted(Path(pools).iterdir()):
+        if folder.name.replace("-", "_") == name:
+            return folder
+    pytest.skip(f"there is no {name} in {pools} (EMBEDLLM_POOLS)")
+
+
+@pytest.fixture(scope="session")
+def pool_folder():
+    """Return the function that finds the folder of a data set of real answers, or skips the test."""
+    return folder_of
+
+
 @pytest.fixture(scope="session")
 def zeroeval_folder() -> Path:
-    if not ZEROEVAL.is_dir():
-        pytest.skip("needs shared/data/zeroeval beside the checkout")
-    return ZEROEVAL
+    return folder_of("zeroeval")
 
 
 @pytest.fixture(scope="session")

@@ -78,7 +78,7 @@ class TestFit:
 
     def test_simulated_pool(self, small_encoder, tmp_path, capsys):
         error = error_of(capsys, "fit", "simulated", "--router", tmp_path / "r", "--encoder", small_encoder)
-        assert "do not come from the encoder" in error or "have no prompt" in error
+        assert "have no prompt, so nothing shows that their embeddings come from the encoder" in error
 
 
 class TestRoute:

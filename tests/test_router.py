@@ -8,11 +8,13 @@ import sys
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.exceptions import NotFittedError
 
 import embedllm.router
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, TrainingPreset, encode_questions
 from embedllm.datasets.encoder import find_encoder
-from embedllm.predictors.mf import Parameters
+from embedllm.predictors.sgd import Parameters
+from embedllm.router import best_two
 from embedllm.studies.routing import PredictedBest
 
 COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability"]
@@ -156,11 +158,48 @@ class TestRoute:
             router.route(["x"])
 
 
+class TestBestTwo:
+    @pytest.fixture(params=[1, 12, 768])
+    def asked(self, request):
+        """A factorization of 50 models, and 700 questions."""
+        names = [f"model-{number:02}" for number in np.random.default_rng(1).permutation(50)]
+        vectors = np.random.default_rng(2).standard_normal((700, request.param)).astype(np.float32)
+        return random_factorization(names, width=request.param), vectors
+
+    def test_equals_a_sort_of_logits_in_float64(self, asked):
+        mf, vectors = asked
+        models, logits = best_two(mf, vectors)
+        exact = vectors.astype(float) @ mf.coef_.astype(float).T + mf.intercept_
+        np.testing.assert_array_equal(models, np.argsort(-exact, axis=1)[:, :2])
+        # It rounds its factors, but the result hardly more than a product in float32 does.
+        best, plain = exact.max(axis=1), (vectors @ mf.coef_.T + mf.intercept_).max(axis=1)
+        error, usual = (np.sqrt(((found - best) ** 2).mean()) for found in (logits[:, 0], plain))
+        assert error < 4 * usual
+
+    @pytest.mark.parametrize("scale", [1e-44, 1e-30, 1, 1e30])
+    def test_no_bit_depends_on_company_or_place(self, asked, scale):
+        mf, vectors = asked[0], asked[1] * np.float32(scale)
+        models, logits = best_two(mf, vectors)
+        assert np.isfinite(logits).all()
+        for rows in (np.random.default_rng(0).permutation(700), np.arange(3, 700, 7), *np.arange(700)[:5, None]):
+            company = best_two(mf, vectors[rows])
+            np.testing.assert_array_equal(company[0], models[rows])
+            np.testing.assert_array_equal(company[1], logits[rows])
+
+    def test_equal_models_tie_by_name(self, asked):
+        mf, vectors = asked
+        mf.coef_[:], mf.intercept_[:] = mf.coef_[0], mf.intercept_[0]
+        models, logits = best_two(mf, vectors)
+        assert set(mf.model_names_[models[:, 0]]) == {"model-00"}
+        assert set(mf.model_names_[models[:, 1]]) == {"model-01"}
+        np.testing.assert_array_equal(logits[:, 0], logits[:, 1])
+
+
 class TestConstruct:
     def test_needs_a_fitted_factorization(self, small_encoder):
         with pytest.raises(TypeError, match="must be a MatrixFactorization, got str"):
             Router("mf.safetensors", small_encoder)
-        with pytest.raises(RuntimeError, match="not fitted yet"):
+        with pytest.raises(NotFittedError, match="not fitted yet"):
             Router(MatrixFactorization(), small_encoder)
 
     def test_imports_no_encoder_library(self):

@@ -2,12 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
-from typing import Any
-
-import yaml
 
 
 def book_notebooks(root: Path) -> list[str]:
@@ -18,19 +13,9 @@ def book_notebooks(root: Path) -> list[str]:
 
 def toc_pages(path: Path) -> list[str]:
     """Return the pages of a table of contents, without suffix, in reading order."""
+    from sphinx_external_toc.parsing import parse_toc_yaml  # of Jupyter Book 1, without which a check explains itself
 
-    def walk(node: Any) -> Iterator[str]:
-        if isinstance(node, list):
-            for item in node:
-                yield from walk(item)
-        elif isinstance(node, dict):
-            for key, value in node.items():
-                if key in ("root", "file"):
-                    yield str(value).removesuffix(".md").removesuffix(".ipynb")
-                else:
-                    yield from walk(value)
-
-    return list(walk(yaml.safe_load(path.read_text(encoding="utf-8"))))
+    return list(parse_toc_yaml(path))
 
 
 def check_pages(book: Path) -> str | None:
@@ -44,23 +29,16 @@ def check_pages(book: Path) -> str | None:
     Returns
     -------
     str or None
-        What is wrong and how to put it right, or None.
+        What is wrong and what to do, or None.
     """
     for name in ("_config.yml", "_toc.yml"):
         if not (book / name).is_symlink():
             return f"{book / name} is no symbolic link to ../{name}: set git's core.symlinks and check it out again"
     html = book / "_build" / "html"
     if not any(html.rglob("*.html")):
-        return (
-            f"{html} has no page, and {_installed('jupyter-book')} is installed. Version 2 ignores _config.yml and "
-            "writes no HTML: pip install 'jupyter-book>=1.0.4,<2', then build again."
+        remedy = (
+            "Jupyter Book 2 ignores _config.yml and writes no HTML: pip install 'jupyter-book>=1.0.4,<2', build again"
         )
+        return f"{html} has no page. {remedy}"
     missing = [page for page in toc_pages(book / "_toc.yml") if not (html / f"{page}.html").is_file()]
     return f"{html} lacks pages that _toc.yml lists: {', '.join(missing)}" if missing else None
-
-
-def _installed(name: str) -> str:
-    try:
-        return f"{name} {metadata.version(name)}"
-    except metadata.PackageNotFoundError:
-        return f"no {name}"

@@ -1,7 +1,7 @@
 """The part of the Sphinx extension that shows figures: what each is in words, who draws it, and its files.
 
 A figure that a notebook drew by a function of :mod:`embedllm.plots` carries a description and its files (see
-:mod:`embedllm.plots._style`). On its page it gets an alternative text, an anchor of the name of its files, and a line
+``embedllm/plots/_style.py``). On its page it gets an alternative text, an anchor of the name of its files, and a line
 of links: to the function and its code, to the script of the notebook, to the figure as SVG and PDF and to its data as
 CSV. Two directives show figures elsewhere: ``figure-copy`` one of them, ``figure-gallery`` all.
 
@@ -189,16 +189,8 @@ class FigureGallery(_FigureDirective):
         """Return a heading and a grid of figures for each notebook."""
         shown: list[nodes.Node] = []
         for page, figures in self.all_drawn():
-            title = addnodes.pending_xref(
-                "",
-                nodes.inline("", page),
-                refdomain="std",
-                reftype="doc",
-                reftarget=f"/{page}",
-                refexplicit=False,
-                refdoc=self.env.docname,
-                refwarn=True,
-            )
+            target = {"refdomain": "std", "reftype": "doc", "reftarget": f"/{page}", "refdoc": self.env.docname}
+            title = addnodes.pending_xref("", nodes.inline("", page), refexplicit=False, refwarn=True, **target)
             shown.append(nodes.rubric("", "", title))
             grid = nodes.container("", classes=["figure-gallery"])
             grid += [self.copies(drawn, caption(drawn, figures), "figure-card") for drawn in figures]

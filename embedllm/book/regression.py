@@ -1,9 +1,10 @@
-"""Compare the numbers of a build with the tolerances recorded for its data set, in ``data/expected/<data set>.json``.
+"""Compare the values of a build with the tolerances recorded for its data set, in ``data/expected/<data set>.json``.
 
-A tolerance is the mean over the seeds plus or minus three standard errors of that mean. Other machines sum in another
-order, so a number that no seed moves has a tolerance, too: one ten-thousandth of its size, or of 1 if it is smaller.
+A count must be equal to what was recorded. The tolerance of any other value is its mean over the seeds plus or minus
+three standard errors of that mean. Other machines sum in another order, so the tolerance is at least one ten-thousandth
+of the value, or of 1 if the value is smaller.
 
-``python -m embedllm.book.regression`` executes what is stale, writes the tolerances of this build and prints what
+``python -m embedllm.book.regression`` executes what is stale, records the tolerances of this build and prints what
 changed.
 """
 
@@ -21,7 +22,8 @@ import yaml
 
 from embedllm._files import replacing
 from embedllm.book.contents import book_notebooks
-from embedllm.book.execution import Notebook, refresh
+from embedllm.book.execution import refresh
+from embedllm.book.notebooks import Notebook
 from embedllm.datasets.load import dataset_folder
 from embedllm.protocol.reported_values import ReportedValue, format_number, read_reported
 
@@ -39,13 +41,20 @@ def expected_path(root: Path, parameters: Mapping[str, Any]) -> Path:
 
 
 def tolerance_of(reported: ReportedValue) -> Tolerance:
-    """Return the tolerance of a number: (NaN, NaN) for one that is undefined."""
+    """Return the tolerance of a value: the value itself for a count, (NaN, NaN) for an undefined value."""
+    if _is_exact(reported):
+        return reported.value, reported.value
     half = max(STANDARD_ERRORS * reported.seed_stderr, ROUNDING * max(1.0, abs(reported.value)))
     return reported.value - half, reported.value + half
 
 
+def _is_exact(reported: ReportedValue) -> bool:
+    """Tell whether a value is a count that all runs agree on."""
+    return reported.count and reported.value.is_integer()
+
+
 def found_values(root: Path, names: Sequence[str]) -> dict[str, ReportedValue]:
-    """Read the numbers of the executed notebooks, by ``<notebook>.<key>``."""
+    """Read the values of the executed notebooks, by ``<notebook>.<key>``."""
     found: dict[str, ReportedValue] = {}
     for name in names:
         if (path := Notebook(root, name).reported_values).exists():
@@ -54,7 +63,7 @@ def found_values(root: Path, names: Sequence[str]) -> dict[str, ReportedValue]:
 
 
 def check(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> tuple[bool, str]:
-    """Compare the numbers of the executed notebooks with their tolerances.
+    """Compare the values of the executed notebooks with their tolerances.
 
     Parameters
     ----------
@@ -70,7 +79,7 @@ def check(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> tu
     passed : bool
         Also true where there is nothing to compare with.
     message : str
-        What was compared or, as a table, what left its tolerance.
+        What was compared or, as a table, what is outside its tolerance.
 
     Raises
     ------
@@ -80,33 +89,30 @@ def check(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> tu
     path, found = expected_path(root, parameters), found_values(root, names)
     where = path.relative_to(root)
     if not path.exists():
-        return True, f"{where} does not exist, so no number was compared: make expected records this build"
+        return True, f"{where} does not exist, so no value was compared: make expected records this build"
     try:
         expected = json.loads(path.read_text(encoding="utf-8"))
-        recorded, tolerances = (
-            expected["parameters"],
-            {key: _tolerance(ends) for key, ends in expected["tolerances"].items()},
-        )
+        recorded, tolerances = expected["parameters"], _read(expected["tolerances"])
     except (KeyError, TypeError, ValueError) as error:
-        raise ValueError(f"{path} is no file of tolerances: restore it, or remove it and make expected") from error
+        raise ValueError(f"{path} is no file of tolerances: restore it, or remove it and run make expected") from error
     if recorded != dict(parameters):
-        return True, f"{where} was recorded with {recorded}, not {dict(parameters)}: no number was compared"
+        return True, f"{where} was recorded with {recorded}, not {dict(parameters)}: no value was compared"
     table = departures(tolerances, found)
     if table.empty:
-        return True, f"all {len(found)} numbers are within the tolerances of {where}"
+        return True, f"all {len(found)} values are within the tolerances of {where}"
     return False, (
-        f"{len(table)} of {len(tolerances)} numbers left the tolerances of {where}; if that is meant, make expected "
-        f"records new ones.\n{table.to_string(index=False)}"
+        f"{len(table)} of {len(tolerances)} values are outside the tolerances of {where}; if the change is intended, "
+        f"make expected records new ones.\n{table.to_string(index=False)}"
     )
 
 
 def departures(tolerances: Mapping[str, Tolerance], found: Mapping[str, ReportedValue]) -> pd.DataFrame:
-    """Return the numbers that are outside their tolerances, missing, or without a tolerance.
+    """Return the values that are outside their tolerances, missing, or without a tolerance.
 
     Returns
     -------
     DataFrame
-        Columns `number` (``<notebook>.<key>``), `what`, `found`, `from`, `to`, all text.
+        Columns `value` (``<notebook>.<key>``), `what`, `found`, `from`, `to`, all text.
     """
     rows = []
     for key in [*tolerances, *(key for key in found if key not in tolerances)]:
@@ -117,48 +123,40 @@ def departures(tolerances: Mapping[str, Tolerance], found: Mapping[str, Reported
         if key not in tolerances or reported is None or not (low <= value <= high or both_undefined):
             rows.append(
                 {
-                    "number": key,
+                    "value": key,
                     "what": reported.what if reported else "",
-                    "found": format_number(value) if reported else "gone",
+                    "found": format_number(value) if reported else "missing",
                     "from": format_number(low) if key in tolerances else "new",
                     "to": format_number(high) if key in tolerances else "new",
                 }
             )
-    return pd.DataFrame(rows, columns=["number", "what", "found", "from", "to"])
+    return pd.DataFrame(rows, columns=["value", "what", "found", "from", "to"])
 
 
 def record(root: Path, names: Sequence[str], parameters: Mapping[str, Any]) -> str:
-    """Write the tolerances of a build, one line a number, and return what that changes."""
+    """Write the tolerances of a build, one line for each value, and return what that changes."""
     path, found = expected_path(root, parameters), found_values(root, names)
     before = json.loads(path.read_text(encoding="utf-8"))["tolerances"] if path.exists() else {}
-    tolerances = [
-        f"  {json.dumps(key)}: {json.dumps(_plain(tolerance_of(reported)))}" for key, reported in found.items()
-    ]
-    lines = [
-        "{",
-        f' "parameters": {json.dumps(dict(parameters))},',
-        ' "tolerances": {',
-        ",\n".join(tolerances),
-        " }",
-        "}",
-        "",
-    ]
+    lines = ",\n".join(f"  {json.dumps(key)}: {_written(reported)}" for key, reported in found.items())
     path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
-        temporary.write_text("\n".join(lines), encoding="utf-8")
-    table = departures({key: _tolerance(ends) for key, ends in before.items()}, found)
-    changed = "the numbers are within the tolerances of before" if table.empty else table.to_string(index=False)
+        content = f'{{\n "parameters": {json.dumps(dict(parameters))},\n "tolerances": {{\n{lines}\n }}\n}}\n'
+        temporary.write_text(content, encoding="utf-8")
+    table = departures(_read(before), found)
+    changed = "the values are within the tolerances of before" if table.empty else table.to_string(index=False)
     return f"{path.relative_to(root)}: {len(found)} tolerances written\n{changed}"
 
 
-def _plain(tolerance: Tolerance) -> list[float | None]:
-    """Seven digits, which are more than a tolerance needs and keep the file readable."""
-    return [None if math.isnan(end) else float(f"{end:.7g}") for end in tolerance]
+def _written(reported: ReportedValue) -> str:
+    """A tolerance as JSON: a count whole, the ends of any other with seven digits."""
+    if _is_exact(reported):
+        return str(int(reported.value))
+    return json.dumps([float(f"{end:.7g}") for end in tolerance_of(reported)])
 
 
-def _tolerance(ends: Sequence[float | None]) -> Tolerance:
-    low, high = (math.nan if end is None else float(end) for end in ends)
-    return low, high
+def _read(tolerances: Mapping[str, Any]) -> dict[str, Tolerance]:
+    pairs = {key: each if isinstance(each, list) else [each, each] for key, each in tolerances.items()}
+    return {key: (float(low), float(high)) for key, (low, high) in pairs.items()}
 
 
 def _main() -> int:

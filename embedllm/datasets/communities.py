@@ -1,4 +1,4 @@
-"""Models that share a size or a specialization, by what is known of them."""
+"""Groups of models that share a size or a specialization, from the metadata of the models."""
 
 from __future__ import annotations
 
@@ -63,6 +63,6 @@ def find_communities(models: pd.DataFrame) -> list[Community]:
 
 
 def tags_of(models: pd.DataFrame) -> dict[str, list[str]]:
-    """Tags of each model, those that bear none left out."""
+    """Return the tags of each model that has any."""
     texts = models["tags"].dropna().astype(str) if "tags" in models else pd.Series(dtype=str)
     return {str(model): sorted({tag.strip() for tag in text.split(";")} - {""}) for model, text in texts.items()}

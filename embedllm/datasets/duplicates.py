@@ -1,4 +1,4 @@
-"""Rules for a (model, question) that has several labels: published code resolves these in different ways."""
+"""Rules for a (model, question) with several labels, which published code resolves in different ways."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from embedllm.matrix import NOT_OBSERVED
 Duplicates = Literal["majority", "any", "last", "rows", "error"]
 """What counts where a (model, question) has several labels.
 
-"majority": most of them, and a tie is not observed. "any": right if one of them is. "last": the one that came last.
+"majority": most of them, and a tie is not observed. "any": correct if one of them is. "last": the one that came last.
 "rows": all of them, the second and further ones on copies of the question. "error": none, it is an error.
 """
 
 _RULES = {
     "majority": "majority of the labels of a (model, question)",
-    "any": "right if any of the labels of a (model, question) is",
+    "any": "correct if any of the labels of a (model, question) is",
     "last": "the label of a (model, question) that was read last",
     "rows": "each on a copy of the question",
 }
@@ -47,7 +47,7 @@ class Resolved(NamedTuple):
     copies : ndarray of shape (n_columns,)
         The number of each column among those of its question, from 0.
     n_seen : ndarray of shape (n_models, n_questions), int32
-        How many labels there were.
+        Number of labels.
     report : list of (what, count, rule)
     """
 
@@ -59,7 +59,7 @@ class Resolved(NamedTuple):
 
 
 class LabelVotes:
-    """Labels of models on questions, in the order in which they come.
+    """Labels of models on questions, in the order in which they were read.
 
     Parameters
     ----------
@@ -72,16 +72,16 @@ class LabelVotes:
         self._votes: list[np.ndarray] = []  # 2 * cell + label
 
     def add(self, models: np.ndarray, questions: np.ndarray, labels: np.ndarray) -> None:
-        """Take rows: positions of models and of questions, and labels, int8, each of shape (n_rows,)."""
+        """Add rows: positions of models and of questions, and labels, int8, each of shape (n_rows,)."""
         cells = models.astype(self._type) * self._shape[1] + questions
         self._votes.append(2 * cells + labels)
 
     def resolve(self, duplicates: Duplicates) -> Resolved:
-        """Apply a rule; of "error" the caller sees in `n_seen` whether it is broken."""
+        """Apply a rule; for "error", `n_seen` tells the caller where it is violated."""
         votes = np.concatenate(self._votes)
         counts = np.bincount(votes, minlength=2 * self._n_cells).astype(np.int32)
-        n_wrong, n_right = counts[0::2], counts[1::2]
-        n_seen = n_wrong + n_right
+        n_incorrect, n_correct = counts[0::2], counts[1::2]
+        n_seen = n_incorrect + n_correct
         positions, copies = np.arange(self._shape[1]), np.zeros(self._shape[1], dtype=int)
         n_ties = 0
         if duplicates == "rows":
@@ -90,15 +90,15 @@ class LabelVotes:
             matrix = np.full(self._n_cells, NOT_OBSERVED, dtype=np.int8)
             matrix[votes >> 1] = votes & 1  # of several values for a place, NumPy keeps the last
         elif duplicates == "any":
-            matrix = np.where(n_seen == 0, NOT_OBSERVED, n_right > 0).astype(np.int8)
+            matrix = np.where(n_seen == 0, NOT_OBSERVED, n_correct > 0).astype(np.int8)
         else:
-            even = n_right == n_wrong
-            matrix = (n_right > n_wrong).astype(np.int8) - even  # 1 is right, 0 is wrong, 0 - 1 is not observed
+            even = n_correct == n_incorrect
+            matrix = (n_correct > n_incorrect).astype(np.int8) - even  # 0 - 1 is not observed
             n_ties = int(np.count_nonzero(even & (n_seen > 0)))
         rule = _RULES.get(duplicates, "")
         report = [
-            ("repeated rows", len(votes) - int(np.count_nonzero(n_seen)), rule),
-            ("conflicting labels", int(np.count_nonzero((n_right > 0) & (n_wrong > 0))), rule),
+            ("duplicated rows", len(votes) - int(np.count_nonzero(n_seen)), rule),
+            ("conflicting labels", int(np.count_nonzero((n_correct > 0) & (n_incorrect > 0))), rule),
             ("tied labels", n_ties, "not observed"),
         ]
         matrix = matrix.reshape(self._shape[0], -1)

@@ -1,31 +1,29 @@
-"""Texts to vectors: a sentence encoder, with every vector it ever gave kept on disk.
+"""Sentence encoders: texts to vectors, each text encoded once and its vector kept on disk.
 
-Encoding is the slow part of everything here (hours for 36,000 questions on a CPU), so each distinct text goes through
-the encoder once. The vectors of an encoder live in one SQLite database, in `embedllm._files.cache_folder()`, as
-float16. Fresh vectors pass through float16 too, so that it shows in no bit whether a vector was in the cache.
+Encoding is the slowest step of the companion (hours for 36,000 questions on a CPU). The vectors of an encoder are in
+one SQLite database, in `embedllm._files.cache_folder()`, as float16. New vectors are rounded to float16 too, so that
+the result is the same to the bit whether or not a vector was in the cache.
 
-An encoder is known by its content, not by its name: a local copy of a model of the Hub shares its vectors. The
-*fingerprint* is a SHA-256 over what determines a vector, in the folder of the model and in those of its modules:
+An encoder is identified by its content, not by its name: a local copy of a model of the Hub shares its vectors. The
+*fingerprint* is a SHA-256 over all that determines a vector, in the folder of the model and in those of its modules:
 
 - the weights (`*.safetensors`), byte by byte;
 - the configuration of the modules and of the tokenizer, JSON by its value, without notes of origin (versions, paths);
 - the vocabulary: `tokenizer.json`, or, only where there is none, `vocab.*`, `merges.txt` and `*.model`.
 
 Nothing else counts: no README, no training data, no weights in other formats. A model that another version of
-sentence-transformers has saved anew may count as another one, since its configuration is then written differently.
+sentence-transformers saved again may count as another one, since its configuration is then written differently.
 """
 
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import logging
 import math
 import os
 import sqlite3
 import warnings
-import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
@@ -110,7 +108,7 @@ def encode_questions(
     batch_size: int = 8,
     device: str | list[str] = "auto",
 ) -> np.ndarray:
-    """Encode texts, each distinct one once and for all.
+    """Encode texts; each distinct text is encoded once and then cached.
 
     Parameters
     ----------
@@ -118,11 +116,11 @@ def encode_questions(
     encoder : str or path
         A Hub id, or a local folder. The default is the paper's.
     batch_size : int
-        Texts that go through the encoder at a time. The default is twice as fast as 32 on a CPU; a GPU wants more. The
-        last bit of a float16 may depend on it.
+        Texts per batch. The default is twice as fast as 32 on a CPU; a GPU needs more. The last bit of a float16 may
+        depend on it.
     device : "auto", "cpu", "cuda", or a list such as ["cuda:0", "cuda:1"]
         "auto" takes a GPU if there is one. A list, of "cpu", "cuda" and "cuda:N" only, starts a process for each entry;
-        as always with processes, a script that does so needs `if __name__ == "__main__"`.
+        a script that does so needs `if __name__ == "__main__"`.
 
     Returns
     -------
@@ -143,7 +141,17 @@ def encode_questions(
     Warns
     -----
     UserWarning
-        If texts are longer than the encoder reads: what follows is ignored. Counted when they are encoded.
+        If texts are longer than the encoder reads: the rest is ignored. They are counted when they are encoded.
+
+    References
+    ----------
+    Section 4 of the paper (arXiv:2410.02223) has the default encoder.
+
+    Examples
+    --------
+    >>> from embedllm import encode_questions
+    >>> encode_questions(["What is 7 + 8?", "Who wrote Faust?"]).shape  # doctest: +SKIP
+    (2, 768)
     """
     texts, batch_size = _check_texts(texts), check_positive("batch_size", batch_size)
     if not texts:
@@ -213,7 +221,7 @@ def _fingerprint(folder: Path) -> str:
         raise ValueError(f"{folder / 'modules.json'} is damaged: fetch the encoder again") from error
     if foreign := [kind for kind in kinds if not kind.startswith("sentence_transformers.")]:
         raise ValueError(
-            f"the encoder in {folder} needs code of its own ({foreign[0]}), which is never run: use another"
+            f"the encoder in {folder} needs code of its own ({foreign[0]}), which is never run: use another encoder"
         )
     total, n_weights = hashlib.sha256(), 0
     for place in places:
@@ -253,7 +261,7 @@ def _sha256_of(path: Path) -> str:
 
 @lru_cache
 def _sha256_of_bytes(path: Path, size: int, modified: int) -> str:
-    # Weights take a second to read: size and time of the last change stand for their content while this process lives.
+    # Weights take a second to read: within a process, their size and time of change stand for their content.
     return sha256_of(path)
 
 
@@ -265,7 +273,7 @@ def _cache_file(fingerprint: str) -> Path:
 
 @contextmanager
 def _faults_of(path: Path) -> Iterator[None]:
-    """Name the cache in the errors of SQLite; nothing but its calls belongs in here, or the cache gets the blame."""
+    """Name the cache in the errors of SQLite; only its calls belong in here, or other errors would name the cache."""
     try:
         yield
     except sqlite3.OperationalError as error:
@@ -280,23 +288,17 @@ def _faults_of(path: Path) -> Iterator[None]:
 
 
 def _read(connection: sqlite3.Connection, keys: set[bytes]) -> dict[bytes, np.ndarray]:
-    connection.execute(
-        "CREATE TABLE IF NOT EXISTS vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL)"
-    )
-    vectors = {}
-    for key in keys:
-        for vector, crc in connection.execute("SELECT vector, crc FROM vectors WHERE key = ?", (key,)):
-            # SQLite checks little of what it reads: the row may be damaged, or be that of another key.
-            if not isinstance(vector, bytes) or zlib.crc32(key + vector) != crc:
-                raise sqlite3.DatabaseError("a vector differs from its checksum")
-            vectors[key] = np.frombuffer(vector, dtype="<f2")
-    return vectors
+    # A table of another name, `vectors`, is of an earlier version and stays unread.
+    connection.execute("CREATE TABLE IF NOT EXISTS embeddings (key BLOB PRIMARY KEY, vector BLOB NOT NULL)")
+    query = "SELECT vector FROM embeddings WHERE key = ?"
+    found = {key: connection.execute(query, (key,)).fetchone() for key in keys}
+    return {key: np.frombuffer(row[0], dtype="<f2") for key, row in found.items() if row}
 
 
 def _write(connection: sqlite3.Connection, vectors: dict[bytes, np.ndarray]) -> None:
-    rows = [(key, vector.tobytes(), zlib.crc32(key + vector.tobytes())) for key, vector in vectors.items()]
     with connection:
-        connection.executemany("INSERT OR IGNORE INTO vectors VALUES (?, ?, ?)", rows)
+        rows = ((key, vector.tobytes()) for key, vector in vectors.items())
+        connection.executemany("INSERT OR IGNORE INTO embeddings VALUES (?, ?)", rows)
 
 
 def _encode(
@@ -319,7 +321,8 @@ def _encode(
             slab = [texts[key] for key in keys]
             with _quiet():
                 n_cut += _count_cut(model, slab)
-                vectors = np.asarray(_run(model, slab, batch_size, pool), dtype="<f2")
+                found = model.encode(slab, batch_size=batch_size, show_progress_bar=False, pool=pool)
+                vectors = np.asarray(found, dtype="<f2")
             if not (finite := np.isfinite(vectors).all(axis=1)).all():
                 text = slab[int(np.argmin(finite))]
                 raise ValueError(f"the encoder {encoder.name} gives no finite vector (in float16) for {text[:40]!r}")
@@ -328,7 +331,7 @@ def _encode(
     if n_cut:
         warnings.warn(
             f"{n_cut} of {len(order)} new texts are longer than the {model.max_seq_length} tokens that the encoder "
-            f"reads: what follows is ignored",
+            f"reads: the rest is ignored",
             stacklevel=3,
         )
 
@@ -388,14 +391,6 @@ def _pool(model: SentenceTransformer, device: str | list[str]) -> Iterator[Any]:
         yield pool
     finally:
         model.stop_multi_process_pool(pool)
-
-
-def _run(model: SentenceTransformer, texts: list[str], batch_size: int, pool: Any) -> np.ndarray:
-    if pool is None:
-        return model.encode(texts, batch_size=batch_size, show_progress_bar=False)
-    if "pool" in inspect.signature(model.encode).parameters:
-        return model.encode(texts, batch_size=batch_size, show_progress_bar=False, pool=pool)
-    return model.encode_multi_process(texts, pool, batch_size=batch_size)  # before version 5
 
 
 def _count_cut(model: SentenceTransformer, texts: list[str]) -> int:

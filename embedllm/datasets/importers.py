@@ -1,7 +1,7 @@
-"""From results of evaluations to a data set: each importer reads one form, encodes the prompts and writes a folder.
+"""Importers: each reads evaluation results of one format, encodes the prompts and writes a data set.
 
-What an importer writes is a folder in the authors' long form, which `load_dataset` reads. The folder appears when it is
-complete, and all that can be wrong with the input is found before the first prompt is encoded, which may take hours.
+The data set is a folder in the authors' long form, which `load_dataset` reads. It appears when it is complete. Every
+fault of the input is reported before the first prompt is encoded, since encoding may take hours.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 
 from embedllm._files import check_new_folder
+from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions
+from embedllm.datasets.formats.answers import Answers, answer_files, list_answers, read_answers
 from embedllm.datasets.formats.lm_eval import read_lm_eval
-from embedllm.datasets.formats.long import Duplicates, answer_files, list_answers, read_answers, write_long_form
+from embedllm.datasets.formats.long import write_long_form
 from embedllm.datasets.formats.resolved_lists import read_resolved
 from embedllm.datasets.formats.wide import read_wide
-from embedllm.matrix import NOT_OBSERVED, REPORT_COLUMNS, CorrectnessMatrix
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix, report_table
 
 _Path = str | os.PathLike[str]
 
@@ -33,7 +34,7 @@ def import_long(
     device: str | list[str] = "auto",
     duplicates: Duplicates = "majority",
 ) -> CorrectnessMatrix:
-    """Import answers in the authors' long form, without the order files and the embeddings that belong to it.
+    """Import answers in the authors' long form, which need no order files and no embeddings.
 
     Parameters
     ----------
@@ -57,13 +58,17 @@ def import_long(
     ValueError
         If a file is damaged or lacks a column, a name, id or prompt is empty, one id stands for two prompts, two
         benchmarks or two splits, or a label is unknown: names file, row and value.
+
+    Examples
+    --------
+    >>> from embedllm import import_long
+    >>> import_long("answers.csv.gz", "my-pool")  # doctest: +SKIP
     """
     path = _checked(source, out)
     files = answer_files(path) if path.is_dir() else {"all": path}
     models, questions = list_answers(files)
-    answers = read_answers(files, models, questions, duplicates=duplicates)
-    report = list(answers.report.itertuples(index=False, name=None))
-    return _written(answers.labels, answers.questions, report, path, out, encoder, device)
+    answers, _ = read_answers(files, models, questions, duplicates=duplicates)
+    return _written(answers, path, out, encoder, device)
 
 
 def import_wide(
@@ -98,12 +103,17 @@ def import_wide(
         If there is no source.
     ValueError
         As `embedllm.datasets.formats.wide.read_wide` does.
+
+    Examples
+    --------
+    >>> from embedllm import import_wide
+    >>> import_wide("table.csv", "my-pool", ignore=["notes"])  # doctest: +SKIP
     """
     path = _checked(source, out)
-    labels, questions = read_wide(
+    answers = read_wide(
         path, prompt_column=prompt_column, benchmark_column=benchmark_column, id_column=id_column, ignore=ignore
     )
-    return _written(labels, questions, [], path, out, encoder, device)
+    return _written(answers, path, out, encoder, device)
 
 
 def import_lm_eval(
@@ -120,7 +130,7 @@ def import_lm_eval(
     Parameters
     ----------
     source : path
-        The folder that was the harness' `--output_path`, or any above it.
+        The `--output_path` of the harness, or any folder above it.
     out : path
         A folder that does not exist, or is empty.
     encoder, device
@@ -131,9 +141,8 @@ def import_lm_eval(
     Returns
     -------
     CorrectnessMatrix
-        Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows as for
-        the paper's release (`embedllm.datasets.formats.long.benchmark_of`). The prompt is the text that the model was
-        given.
+        Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows
+        (`embedllm.datasets.formats.answers.benchmark_of`). The prompt is the text given to the model.
 
     Raises
     ------
@@ -143,10 +152,18 @@ def import_lm_eval(
         If there is no source, or no log in it.
     ValueError
         As `embedllm.datasets.formats.lm_eval.read_lm_eval` does.
+
+    References
+    ----------
+    https://github.com/EleutherAI/lm-evaluation-harness; `lm_eval/loggers/evaluation_tracker.py` writes the logs.
+
+    Examples
+    --------
+    >>> from embedllm import import_lm_eval
+    >>> import_lm_eval("logs", "my-pool", filter="strict-match")  # doctest: +SKIP
     """
     path = _checked(source, out)
-    labels, questions, report = read_lm_eval(path, metric=metric, filter=filter)
-    return _written(labels, questions, report, path, out, encoder, device)
+    return _written(read_lm_eval(path, metric=metric, filter=filter), path, out, encoder, device)
 
 
 def import_resolved(
@@ -157,7 +174,7 @@ def import_resolved(
     encoder: _Path = DEFAULT_ENCODER,
     device: str | list[str] = "auto",
 ) -> CorrectnessMatrix:
-    """Import lists of what each model resolved (see `embedllm.datasets.formats.resolved_lists`).
+    """Import lists of the tasks that each model resolved (see `embedllm.datasets.formats.resolved_lists`).
 
     Parameters
     ----------
@@ -178,10 +195,18 @@ def import_resolved(
         If there is no source, or no list in it.
     ValueError
         As `embedllm.datasets.formats.resolved_lists.read_resolved` does.
+
+    References
+    ----------
+    SWE-bench: arXiv:2310.06770; its leaderboard publishes such lists.
+
+    Examples
+    --------
+    >>> from embedllm import import_resolved
+    >>> import_resolved("verified", "my-pool", questions="verified.jsonl")  # doctest: +SKIP
     """
     path = _checked(source, out)
-    labels, table, report = read_resolved(path, _existing(questions))
-    return _written(labels, table, report, path, out, encoder, device)
+    return _written(read_resolved(path, _existing(questions)), path, out, encoder, device)
 
 
 def _checked(source: _Path, out: _Path) -> Path:
@@ -195,36 +220,28 @@ def _existing(path: _Path) -> Path:
     return Path(path)
 
 
-def _written(
-    labels: pd.DataFrame,
-    questions: pd.DataFrame,
-    report: list[tuple[str, int, str]],
-    source: Path,
-    out: _Path,
-    encoder: _Path,
-    device: str | list[str],
-) -> CorrectnessMatrix:
+def _written(answers: Answers, source: Path, out: _Path, encoder: _Path, device: str | list[str]) -> CorrectnessMatrix:
     """Encode the prompts, and write the matrix."""
-    observed = labels.to_numpy() != NOT_OBSERVED
+    observed = answers.labels.to_numpy() != NOT_OBSERVED
     answered = observed.any(axis=0)
     if not answered.any():
         raise ValueError(f"{source} holds no answer that was observed")
-    labels, questions = labels.loc[:, answered], questions[answered]
+    questions = answers.questions[answered]
     if (empty := questions["prompt"].str.strip() == "").any():
         raise ValueError(f"{source}: the prompt of question {questions.index[empty][0]!r} is empty: fill it in")
-    resolved = [
-        *report,
+    report = [
+        *answers.report,
         ("questions without an answer", int((~answered).sum()), "left out"),
         ("models without an answer", int((~observed.any(axis=1)).sum()), "kept, not observed"),
     ]
     build = partial(
         CorrectnessMatrix,
-        labels,
+        answers.labels.loc[:, answered],
         questions,
         source=source.resolve().name,
-        report=pd.DataFrame([row for row in resolved if row[1]], columns=list(REPORT_COLUMNS)),
+        report=report_table(report),
     )
-    # A name that no matrix may have is found here, not when all is encoded.
+    # The matrix is checked here, before the prompts are encoded.
     build(embeddings=np.ones((len(questions), 1)))
     matrix = build(embeddings=encode_questions(questions["prompt"].tolist(), encoder, device=device))
     write_long_form(matrix, out)

@@ -1,7 +1,7 @@
 """A look-alike of the paper's release: the simulated pool, written as the files that the authors published.
 
-The release is 3.4 GB on a server. What reads it is tested on a folder that has its files, columns, counts, categories,
-repeats and conflicts, with made-up models, prompts and answers.
+The release has 3.4 GB and is downloaded. Its reader is tested on a folder with the same files, columns, counts,
+categories, duplicates and conflicts, and with fictional models, prompts and answers.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from embedllm.matrix import SPLITS
 
 HEADER = ["", "prompt_id", "model_id", "model_name", "category_id", "category", "label", "prompt"]
 
-# Of a model in the release: rows in all, and prompts that have more than one.
+# Of each model in the release: its rows, and its prompts with more than one row.
 _ROWS = {"train": 34_056, "val": 3_424, "test": 3_469}
-_REPEATED_PROMPTS = 381
+_DUPLICATED_PROMPTS = 381
 CONFLICTS = 0.1
-"""Share of the repeats that have the other label: made up, as the release was never seen."""
+"""Share of the duplicates with the other label: an assumption, since the release was not available."""
 
 _SUBJECTS = [
     "abstract_algebra", "anatomy", "astronomy", "business_ethics", "clinical_knowledge", "college_biology",
@@ -61,7 +61,7 @@ _WORDS_IN_PROMPT = 95  # about 600 characters, as many as a row of the release h
 
 
 def write_lookalike(folder: str | os.PathLike[str], scale: float = 1.0, random_state: int = 0) -> None:
-    """Write the files of the release that are needed, with made-up content.
+    """Write the files of the release that are needed, with fictional content.
 
     At full scale these are 112 models, 35,673 prompts and 4,586,288 rows in 3.3 GB.
 
@@ -70,7 +70,7 @@ def write_lookalike(folder: str | os.PathLike[str], scale: float = 1.0, random_s
     folder : path
         Must not exist, or be empty. It appears when it is complete.
     scale : float in (0, 1]
-        Share of the questions and of the repeats; the models are always all 112.
+        Share of the questions and of the duplicates; the models are always all 112.
     random_state : int
 
     Raises
@@ -111,10 +111,11 @@ def release_categories(questions: pd.DataFrame) -> list[str]:
 def draw_answers(
     labels: np.ndarray, questions: pd.DataFrame, split: str, scale: float, rng: np.random.Generator
 ) -> tuple[pd.DataFrame, np.ndarray]:
-    """Draw the rows of one file of the release: an answer to each question, and repeats, some with the other label.
+    """Draw the rows of one file of the release: an answer to each question, and duplicates, some with the other
+    label.
 
-    Every model has the same rows. Repeats are as many as in the release and sit on as few prompts; the share of them
-    that has the other label is `CONFLICTS`.
+    Every model has the same rows. There are as many duplicates as in the release, on as few prompts; a share of
+    `CONFLICTS` has the other label.
 
     Parameters
     ----------
@@ -124,23 +125,23 @@ def draw_answers(
         In the order of the columns, with `benchmark`, `split` and, from `release_categories`, `category`.
     split : "train", "val" or "test"
     scale : float
-        Share of the repeats.
+        Share of the duplicates.
     rng : Generator
 
     Returns
     -------
     rows : DataFrame of n_rows rows
-        The rows of a model, in random order: `question` (its position), `category`, and whether it is a `repeat`.
+        The rows of a model, in random order: `question` (its position), `category`, and whether it is a `duplicate`.
     labels : ndarray of shape (n_models, n_rows), int8
     """
     rows = _rows(questions, split, scale, rng)
     drawn = labels[:, rows["question"]]  # a copy
-    drawn[:, rows["repeat"]] ^= rng.random((len(labels), rows["repeat"].sum())) < CONFLICTS
+    drawn[:, rows["duplicate"]] ^= rng.random((len(labels), rows["duplicate"].sum())) < CONFLICTS
     return rows, drawn
 
 
 def _prompts(benchmarks: pd.Series, rng: np.random.Generator) -> list[str]:
-    """Prompts that differ, with the line ends, commas, quotes and foreign letters that CSV must carry."""
+    """Prompts that differ, with line ends, commas, quotes and letters beyond ASCII."""
     letters = np.array(list("aaabcdeeeefghiiijklmnoooprstuvwéß"))
     vocabulary = np.array(["".join(rng.choice(letters, length)) for length in rng.integers(2, 9, 2_000)])
     texts = []
@@ -157,17 +158,17 @@ def _prompts(benchmarks: pd.Series, rng: np.random.Generator) -> list[str]:
 def _rows(questions: pd.DataFrame, split: str, scale: float, rng: np.random.Generator) -> pd.DataFrame:
     """The rows of a model in one file, as in `draw_answers`."""
     own = np.flatnonzero(questions["split"] == split)
-    frame = pd.DataFrame({"question": own, "category": questions["category"].to_numpy()[own], "repeat": False})
+    frame = pd.DataFrame({"question": own, "category": questions["category"].to_numpy()[own], "duplicate": False})
     n_prompts = N_QUESTIONS - 2 * N_HELD_OUT if split == "train" else N_HELD_OUT
-    n_repeats = round((_ROWS[split] - n_prompts) * scale)
-    # Repeats sit on few prompts, one for each other wording of a GPQA question.
+    n_duplicates = round((_ROWS[split] - n_prompts) * scale)
+    # Duplicates are on few prompts, one for each other wording of a GPQA question.
     wordings = CATEGORIES["GPQA"]
     gpqa = own[questions["benchmark"].to_numpy()[own] == "GPQA"]
-    n_repeated = max(round(_REPEATED_PROMPTS * len(own) / N_QUESTIONS), -(-n_repeats // (len(wordings) - 1)))
-    repeated = rng.permutation(gpqa)[:n_repeated]
-    others = [(q, name) for q in repeated for name in wordings if name != questions["category"].iat[q]]
-    repeats = pd.DataFrame(others[:n_repeats], columns=["question", "category"]).assign(repeat=True)
-    rows = pd.concat([frame, repeats]).astype({"question": int, "repeat": bool})
+    n_several = max(round(_DUPLICATED_PROMPTS * len(own) / N_QUESTIONS), -(-n_duplicates // (len(wordings) - 1)))
+    several = rng.permutation(gpqa)[:n_several]
+    others = [(q, name) for q in several for name in wordings if name != questions["category"].iat[q]]
+    duplicates = pd.DataFrame(others[:n_duplicates], columns=["question", "category"]).assign(duplicate=True)
+    rows = pd.concat([frame, duplicates]).astype({"question": int, "duplicate": bool})
     return rows.sample(frac=1, random_state=rng).reset_index(drop=True)
 
 

@@ -1,10 +1,9 @@
-"""What the name of a model says of its size and its specializations.
+"""The size and the specializations of a model, as far as its name states them.
 
-Names are read as the Hub writes them, `organisation__model` or `organisation/model`. The rules, in which case does not
-count unless it is said to:
+Names are written as on the Hub, `organisation__model` or `organisation/model`. Unless noted, the rules ignore case:
 
 - **Size** in billions of parameters: the last number followed by `b` that stands by itself, as in `Yi-34B`; `7b1` is
-  7.1; experts multiply, so `4x7b` and `7Bx4` are 28. A name that does not say its size has none.
+  7.1; experts multiply, so `4x7b` and `7Bx4` are 28. A name without such a number has no size.
 - **Specializations**: a tag for each pattern of `TAGS` that occurs in the name of the model, without the organisation;
   `biomed` may also stand in the organisation.
 """
@@ -31,7 +30,7 @@ TAGS = {
     "physics": r"(?i)physics",
     "chemistry": r"(?i)chemi",
     "long_context": r"(?i)\b(?:3[2-9]|[4-9]\d|\d{3,})k\b",
-    "rag": r"RAG",  # in capitals: a dragon is none
+    "rag": r"RAG",  # case matters: a dragon is none
     "moe": r"(?i)moe|\dx\d+b|\dbx\d",
     "roleplay": r"(?i)pygmalion|metharme",
     "safety": r"(?i)guard",
@@ -50,7 +49,7 @@ def describe_models(names: Iterable[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame indexed by name
-        `params_b`: billions of parameters, NaN where the name does not say. `tags`: joined by `;`, empty without any.
+        `params_b`: billions of parameters, NaN where the name states none. `tags`: joined by `;`, empty without any.
     """
     index = pd.Index(list(names), dtype=object, name="model")
     return pd.DataFrame({"params_b": [_size(name) for name in index], "tags": [_tags(name) for name in index]}, index)

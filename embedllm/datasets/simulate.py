@@ -1,12 +1,12 @@
 """A simulated pool with a ground truth, shaped like the paper's release.
 
-Every model, question and answer here is made up. The pool exists so that the whole companion runs offline in minutes,
-and so that what a method recovers can be compared with what was planted::
+Every model, question and answer here is fictional. With this pool the whole companion runs offline in minutes, and what
+a method recovers can be compared with the ground truth::
 
-    topic of a question      t_q = benchmark part + subject part + own part                     in R^36
-    its embedding            unit(topic frame . t_q + wording noise)                            in R^768
-    logit of a right answer  ability_m + affinity_m[benchmark] + skill_m . t_q - difficulty_q
-    difficulty_q             a direction in topic space, a part that no text shows, and the level of the benchmark
+    topic of a question        t_q = benchmark part + subject part + own part                     in R^36
+    its embedding              unit(topic frame . t_q + wording noise)                            in R^768
+    logit of a correct answer  ability_m + affinity_m[benchmark] + skill_m . t_q - difficulty_q
+    difficulty_q               a direction in topic space, a part hidden from the text, and the level of the benchmark
 
 The constants are tuned so that single models score 0.2 to 0.7, the two predictors land near the published accuracies,
 noise of 0.05 in training is close to the best, and the oracle is clearly above every router.
@@ -78,7 +78,7 @@ class GroundTruth(NamedTuple):
     Attributes
     ----------
     probability : ndarray of shape (n_models, n_questions), float32
-        Probability of a right answer.
+        Probability of a correct answer.
     skills : DataFrame of shape (n_models, 36)
         Skill of each model in topic space; models of one size tier or specialization share a part.
     topics : DataFrame of shape (n_questions, 36)
@@ -90,7 +90,7 @@ class GroundTruth(NamedTuple):
 
 
 def simulate_pool(scale: float = 1.0, random_state: int = 0) -> tuple[CorrectnessMatrix, GroundTruth]:
-    """Simulate 112 fictional models on 35,673 made-up questions.
+    """Simulate 112 fictional models on 35,673 fictional questions.
 
     Parameters
     ----------
@@ -198,7 +198,7 @@ def _topics(questions: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarr
 
 
 def _skills(models: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Skills (n_models, 36): a part of the size tier, a part of the specialization, a part of one's own."""
+    """Skills (n_models, 36): a part of the size tier, a part of the specialization, an own part."""
     groups = {
         "tier": pd.cut(models["params_b"], [0, 5, 9, 20, 50, 100], labels=False),
         "tag": models["tags"],
@@ -211,7 +211,7 @@ def _skills(models: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
 def _logits(
     models: pd.DataFrame, questions: pd.DataFrame, topics: np.ndarray, skills: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Logits of a right answer, (n_models, n_questions)."""
+    """Logits of a correct answer, (n_models, n_questions)."""
     doublings = np.log2(models["params_b"].to_numpy() / 7)
     ability = _ABILITY_PER_DOUBLING * doublings + _ABILITY_SD * rng.standard_normal(len(models))
     affinity = pd.DataFrame(0.0, index=models.index, columns=_BENCHMARKS.index)

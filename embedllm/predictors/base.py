@@ -9,19 +9,41 @@ from typing import Self
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils.validation import check_is_fitted
 
 from embedllm._checks import name_positions
-from embedllm.matrix import CorrectnessMatrix
+from embedllm.matrix import CORRECT, CorrectnessMatrix
 
-# An answer is predicted right when its probability is above this; at exactly one half it is predicted wrong.
+# An answer is predicted correct when its probability is above this; at exactly one half it is predicted incorrect.
 THRESHOLD = 0.5
 
 
 class CorrectnessPredictor(BaseEstimator, ABC):
-    """Predicts the probability that a model answers a question rightly.
+    """Base class of estimators of the probability that a model answers a question correctly.
 
-    Hyperparameters go to the constructor, data to `fit`, and what `fit` learns has a name that ends in an underscore.
-    Models travel by name: predictions for another matrix are matched to its models, whatever their order.
+    A subclass keeps the conventions of scikit-learn, so that `clone`, `get_params` and `repr` work: its constructor
+    stores hyperparameters and nothing else, and `fit` sets `model_names_` and whatever else it learns, under names that
+    end or begin with an underscore. Models travel by name: predictions for another matrix are matched to its models,
+    whatever their order.
+
+    Examples
+    --------
+    A predictor that gives each model its accuracy on the training questions:
+
+    >>> import numpy as np
+    >>> from embedllm import load_dataset
+    >>> from embedllm.predictors.base import CorrectnessPredictor
+    >>> class MeanAccuracy(CorrectnessPredictor):
+    ...     def fit(self, matrix):
+    ...         self.model_names_ = matrix.model_names
+    ...         self.accuracy_ = matrix.accuracy(by="model")["accuracy"].to_numpy(np.float32)
+    ...         return self
+    ...
+    ...     def predict_proba(self, embeddings):
+    ...         return np.tile(self.accuracy_, (len(embeddings), 1))
+    >>> train, _, test = load_dataset("simulated", scale=0.01).split()
+    >>> MeanAccuracy().fit(train).predict_matrix(test).shape
+    (112, 30)
     """
 
     model_names_: np.ndarray
@@ -32,7 +54,7 @@ class CorrectnessPredictor(BaseEstimator, ABC):
 
     @abstractmethod
     def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        """Probability of a right answer from every fitted model.
+        """Predict the probability of a correct answer for every fitted model.
 
         Parameters
         ----------
@@ -45,7 +67,7 @@ class CorrectnessPredictor(BaseEstimator, ABC):
         """
 
     def predict_matrix(self, matrix: CorrectnessMatrix) -> np.ndarray:
-        """Probability of a right answer in every cell of a matrix, observed or not.
+        """Predict the probability of a correct answer in every cell of a matrix, observed or not.
 
         Returns
         -------
@@ -55,37 +77,33 @@ class CorrectnessPredictor(BaseEstimator, ABC):
         Raises
         ------
         KeyError
-            If a model of the matrix was not there at fit time; the message lists the known ones.
+            If a model of the matrix was not in the fit; the message lists the known ones.
         """
         positions = self._model_positions(matrix.model_names)
         return self.predict_proba(matrix.embeddings)[:, positions].T
 
     def score(self, matrix: CorrectnessMatrix) -> float:
-        """Accuracy of the thresholded probability over the observed cells; NaN if there are none."""
+        """Compute the accuracy of the thresholded probability over the observed cells; NaN if there are none."""
         observed = matrix.observed
         if not observed.any():
             return float("nan")
         predicted = self.predict_matrix(matrix) > THRESHOLD
-        return float((predicted == (matrix.labels == 1))[observed].mean())
+        return float((predicted == (matrix.labels == CORRECT))[observed].mean())
 
     def _model_positions(self, names: Iterable[str]) -> np.ndarray:
-        self._check_fitted()
+        check_is_fitted(self, "model_names_")
         return name_positions("model", names, self.model_names_)
-
-    def _check_fitted(self) -> None:
-        if not hasattr(self, "model_names_"):
-            raise RuntimeError(f"this {type(self).__name__} is not fitted yet: call fit(matrix) first")
 
 
 def check_matrix(matrix: object) -> CorrectnessMatrix:
-    """Return the matrix, or say why it cannot be fitted.
+    """Return the matrix if it can be fitted.
 
     Raises
     ------
     TypeError
         If it is not a `CorrectnessMatrix`: a bare array does not say which axis holds the models.
     ValueError
-        If it holds no observed answer.
+        If it has no observed answer.
     """
     if not isinstance(matrix, CorrectnessMatrix):
         raise TypeError(f"expected a CorrectnessMatrix, got {type(matrix).__name__}: build one with named axes")
@@ -100,7 +118,7 @@ def check_embeddings(embeddings: np.ndarray, width: int) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If the shape is another one, or a value is not finite.
+        If the shape is different, or a value is not finite.
     """
     vectors = torch.tensor(embeddings, dtype=torch.float32)
     if vectors.ndim != 2 or vectors.shape[1] != width:

@@ -1,40 +1,56 @@
-"""The floor under every predictor: how often each model is right on each benchmark."""
+"""The baseline of every predictor: the accuracy of each model on each benchmark."""
 
 from __future__ import annotations
 
 from typing import Self
 
 import numpy as np
+import pandas as pd
+from sklearn.utils.validation import check_is_fitted
 
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor, check_matrix
 
 
 class BenchmarkMean(CorrectnessPredictor):
-    """Predicts the training accuracy of the model on the question's benchmark, whatever the question says.
+    """Per-benchmark majority baseline: the training accuracy of the model on the question's benchmark.
 
     Thresholded, it is the majority label of each (model, benchmark): what a predictor that reads the question must
-    beat. The estimate is (right + 1) / (observed + 2), so that nothing observed gives 1/2.
+    beat. The estimate is (correct + 1) / (observed + 2), which is 1/2 where nothing is observed.
 
     Attributes
     ----------
     model_names_ : ndarray of shape (n_models,)
     probability_ : DataFrame of shape (n_models, n_benchmarks)
+
+    Examples
+    --------
+    >>> from embedllm import BenchmarkMean, load_dataset
+    >>> train, _, test = load_dataset("simulated", scale=0.01).split()
+    >>> baseline = BenchmarkMean().fit(train)
+    >>> baseline.predict_matrix(test).shape
+    (112, 30)
+    >>> 0.5 < baseline.score(test) < 1
+    True
     """
+
+    probability_: pd.DataFrame
 
     def fit(self, matrix: CorrectnessMatrix) -> Self:
         matrix = check_matrix(matrix)
         accuracy = matrix.accuracy(by=["model", "benchmark"])
-        right = (accuracy["accuracy"].fillna(0) * accuracy["n_observed"]).round()
+        correct = (accuracy["accuracy"].fillna(0) * accuracy["n_observed"]).round()
         self.model_names_ = matrix.model_names
-        self.probability_ = ((right + 1) / (accuracy["n_observed"] + 2)).unstack("benchmark").loc[self.model_names_]
+        self.probability_ = ((correct + 1) / (accuracy["n_observed"] + 2)).unstack("benchmark").loc[self.model_names_]
         return self
 
     def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        raise NotImplementedError("BenchmarkMean knows a question by its benchmark, not its embedding: predict_matrix")
+        """Raise: the benchmark of a question does not follow from its embedding."""
+        check_is_fitted(self, "model_names_")
+        raise NotImplementedError("BenchmarkMean needs the benchmark of a question: call predict_matrix")
 
     def predict_matrix(self, matrix: CorrectnessMatrix) -> np.ndarray:
-        self._check_fitted()
-        rows = self.probability_.iloc[self._model_positions(matrix.model_names)]
-        # A benchmark that was not there at fit time says nothing: 1/2, as for a model without an answer.
+        positions = self._model_positions(matrix.model_names)
+        rows = self.probability_.iloc[positions]
+        # Nothing was observed on a benchmark that was not in the fit: 1/2, as for a model without an answer.
         return rows.reindex(columns=matrix.benchmarks).fillna(0.5).to_numpy(np.float32)

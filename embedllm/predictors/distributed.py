@@ -1,4 +1,4 @@
-"""Fitting in several processes, each of which holds a share of the questions.
+"""Fitting in several processes, each of which holds a part of the questions, its share.
 
 The processes are those of a group of `torch.distributed`, as `torchrun` starts them. Without one, a single process
 holds everything, and nothing here communicates.
@@ -6,10 +6,10 @@ holds everything, and nothing here communicates.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +26,8 @@ def process_group(device: str = "auto") -> Iterator[None]:
     Parameters
     ----------
     device : "auto", "cpu" or "cuda"
-        Of the fit: processes with GPUs talk through NCCL, others through Gloo. Each takes the GPU of its local rank.
+        Of the fit: processes with GPUs communicate through NCCL, others through Gloo. Each takes the GPU of its local
+        rank.
     """
     if not distributed.is_available() or not distributed.is_torchelastic_launched():
         yield
@@ -42,14 +43,14 @@ def process_group(device: str = "auto") -> Iterator[None]:
 
 
 def rank() -> tuple[int, int]:
-    """Number of this process in its group, and how many there are: (0, 1) without a group."""
+    """Return the number of this process in its group, and how many there are: (0, 1) without a group."""
     if distributed.is_available() and distributed.is_initialized():
         return distributed.get_rank(), distributed.get_world_size()
     return 0, 1
 
 
 def own_share(matrix: CorrectnessMatrix) -> CorrectnessMatrix:
-    """Return this process's questions: an equal run of consecutive ones, whose embeddings are not copied.
+    """Return this process's questions: consecutive ones, as many as in every process; embeddings are not copied.
 
     Raises
     ------
@@ -63,61 +64,32 @@ def own_share(matrix: CorrectnessMatrix) -> CorrectnessMatrix:
     return matrix.subset(questions=matrix.question_ids[ends[number] : ends[number + 1]])
 
 
-class Shares:
-    """What the processes of a group hold together.
+def gather(value: Any) -> list[Any]:
+    """Return the value of every process of the group, in the order of their numbers."""
+    values = [value] * rank()[1]
+    if len(values) > 1:
+        distributed.all_gather_object(values, value)
+    return values
 
-    Parameters
-    ----------
-    n_questions : int
-        That this process holds.
-    device : torch.device
-        Where tensors to add up lie.
 
-    Attributes
-    ----------
-    n_questions : int
-        Of all processes.
-    first : int
-        Number of this process's first question among them, in the order of the processes.
-    alone : bool
-        Whether this process is the only one.
+def agree(what: str, value: object) -> None:
+    """Check that all processes hold the same value.
+
+    Raises
+    ------
+    ValueError
+        In each of them, if one differs.
     """
+    if len(set(gather(repr(value)))) > 1:
+        raise ValueError(f"the processes of the group were given different {what}: all must be given the same")
 
-    def __init__(self, n_questions: int, device: torch.device) -> None:
-        number, n_processes = rank()
-        self._device, self.alone = device, n_processes == 1
-        sizes = self._together(n_processes, number, torch.tensor([n_questions]))
-        self.n_questions, self.first = int(sizes.sum()), int(sizes[:number].sum())
 
-    def agree(self, what: str, value: object) -> None:
-        """Make sure that all processes hold the same value.
-
-        Raises
-        ------
-        ValueError
-            In each of them, if one differs.
-        """
-        number, n_processes = rank()
-        digest = int.from_bytes(hashlib.sha256(repr(value).encode()).digest()[:7], "big")
-        if len(set(self._together(n_processes, number, torch.tensor([digest])).tolist())) > 1:
-            raise ValueError(f"the processes of the group were given different {what}: all must be given the same")
-
-    def of_all(self, values: np.ndarray) -> torch.Tensor:
-        """Join an integer for each of the own questions to one for each question of all, (n_questions,), int64."""
-        return self._together(self.n_questions, self.first, torch.from_numpy(values.astype(np.int64)))
-
-    def add_up(self, tensors: Iterable[torch.Tensor]) -> None:
-        """Add the tensors of all processes, in place and at once."""
-        if self.alone:
-            return
-        tensors = list(tensors)
-        total = torch.cat([tensor.flatten() for tensor in tensors])
-        distributed.all_reduce(total)
-        for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(part.view_as(tensor))
-
-    def _together(self, length: int, start: int, own: torch.Tensor) -> torch.Tensor:
-        joined = torch.zeros(length, dtype=torch.int64, device=self._device)
-        joined[start : start + len(own)] = own.to(self._device)
-        self.add_up([joined])
-        return joined.cpu()
+def add_up(tensors: Iterable[torch.Tensor]) -> None:
+    """Add the tensors of all processes, in place and in one exchange."""
+    if rank()[1] == 1:
+        return
+    tensors = list(tensors)
+    total = torch.cat([tensor.flatten() for tensor in tensors])
+    distributed.all_reduce(total)
+    for tensor, part in zip(tensors, total.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(part.view_as(tensor))

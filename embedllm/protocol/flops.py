@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 from torch.utils.flop_counter import FlopCounterMode
 
-from embedllm.predictors.mf import Parameters, block_loss, init_parameters
+from embedllm.predictors.sgd import Parameters, block_loss, init_parameters
 
 COUNTED = 64
 """Pairs or questions in a step that is counted; FLOPs are proportional to it."""
@@ -55,7 +55,7 @@ def pair_flops(shape: Shape) -> dict[str, int]:
 
 
 def block_flops(shape: Shape) -> dict[str, int]:
-    """Return the FLOPs of one question with all models in :mod:`embedllm.predictors.mf`, which projects it once.
+    """Return the FLOPs of one question with all models in :mod:`embedllm.predictors.sgd`, which projects it once.
 
     Returns
     -------
@@ -95,7 +95,7 @@ def count_pair_step(shape: Shape, n_pairs: int = COUNTED) -> int:
 
 
 def count_block_step(shape: Shape, n_questions: int = COUNTED) -> int:
-    """Return the FLOPs of one training step of :mod:`embedllm.predictors.mf`, as PyTorch counts them."""
+    """Return the FLOPs of one training step of :mod:`embedllm.predictors.sgd`, as PyTorch counts them."""
     generator = torch.Generator().manual_seed(0)
     questions = torch.randn(n_questions, shape.width, generator=generator)
     labels = torch.randint(2, (n_questions, shape.n_models), generator=generator).float()

@@ -1,4 +1,4 @@
-"""The figures that the paper and its secondary sources report, which ours are shown beside and never mixed with."""
+"""The values that the paper and its secondary sources report; ours stand beside them and are never mixed with them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("figure", "value", "unit", "where", "seen_in", "verified")
 
 
 def load_published(path: Path | None = None) -> pd.DataFrame:
-    """Read the published figures.
+    """Read the published values.
 
     Parameters
     ----------
@@ -31,11 +31,18 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If an entry lacks a key, a key repeats or is no identifier, or `verified` is neither true nor false.
+        If an entry lacks a key, a key occurs twice or is no identifier, or `verified` is neither true nor false.
+
+    Examples
+    --------
+    >>> from embedllm import load_published
+    >>> published = load_published()
+    >>> published.loc["dim", ["value", "where"]].tolist()
+    [232, "authors' repository"]
     """
     file = path or resources.files("embedllm.data").joinpath("published.yml")
     if not file.is_file():
-        raise FileNotFoundError(f"{file}, the list of published figures, does not exist")
+        raise FileNotFoundError(f"{file}, the list of published values, does not exist: restore it")
     entries: dict[str, dict[str, object]] = {}
     for number, entry in enumerate(yaml.safe_load(file.read_text(encoding="utf-8")) or [], start=1):
         place = f"{file.name}, entry {number} ({entry.get('key')})"
@@ -52,10 +59,10 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
     return pd.DataFrame.from_dict(entries, orient="index", columns=list(COLUMNS)).rename_axis("key")
 
 
-def published_values(figures: pd.DataFrame) -> dict[str, str]:
-    """Write each published value as text, with its unit, and say so where nobody verified it."""
+def published_values(published: pd.DataFrame) -> dict[str, str]:
+    """Write each published value as text, with its unit, and mark those that nobody verified."""
     values = {}
-    for key, row in figures.iterrows():
+    for key, row in published.iterrows():
         number = row["value"] if isinstance(row["value"], str) else f"{row['value']:,}"
         values[str(key)] = f"{number} {row['unit']}".strip() + ("" if row["verified"] else " (unverified)")
     return values

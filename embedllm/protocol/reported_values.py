@@ -1,4 +1,4 @@
-"""The numbers that pages quote: shown, glued for the prose, and written for the regression check.
+"""The values that pages quote: shown, glued for the prose, and written for the regression check.
 
 A notebook ends with ``report(reported_values, source)``. Run by the book, it also writes them to a small JSON, from
 which the summary page and :mod:`embedllm.book.regression` read; run by hand, it writes nothing.
@@ -10,9 +10,9 @@ import json
 import math
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -27,7 +27,7 @@ TARGET = "EMBEDLLM_REPORTED"
 
 @dataclass(frozen=True)
 class ReportedValue:
-    """A number that a page quotes: the mean over its repetitions.
+    """A value that a page quotes: the mean over its runs.
 
     Parameters
     ----------
@@ -36,7 +36,7 @@ class ReportedValue:
     what : str
         What it is, in words.
     runs : sequence of float
-        Its value in each repetition; one value for a number that no seed moves. NaN is *undefined*.
+        Its value in each run; one value if it depends on no seed. NaN is *undefined*.
     unit : str
         Such as "%" or "points".
     interval : (low, high), optional
@@ -59,27 +59,26 @@ class ReportedValue:
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier():
-            raise ValueError(
-                f"the key of a reported value must be of letters, digits and underscores, got {self.key!r}"
-            )
+            raise ValueError(f"the key of a reported value must be letters, digits and underscores, got {self.key!r}")
         if not len(self.runs):
             raise ValueError(f"reported value {self.key} has no value")
-        object.__setattr__(self, "runs", [float(value) for value in self.runs])  # of a Series, too
+        object.__setattr__(self, "runs", [float(value) for value in self.runs])  # as it is read back
+        if self.interval:
+            object.__setattr__(self, "interval", (float(self.interval[0]), float(self.interval[1])))
 
     @property
     def value(self) -> float:
-        """Mean over the repetitions."""
-        return float(np.mean(np.asarray(self.runs, dtype=float)))
+        """Mean over the runs."""
+        return float(np.mean(self.runs))
 
     @property
     def seed_stderr(self) -> float:
-        """Standard error of the mean over the repetitions; 0 for a single one."""
-        runs = np.asarray(self.runs, dtype=float)
-        return float(runs.std(ddof=1) / math.sqrt(len(runs))) if len(runs) > 1 else 0.0
+        """Standard error of the mean over the runs; 0 for a single one."""
+        return float(np.std(self.runs, ddof=1) / math.sqrt(len(self.runs))) if len(self.runs) > 1 else 0.0
 
 
 def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFrame:
-    """Show the numbers of a page, glue them for its prose and, where the book asks for it, write them.
+    """Show the values of a page, glue them for its prose and, where the book asks for it, write them.
 
     Each is glued as a float under its key, its interval under ``<key>_low`` and ``<key>_high``.
 
@@ -103,25 +102,24 @@ def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFram
 
     reported_values = list(reported_values)
     keys = [reported.key for reported in reported_values]
-    if repeated := {key for key in keys if keys.count(key) > 1}:
-        raise ValueError(f"reported values need different keys, but {sorted(repeated)} repeat")
+    if duplicated := {key for key in keys if keys.count(key) > 1}:
+        raise ValueError(
+            f"reported values need different keys, but {sorted(duplicated)} occur twice: rename one of each"
+        )
     for reported in reported_values:
         glue(reported.key, reported.value, display=False)
         if reported.interval:
             for end, value in zip(("low", "high"), reported.interval, strict=True):
-                glue(f"{reported.key}_{end}", float(value), display=False)
+                glue(f"{reported.key}_{end}", value, display=False)
     if target := os.environ.get(TARGET):
-        content = {
-            "source": source,
-            "reported_values": {reported.key: _plain(reported) for reported in reported_values},
-        }
+        content = {"source": source, "reported_values": [asdict(reported) for reported in reported_values]}
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return pd.DataFrame([_row(reported) for reported in reported_values]).set_index("number")
 
 
 def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:
-    """Read what `publish` wrote.
+    """Read what `report` wrote.
 
     Returns
     -------
@@ -137,37 +135,9 @@ def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        reported_values = {
-            key: ReportedValue(
-                key,
-                entry["what"],
-                [_number(value) for value in entry["runs"]],
-                entry["unit"],
-                (_number(entry["interval"][0]), _number(entry["interval"][1])) if entry["interval"] else None,
-            )
-            for key, entry in content["reported_values"].items()
-        }
-        return content["source"], reported_values
-    except (KeyError, TypeError, AttributeError, IndexError, json.JSONDecodeError) as error:
+        return content["source"], {entry["key"]: ReportedValue(**entry) for entry in content["reported_values"]}
+    except (KeyError, TypeError, IndexError, ValueError) as error:
         raise ValueError(f"{path} is no file of reported values: build the book again ({error!r})") from error
-
-
-def _plain(reported: ReportedValue) -> dict[str, Any]:
-    """JSON has no NaN: undefined is null."""
-
-    def plain(values: Iterable[float]) -> list[float | None]:
-        return [None if math.isnan(value) else float(value) for value in values]
-
-    return {
-        "what": reported.what,
-        "unit": reported.unit,
-        "runs": plain(reported.runs),
-        "interval": plain(reported.interval) if reported.interval else None,
-    }
-
-
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
 
 
 def _row(reported: ReportedValue) -> dict[str, str]:
@@ -198,7 +168,7 @@ class Wanted(NamedTuple):
     Attributes
     ----------
     key, what : str
-        Of the reported.
+        Of the reported value.
     method : str
     minus : str, optional
         The method whose accuracy is subtracted.
@@ -211,7 +181,7 @@ class Wanted(NamedTuple):
 
 
 def accuracy_values(tally: Tally, wanted: Iterable[Wanted]) -> list[ReportedValue]:
-    """Overall accuracies (%), and differences (points), with a value for each repetition and 95 % intervals."""
+    """Return overall accuracies (%) and differences (points), with a value for each run and 95 % intervals."""
     samples, runs = tally.resampled(), tally.by_seed()["accuracy"]
     found = []
     for key, what, method, minus in wanted:

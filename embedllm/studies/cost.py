@@ -24,7 +24,8 @@ from embedllm._checks import check_device, check_positive
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
-from embedllm.predictors.mf import PRESETS, MatrixFactorization
+from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.sgd import PRESETS
 from embedllm.protocol import flops
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue

@@ -33,7 +33,7 @@ MISSING_AS_INCORRECT = ", missing as incorrect"
 
 _MAJORITY_INCORRECT, _ANY_INCORRECT, _ROWS_INCORRECT = (f"{rule}{MISSING_AS_INCORRECT}" for rule in RULES[:3])
 _AUTHORS = "authors' mixture"
-_COUNTED = ("repeated rows", "conflicting labels", "tied labels")  # in the report of a matrix
+_COUNTED = ("duplicated rows", "conflicting labels", "tied labels")  # in the report of a matrix
 _WAYS = {"own labels": None, "majority labels": "majority", "every row": "rows"}  # of scoring
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 import torch
 
-from embedllm.predictors.mf import init_parameters
+from embedllm.predictors.sgd import init_parameters
 from embedllm.protocol.flops import Shape, block_flops, pair_flops
 
 RECORD = "data/benchmarks.json"

@@ -15,6 +15,8 @@ from playwright.sync_api import expect, sync_playwright
 
 from embedllm.book.contents import toc_pages
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book" / "_build" / "html"
 PAGES = toc_pages(ROOT / "_toc.yml")

@@ -14,7 +14,10 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 
+import embedllm
+from embedllm.book.contents import toc_pages
 from embedllm.datasets.encoder import DEFAULT_ENCODER
 
 ROOT = Path(__file__).parents[2]
@@ -24,7 +27,7 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
 ALLOWED = {"cd", "conda", "git", "pip", "source"}
 
 # CI runs them, so that here it is enough that they exist.
-TARGETS = set(re.findall(r"^(\w+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+TARGETS = set(re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
 
 
 @dataclass(frozen=True)
@@ -75,6 +78,7 @@ def test_no_block_escapes_this_file(page):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", list(commands()))
 def test_command(words, tmp_path):
     match words:
@@ -93,7 +97,7 @@ def test_command(words, tmp_path):
             small = ["-p", "scale", "0.03"]
             succeeds([sys.executable, "-m", "papermill", notebook, tmp_path / Path(output).name, *arguments, *small])
         case [name, *_]:
-            assert name in ALLOWED, f"say in tests/test_docs.py how to test {name}"
+            assert name in ALLOWED, f"say in tests/book/test_docs.py how to test {name}"
 
 
 def require_data(arguments):
@@ -129,6 +133,7 @@ def script_of(page):
     return script
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_blocks_run_in_order(page, tmp_path, named_encoder):
     script = script_of(page)
@@ -141,8 +146,46 @@ def test_blocks_run_in_order(page, tmp_path, named_encoder):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+REFERENCE = {page: page.read_text(encoding="utf-8") for page in sorted((ROOT / "book" / "api").glob("*.md"))}
+
+
 def test_every_module_is_in_the_reference():
-    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    """On the page of its sub-package; private modules are not shown."""
     paths = [path.relative_to(ROOT).with_suffix("") for path in (ROOT / "embedllm").rglob("*.py")]
     modules = {".".join(path.parts) for path in paths if not any(part.startswith("_") for part in path.parts)}
-    assert set(re.findall(r"automodule:: ([\w.]+)", text)) == modules
+    shown = [name for text in REFERENCE.values() for name in re.findall(r"automodule:: ([\w.]+)\n +:members:", text)]
+    assert sorted(shown) == sorted(modules)
+
+
+def test_every_public_name_stands_first_in_the_reference():
+    text = (ROOT / "book" / "api.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r":: embedllm\.(\w+)$", text, re.MULTILINE)) == sorted(embedllm.__all__)
+
+
+def test_bibtex_says_what_the_citation_file_says():
+    work = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    (paper,) = work["references"]
+    (text,) = [block.text for block in blocks(ROOT / "book" / "index.md") if block.info == "bibtex"]
+    entries = [dict(re.findall(r"^  (\w+) = \{+(.*?)\}+,?$", entry, re.MULTILINE)) for entry in text.split("\n\n")]
+    assert entries == [
+        {
+            "title": paper["title"],
+            "author": paper["authors"][0]["name"],
+            "booktitle": paper["conference"]["name"],
+            "year": str(paper["year"]),
+            "note": paper["identifiers"][0]["value"],
+        },
+        {
+            "title": work["title"],
+            "author": work["authors"][0]["name"],
+            "year": str(work["date-released"].year),
+            "version": work["version"],
+        },
+    ]
+
+
+def test_table_of_contents_is_read_in_order():
+    pages = toc_pages(ROOT / "_toc.yml")
+    assert pages[0] == "index"
+    assert pages.index("api") + 1 == pages.index("api/matrix-and-datasets")
+    assert set(pages) == {path.strip() for path in re.findall(r"(?:root|file): (.*)", (ROOT / "_toc.yml").read_text())}

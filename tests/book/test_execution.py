@@ -7,8 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedllm.book import execution
-from embedllm.book.execution import Notebook, digest, inputs, refresh
+from embedllm.book import execution, notebooks
+from embedllm.book.dependencies import Dependencies
+from embedllm.book.execution import digest, inputs, refresh
+from embedllm.book.notebooks import Notebook
 from embedllm.plots import _style as figures
 from embedllm.protocol.reported_values import TARGET, ReportedValue, report
 
@@ -21,8 +23,16 @@ SOURCE = """\
 #     name: python3
 # ---
 
+# %% [markdown]
+# A notebook.
+
 # %% tags=["parameters"]
 seed: int = 0
+
+# %%
+from embedllm.mf import DIM
+
+DIM
 """
 
 
@@ -32,8 +42,8 @@ def root(tmp_path):
         (tmp_path / folder).mkdir(parents=True)
     for name in ("one", "two"):
         (tmp_path / "notebooks" / f"{name}.py").write_text(SOURCE)
-    (tmp_path / "embedllm" / "mf.py").write_text("DIM = 232\n")
-    (tmp_path / "embedllm" / "book.mplstyle").write_text("font.size: 9\n")
+    (tmp_path / "embedllm" / "mf.py").write_text('STYLE, SOURCES, DIM = "own.mplstyle", "data/sources.yml", 232\n')
+    (tmp_path / "embedllm" / "own.mplstyle").write_text("font.size: 9\n")
     (tmp_path / "data" / "sources.yml").write_text("a: 1\n")
     return tmp_path
 
@@ -50,7 +60,7 @@ def papermill(monkeypatch):
         (cwd / command[-1]).write_text("executed")
         return subprocess.CompletedProcess(command, 0, stdout="")
 
-    monkeypatch.setattr(execution.subprocess, "run", run)
+    monkeypatch.setattr(notebooks.subprocess, "run", run)
     return calls, errors
 
 
@@ -61,45 +71,27 @@ def refreshed(root, names=("one", "two"), parameters=None):
     return failed, sorted(line.split(" after ")[0] for line in lines)
 
 
-def test_pair_is_made_once(root, papermill):
-    assert "notebooks/one: ipynb regenerated from its py" in refreshed(root)[1]
-    failed, lines = refreshed(root)
-    assert (failed, lines) == ({}, ["notebooks/one: unchanged", "notebooks/two: unchanged"])
+def test_nothing_changed_executes_nothing(root, papermill):
+    assert "notebooks/one: the ipynb was regenerated from its py" in refreshed(root)[1]
+    assert refreshed(root) == ({}, ["notebooks/one: unchanged", "notebooks/two: unchanged"])
 
 
-@pytest.mark.parametrize(
-    ("path", "reason"),
-    [
-        ("embedllm/mf.py", "the package changed"),
-        ("embedllm/book.mplstyle", "the package changed"),
-        ("embedllm/new.py", "the package changed"),
-        ("data/sources.yml", "the data changed"),
-        ("data/new.csv", "the data changed"),
-    ],
-)
-def test_stale_notebook_says_why(root, papermill, path, reason):
+@pytest.mark.parametrize("path", ["embedllm/mf.py", "embedllm/own.mplstyle", "data/sources.yml", "notebooks/one.py"])
+def test_stale_notebook_says_why(root, papermill, path):
     refreshed(root, ["one"])
     with (root / path).open("a") as stream:
-        stream.write("# a line more\n")
-    assert f"notebooks/one: executing ({reason})" in refreshed(root, ["one"])[1]
+        stream.write("more: int = 1\n")
+    assert f"notebooks/one: executing ({path} changed)" in refreshed(root, ["one"])[1]
 
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "embedllm/book/extension.py",
-        "embedllm/book/execution.py",
-        "embedllm/book/gallery.py",
-        "embedllm/book/regression.py",
-        "data/cache/x.csv",
-        "embedllm/__pycache__/x.py",
-        "README.md",
-    ],
+    ["embedllm/knn.py", "embedllm/other.mplstyle", "data/other.yml", "data/expected/simulated.json", "README.md"],
 )
-def test_what_computes_nothing_makes_nothing_stale(root, papermill, path):
+def test_what_a_notebook_does_not_use_makes_nothing_stale(root, papermill, path):
     refreshed(root, ["one"])
     (root / path).parent.mkdir(exist_ok=True)
-    (root / path).write_text("x")
+    (root / path).write_text("x = 1\n")
     assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]
 
 
@@ -112,35 +104,66 @@ def test_touching_a_file_makes_nothing_stale(root, papermill):
 
 def test_changed_parameter_and_version_are_reasons(root, papermill, monkeypatch):
     refreshed(root, ["one"], {"seed": 1})
-    monkeypatch.setattr(execution, "_version", lambda name: "0.0")
-    assert "notebooks/one: executing (a parameter and a version changed)" in refreshed(root, ["one"], {"seed": 2})[1]
+    monkeypatch.setattr("platform.python_version", lambda: "2.7")
+    line = "notebooks/one: executing (version of Python, parameter seed changed)"
+    assert line in refreshed(root, ["one"], {"seed": 2})[1]
 
 
-def test_folder_as_data_set_is_data(root, tmp_path):
-    folder = tmp_path / "own"
-    folder.mkdir()
-    (folder / "correctness.csv").write_text("1")
-    before = inputs(root, {"dataset": "own"})
-    (folder / "correctness.csv").write_text("2")
-    after = inputs(root, {"dataset": "own"})
-    assert {key for key in after if after[key] != before[key]} == {"the data set"}
-    assert "the data set" not in inputs(root, {"dataset": "simulated"})
+def test_many_reasons_are_counted(root, papermill):
+    refreshed(root, ["one"], {"seed": 1})
+    for path in ("notebooks/one.py", "embedllm/mf.py", "embedllm/own.mplstyle", "data/sources.yml"):
+        with (root / path).open("a") as stream:
+            stream.write("more: int = 1\n")
+    line = "notebooks/one: executing (notebooks/one.py, data/sources.yml, embedllm/mf.py and 2 more changed)"
+    assert line in refreshed(root, ["one"], {"seed": 2})[1]
 
 
-def test_named_data_set_is_not_the_folder_of_the_package(root):
-    assert (root / "embedllm").is_dir()
-    assert "the data set" not in inputs(root, {"dataset": "embedllm"})
+class TestData:
+    """Folders and files that a parameter names."""
 
+    @pytest.fixture
+    def read(self, root):
+        """Return the inputs that are data, by their names, for a notebook with given parameters."""
+        (root / "notebooks" / "one.py").write_text(SOURCE)
 
-def test_data_set_named_in_a_notebook_only_is_data(root, papermill):
-    (root / "own").mkdir()
-    (root / "own" / "correctness.csv").write_text("1")
-    (root / "notebooks" / "one.py").write_text(SOURCE + 'dataset: str = "own"\n')
-    refreshed(root)
-    (root / "own" / "correctness.csv").write_text("2")
-    lines = refreshed(root)[1]
-    assert "notebooks/one: executing (the data set changed)" in lines
-    assert "notebooks/two: unchanged" in lines
+        def read(**parameters):
+            found = inputs(Notebook(root, "one"), Dependencies(root), parameters)
+            return {name: value for name, value in found.items() if name.startswith("data in")}
+
+        return read
+
+    @pytest.mark.parametrize("absolute", [False, True])
+    def test_change_of_a_byte_is_seen(self, root, read, absolute):
+        folder = root / "own"
+        folder.mkdir()
+        (folder / "correctness.csv").write_text("1")
+        given = str(folder) if absolute else "own"
+        before = read(dataset=given)
+        (folder / "correctness.csv").write_text("2")
+        assert before.keys() == {f"data in {given}"}
+        assert read(dataset=given) != before
+
+    def test_a_file_is_data_too(self, root, read):
+        (root / "run.json").write_text("1")
+        before = read(record="run.json")
+        (root / "run.json").write_text("2")
+        assert list(before) == ["data in run.json"]
+        assert read(record="run.json") != before
+
+    def test_names_are_no_folders(self, root, read):
+        assert (root / "embedllm").is_dir()
+        assert read(dataset="embedllm") == read(dataset="simulated") == read(model="", preset="fast", seed=3) == {}
+
+    def test_named_in_the_notebook_only(self, root, papermill):
+        (root / "own").mkdir()
+        (root / "own" / "correctness.csv").write_text("1")
+        source = SOURCE.replace("seed: int = 0", 'dataset: str = "own"')
+        (root / "notebooks" / "one.py").write_text(source)
+        refreshed(root)
+        (root / "own" / "correctness.csv").write_text("2")
+        lines = refreshed(root)[1]
+        assert "notebooks/one: executing (data in own changed)" in lines
+        assert "notebooks/two: unchanged" in lines
 
 
 def test_folders_beside_executed_copies_are_left_alone(root, papermill):
@@ -164,7 +187,7 @@ def test_digest_depends_on_names_and_bytes_only(tmp_path):
 
 
 def test_each_notebook_gets_the_parameters_it_declares(root, papermill):
-    (root / "notebooks" / "two.py").write_text(SOURCE + "dim: int = 2\n")
+    (root / "notebooks" / "two.py").write_text(SOURCE.replace("seed: int = 0", "seed: int = 0\ndim: int = 2"))
     refreshed(root, parameters={"seed": 3, "dim": 4})
     passed = {command[-2]: command[command.index("--parameters_yaml") + 1] for command in papermill[0]}
     assert passed == {"notebooks/one.ipynb": "seed: 3\n", "notebooks/two.ipynb": "dim: 4\nseed: 3\n"}
@@ -176,9 +199,16 @@ def test_parameter_that_no_notebook_declares_is_refused(root, papermill):
     assert papermill[0] == []
 
 
-def test_notebook_without_parameters_cell_is_named(root):
-    (root / "notebooks" / "one.py").write_text(SOURCE.replace("parameters", "params"))
-    with pytest.raises(ValueError, match=r"notebooks/one\.py has no parameters cell"):
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("parameters", "params", r"notebooks/one\.py has no parameters cell: begin it"),
+        ("= 0", "= zero()", r"notebooks/one\.py: a parameter has a default that is no literal"),
+    ],
+)
+def test_unsuitable_parameters_cell_is_named(root, old, new, message):
+    (root / "notebooks" / "one.py").write_text(SOURCE.replace(old, new))
+    with pytest.raises(ValueError, match=message):
         refreshed(root)
 
 
@@ -196,7 +226,7 @@ class TestFigures:
     @pytest.fixture
     def project(self, root, monkeypatch):
         """A notebook that draws what the text names, one after another, and fails if the text says so."""
-        text = root / "data" / "drawn.txt"
+        text = root / "data" / "sources.yml"
         text.write_text("map")
 
         def run(command, *, cwd, env, **_):
@@ -206,7 +236,7 @@ class TestFigures:
             (cwd / command[-1]).write_text("executed")
             return subprocess.CompletedProcess(command, int("fail" in text.read_text()), stdout="it failed")
 
-        monkeypatch.setattr(execution.subprocess, "run", run)
+        monkeypatch.setattr(notebooks.subprocess, "run", run)
         return root, text
 
     def drawn(self, root):
@@ -305,7 +335,7 @@ class TestDependentNotebooks:
             (cwd / command[-1]).write_text("executed")
             return subprocess.CompletedProcess(command, 1 if published.get(name) == [] else 0, stdout="it failed")
 
-        monkeypatch.setattr(execution.subprocess, "run", run)
+        monkeypatch.setattr(notebooks.subprocess, "run", run)
         monkeypatch.setattr(execution, "WORKERS", 1)
         return root, executed, published
 
@@ -342,7 +372,7 @@ class TestDependentNotebooks:
         assert executed[4:] == refreshed(root, self.NAMES)[1][4:] == []
         published["tuning"] = [ReportedValue("dim", "dim", [32])]
         (root / "notebooks" / "tuning.py").write_text((root / "notebooks" / "tuning.py").read_text() + "\n# %%\n1\n")
-        assert "notebooks/routing: executing (a parameter changed)" in refreshed(root, self.NAMES)[1]
+        assert "notebooks/routing: executing (parameter dim changed)" in refreshed(root, self.NAMES)[1]
         assert [name for name, _ in executed[4:]] == ["tuning", "routing", "summary"]
 
     def test_summary_is_stale_when_a_number_changed(self, project):
@@ -368,7 +398,7 @@ class TestDependentNotebooks:
         refreshed(root, self.NAMES)
         assert Notebook(root, "tuning").reported_values.exists()
         del published["tuning"]
-        (root / "data" / "sources.yml").write_text("b: 1\n")
+        (root / "embedllm" / "mf.py").write_text("DIM = 4\n")
         refreshed(root, self.NAMES)
         assert not Notebook(root, "tuning").reported_values.exists()
 
@@ -376,10 +406,3 @@ class TestDependentNotebooks:
         root, executed, _ = project
         refreshed(root, ["routing", "summary"])
         assert executed == [("routing", {}), ("summary", {})]
-
-
-def test_recording_tolerances_makes_nothing_stale(root, papermill):
-    refreshed(root, ["one"])
-    (root / "data" / "expected").mkdir()
-    (root / "data" / "expected" / "simulated.json").write_text("{}")
-    assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]

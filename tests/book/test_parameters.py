@@ -6,7 +6,7 @@ import sys
 import nbformat
 import pytest
 
-from embedllm.book.parameters import check_history, check_parameters, declared_parameters, default_parameters
+from embedllm.book.parameters import check_history, check_parameters, declared_parameters
 
 DECLARED = 'dim: int = 232  # size of an embedding\ndataset: str = "simulated"  # name or folder\nscale: float = 1.0'
 CHECK = "from embedllm.book.parameters import check_parameters\n\ncheck_parameters()"
@@ -28,12 +28,14 @@ def papermill(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_declared_parameters_pass(papermill):
     run = papermill("-p", "dim", "8", "-p", "scale", "2")
     assert run.returncode == 0, run.stderr
     assert "dim is 8 scale is 2" in run.stdout + run.stderr
 
 
+@pytest.mark.slow
 def test_unknown_name_is_refused(papermill):
     run = papermill("-p", "dmi", "8", "-p", "zzz", "1")
     assert run.returncode != 0
@@ -41,12 +43,14 @@ def test_unknown_name_is_refused(papermill):
     assert "dim (int), dataset (str), scale (float)" in run.stderr
 
 
-def test_wrong_type_is_refused(papermill):
+@pytest.mark.slow
+def test_value_of_another_type_is_refused(papermill):
     run = papermill("-p", "dim", "ten")
     assert run.returncode != 0
     assert "TypeError: parameter 'dim' must be int, not 'ten' (str)" in run.stderr
 
 
+@pytest.mark.slow
 def test_renamed_tag_is_refused(papermill):
     run = papermill("-p", "dim", "8", tag="params")
     assert run.returncode != 0
@@ -120,11 +124,6 @@ def test_only_annotated_assignments_declare(source):
 
 def test_declared_parameters_keep_order_and_annotation():
     assert declared_parameters(DECLARED) == {"dim": "int", "dataset": "str", "scale": "float"}
-
-
-def test_defaults_are_read_without_running_the_cell():
-    source = 'a: int = 1\nb: str = "x"  # text\nc: list[int] = [1, 2]\nd: float = 2 * 3.0\n'
-    assert default_parameters(source) == {"a": 1, "b": "x", "c": [1, 2], "d": None}
 
 
 def test_own_cell_that_begins_alike_is_not_injected():

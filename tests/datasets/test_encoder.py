@@ -1,8 +1,6 @@
 """Encoding: the encoder's own vectors, each text once, whatever interrupts or runs beside it."""
 
-import json
 import multiprocessing
-import os
 import shutil
 import sqlite3
 import subprocess
@@ -16,7 +14,6 @@ import pytest
 
 import embedllm.datasets.encoder
 from embedllm import encode_questions
-from embedllm.datasets.encoder import DEFAULT_ENCODER, find_encoder
 
 TEXTS = [
     "How many eggs are left?",
@@ -45,26 +42,34 @@ def encode(small_encoder):
 
 
 @pytest.fixture
-def encoded(monkeypatch):
-    """Return the list to which every text is added that goes through the encoder."""
-    seen = []
-    run = embedllm.datasets.encoder._run
-    monkeypatch.setattr(
-        embedllm.datasets.encoder, "_run", lambda model, texts, *rest: seen.extend(texts) or run(model, texts, *rest)
-    )
-    return seen
+def instead(monkeypatch):
+    """Return the function that replaces the encoder's `encode`; the replacement gets the original as well."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        from sentence_transformers import SentenceTransformer
+
+    def replace(function):
+        original = SentenceTransformer.encode
+        monkeypatch.setattr(
+            SentenceTransformer,
+            "encode",
+            lambda self, texts, **options: function(lambda: original(self, texts, **options), texts),
+        )
+
+    return replace
 
 
 @pytest.fixture
-def copied(small_encoder, tmp_path):
-    """A copy of the encoder that a test may change; the weights, which none changes, are linked."""
-    shutil.copytree(small_encoder, tmp_path / "copy", copy_function=lambda a, b: os.symlink(a, b))
-    for path in (tmp_path / "copy").rglob("*.*"):
-        if path.suffix in (".json", ".md", ".txt"):
-            content = path.read_bytes()
-            path.unlink()
-            path.write_bytes(content)
-    return tmp_path / "copy"
+def encoded(instead):
+    """Return the list to which every text is added that goes through the encoder."""
+    seen = []
+
+    def count(run, texts):
+        seen.extend(texts)
+        return run()
+
+    instead(count)
+    return seen
 
 
 def independent(folder, texts):
@@ -141,20 +146,26 @@ class TestCache:
         encode(["a", "a ", "A", "\u00e9", "e\u0301"])
         assert len(encoded) == 5
 
-    def test_interrupted_run_goes_on_where_it_was(self, encode, encoded, monkeypatch):
+    def test_vectors_of_an_equal_encoder_are_found(self, encode, encoded, small_encoder, tmp_path):
+        shutil.copytree(small_encoder, tmp_path / "copy")
+        vectors = encode(TEXTS)
+        np.testing.assert_array_equal(encode_questions(TEXTS, tmp_path / "copy"), vectors)
+        assert len(encoded) == len(TEXTS)
+
+    def test_interrupted_run_goes_on_where_it_was(self, encode, encoded, instead, monkeypatch):
         monkeypatch.setattr(embedllm.datasets.encoder, "_SLAB", 3)
         texts = [f"question {'very ' * length}long" for length in range(8)]
-        run = embedllm.datasets.encoder._run
+        interrupted = []
 
-        def fail_in_slab_2(model, slab, *rest):
-            if len(encoded) >= 3:
+        def fail_once_in_slab_2(run, slab):
+            if len(encoded) >= 3 and not interrupted:
+                interrupted.append(True)
                 raise KeyboardInterrupt
-            return run(model, slab, *rest)
+            return run()
 
-        with monkeypatch.context() as patch:
-            patch.setattr(embedllm.datasets.encoder, "_run", fail_in_slab_2)
-            with pytest.raises(KeyboardInterrupt):
-                encode(texts)
+        instead(fail_once_in_slab_2)
+        with pytest.raises(KeyboardInterrupt):
+            encode(texts)
         assert encoded == texts[:4:-1]  # the longest come first
         encode(texts)
         assert sorted(encoded) == sorted(texts)
@@ -169,7 +180,7 @@ class TestCache:
             process.join()
         assert [process.exitcode for process in processes] == [0, 0]
         with sqlite3.connect(database(cache)) as connection:
-            assert connection.execute("SELECT count(*) FROM vectors").fetchone() == (60,)
+            assert connection.execute("SELECT count(*) FROM embeddings").fetchone() == (60,)
         connection.close()
 
     def test_waits_for_another_writer(self, encode, cache):
@@ -197,66 +208,48 @@ sys.stdout.buffer.write(vectors.tobytes())
         assert run.returncode == 0, run.stderr.decode()
         assert run.stdout == vectors.tobytes()
 
-    @pytest.mark.parametrize("content", [b"", b"not a database at all" * 100], ids=["empty", "garbage"])
-    def test_file_that_is_no_database(self, encode, cache, content):
-        encode(["a"])
-        path = database(cache)
-        path.write_bytes(content)
-        if not content:  # which SQLite takes for a new database
-            assert encode(["a"]).shape == (1, 384)
-            return
-        with pytest.raises(ValueError, match=rf"{path.name} is damaged .*: delete the file"):
-            encode(["a"])
-
-    def test_every_damage_is_found_or_without_effect(self, encode, cache, small_encoder, monkeypatch):
-        encoder = find_encoder(small_encoder)
-
-        def from_key(texts, *_):
-            yield {key: np.frombuffer(key, dtype=np.uint8).astype(np.float16) for key in texts}
-
-        monkeypatch.setattr(embedllm.datasets.encoder, "_encode", from_key)
-        monkeypatch.setattr(embedllm.datasets.encoder, "find_encoder", lambda _: encoder)
-        texts = [f"text {number}" for number in range(30)]
-        vectors = encode(texts)
+    def test_damaged_file_is_named(self, encode, cache):
+        encode(TEXTS)
         path = database(cache)
         content = path.read_bytes()
-        found = 0
-
-        def check(damaged):
+        for damaged in (b"not a database at all" * 100, content[: len(content) // 2]):
             path.write_bytes(damaged)
-            try:
-                np.testing.assert_array_equal(encode(texts), vectors)
-            except (ValueError, OSError) as error:
-                assert path.name in str(error) and "delete the file" in str(error)
-                return 1
-            return 0
+            with pytest.raises(ValueError, match=rf"{path.name} is damaged .*: delete the file"):
+                encode(TEXTS)
+        path.write_bytes(b"")  # which SQLite takes for a new database
+        assert encode(["a"]).shape == (1, 384)
 
-        positions = [*range(0, 100, 3), *np.random.default_rng(0).integers(0, len(content), 1000)]
-        for position in positions:
-            found += check(content[:position] + bytes([content[position] ^ 0xFF]) + content[position + 1 :])
-        assert found > 30
-        assert sum(check(content[: int(kept * len(content))]) for kept in np.linspace(0.1, 0.9, 9)) > 5
+    def test_cache_of_an_earlier_version_stays_unread(self, encode, cache, encoded):
+        encode(["a"])
+        with sqlite3.connect(database(cache)) as connection:
+            connection.execute(
+                "CREATE TABLE vectors (key BLOB PRIMARY KEY, vector BLOB NOT NULL, crc INTEGER NOT NULL)"
+            )
+            connection.execute("INSERT INTO vectors SELECT key, vector, 0 FROM embeddings")
+            connection.execute("DROP TABLE embeddings")
+        connection.close()
+        for _ in range(2):
+            assert encode(["a"]).shape == (1, 384)
+        assert encoded == ["a", "a"]
 
     @pytest.mark.parametrize("error", [UnicodeDecodeError("utf-8", b"\xff", 0, 1, "x"), sqlite3.OperationalError("y")])
-    def test_fault_of_the_encoder_is_not_blamed_on_it(self, encode, monkeypatch, error):
+    def test_fault_of_the_encoder_is_not_blamed_on_it(self, encode, instead, error):
         def fail(*_):
             raise error
 
-        monkeypatch.setattr(embedllm.datasets.encoder, "_run", fail)
+        instead(fail)
         with pytest.raises(type(error)) as caught:
             encode(["a"])
         assert caught.value is error
 
-    def test_fault_while_writing_names_it(self, encode, cache, monkeypatch):
-        run = embedllm.datasets.encoder._run
-
-        def drop(*arguments):
+    def test_fault_while_writing_names_it(self, encode, cache, instead):
+        def drop(run, _):
             with sqlite3.connect(database(cache)) as connection:
-                connection.execute("DROP TABLE vectors")
+                connection.execute("DROP TABLE embeddings")
             connection.close()
-            return run(*arguments)
+            return run()
 
-        monkeypatch.setattr(embedllm.datasets.encoder, "_run", drop)
+        instead(drop)
         with pytest.raises(OSError, match=r"\.sqlite cannot be used \(no such table.*set EMBEDLLM_CACHE"):
             encode(["a"])
 
@@ -319,16 +312,11 @@ class TestTexts:
             warnings.simplefilter("error")
             encode(texts)
 
-    def test_vector_that_is_not_finite_is_refused_and_not_kept(self, encode, encoded, monkeypatch):
-        run = embedllm.datasets.encoder._run
-        with monkeypatch.context() as patch:
-            patch.setattr(
-                embedllm.datasets.encoder,
-                "_run",
-                lambda model, texts, *rest: run(model, texts, *rest) * [[np.inf]] * len(texts),
-            )
-            with pytest.raises(ValueError, match=r"gives no finite vector \(in float16\) for 'a'"):
-                encode(["a"])
+    def test_vector_that_is_not_finite_is_refused_and_not_kept(self, encode, encoded, instead):
+        factors = [np.inf, 1]
+        instead(lambda run, _: run() * factors.pop(0))
+        with pytest.raises(ValueError, match=r"gives no finite vector \(in float16\) for 'a'"):
+            encode(["a"])
         assert np.isfinite(encode(["a"])).all()
         assert encoded == ["a", "a"]
 
@@ -366,141 +354,6 @@ class TestSettings:
         monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
         with pytest.raises(ValueError, match=rf"may name \['cpu'\] on this machine, got '{device}'"):
             encode_questions(["a"], small_encoder, device=[device])
-
-    def test_pool_of_older_versions(self):
-        class Older:
-            def encode(self, texts, batch_size, show_progress_bar): ...
-
-            def encode_multi_process(self, texts, pool, batch_size):
-                return texts, pool, batch_size
-
-        assert embedllm.datasets.encoder._run(Older(), ["a"], 4, {"processes": []}) == (["a"], {"processes": []}, 4)
-
-
-class TestEncoder:
-    def test_copy_is_equal(self, small_encoder, copied):
-        assert find_encoder(copied) == find_encoder(small_encoder)
-        assert find_encoder(copied).name != find_encoder(small_encoder).name
-
-    def test_one_of_the_hub_is_equal(self, small_encoder, tmp_path, monkeypatch):
-        import huggingface_hub
-        from huggingface_hub.utils import filter_repo_objects
-
-        def download(name, allow_patterns):
-            assert name == DEFAULT_ENCODER
-            names = [path.relative_to(small_encoder).as_posix() for path in small_encoder.rglob("*") if path.is_file()]
-            for found in filter_repo_objects(names, allow_patterns=allow_patterns):
-                (tmp_path / "hub" / found).parent.mkdir(parents=True, exist_ok=True)
-                if not (tmp_path / "hub" / found).exists():
-                    os.symlink(small_encoder / found, tmp_path / "hub" / found)  # as in the cache of the Hub
-            return str(tmp_path / "hub")
-
-        monkeypatch.setattr(huggingface_hub, "snapshot_download", download)
-        found = find_encoder()
-        assert found == find_encoder(small_encoder)
-        assert found.name == DEFAULT_ENCODER
-        assert not (tmp_path / "hub" / "README.md").exists()
-        monkeypatch.setattr(embedllm.datasets.encoder, "_load", embedllm.datasets.encoder._load.__wrapped__)
-        downloaded = encode_questions(["a"], device="cpu")
-        monkeypatch.setenv("EMBEDLLM_CACHE", str(tmp_path / "other"))
-        np.testing.assert_array_equal(downloaded, encode_questions(["a"], small_encoder, device="cpu"))
-
-    @pytest.mark.parametrize(
-        ("name", "change"),
-        [
-            ("tokenizer.json", lambda text: text.replace('"hello"', '"hellooo"')),
-            ("tokenizer_config.json", lambda text: text.replace('"do_lower_case": true', '"do_lower_case": false')),
-            ("sentence_bert_config.json", lambda text: text.replace("256", "128")),
-            ("config.json", lambda text: text.replace('"gelu"', '"relu"')),
-            ("1_Pooling/config.json", lambda text: text.replace('cls_token": false', 'cls_token": true')),
-            ("modules.json", lambda text: text.replace("Normalize", "Dropout")),
-            ("config_sentence_transformers.json", lambda text: '{"default_prompt_name": "query"}'),
-        ],
-    )
-    def test_change_that_matters_changes_it(self, small_encoder, copied, name, change):
-        text = (copied / name).read_text(encoding="utf-8")
-        assert change(text) != text
-        (copied / name).write_text(change(text), encoding="utf-8")
-        assert find_encoder(copied) != find_encoder(small_encoder)
-
-    def test_weights_change_it_even_in_a_running_process(self, small_encoder, copied):
-        before = find_encoder(copied)
-        weights = copied / "model.safetensors"
-        content = bytearray(weights.read_bytes())
-        content[-1] ^= 1
-        weights.unlink()
-        weights.write_bytes(content)
-        assert find_encoder(copied) != before
-
-    def test_what_cannot_matter_changes_nothing(self, small_encoder, copied):
-        (copied / "README.md").write_text("other words")
-        (copied / "data_config.json").unlink()
-        (copied / "vocab.txt").unlink()  # also in tokenizer.json
-        (copied / ".gitattributes").unlink()
-        (copied / "onnx").mkdir()
-        (copied / "onnx" / "model.onnx").write_bytes(b"x")
-        (copied / "pytorch_model.bin").write_bytes(b"x")
-        config = json.loads((copied / "config.json").read_text())
-        config = {"transformers_version": "9", **dict(reversed(config.items())), "_name_or_path": "/somewhere"}
-        (copied / "config.json").write_text(json.dumps(config, indent=7).replace("\n", "\r\n"), newline="")
-        versions = {"__version__": {"sentence_transformers": "9"}}
-        (copied / "config_sentence_transformers.json").write_text(json.dumps(versions))
-        assert find_encoder(copied) == find_encoder(small_encoder)
-
-    def test_vectors_of_an_equal_one_are_found_in_the_cache(self, encode, encoded, copied):
-        vectors = encode(TEXTS)
-        np.testing.assert_array_equal(encode_questions(TEXTS, copied), vectors)
-        assert len(encoded) == len(TEXTS)
-
-    def test_folder_without_a_model(self, tmp_path):
-        (tmp_path / "empty").mkdir()
-        with pytest.raises(ValueError, match=r"empty holds no sentence-transformers model.*modules\.json"):
-            find_encoder(tmp_path / "empty")
-
-    @pytest.mark.parametrize("content", [b"", b"{", b"[1]", b'[{"path": ""}]', b"\xff", b"7"])
-    def test_damaged_list_of_modules(self, copied, content):
-        (copied / "modules.json").write_bytes(content)
-        with pytest.raises(ValueError, match=r"modules\.json is damaged"):
-            find_encoder(copied)
-
-    def test_damaged_configuration(self, copied):
-        (copied / "config.json").write_text("{")
-        with pytest.raises(ValueError, match=r"config\.json is damaged"):
-            find_encoder(copied)
-
-    def test_pickled_weights_are_refused(self, copied):
-        (copied / "model.safetensors").unlink()
-        with pytest.raises(ValueError, match="holds no weights of an encoder"):
-            find_encoder(copied)
-        (copied / "pytorch_model.bin").write_bytes(b"x")
-        with pytest.raises(ValueError, match=r"pytorch_model\.bin holds pickled weights, which are never loaded"):
-            find_encoder(copied)
-
-    def test_pickled_weights_of_a_module_are_refused(self, copied):
-        (copied / "1_Pooling" / "pytorch_model.bin").write_bytes(b"x")
-        with pytest.raises(ValueError, match=r"1_Pooling/pytorch_model\.bin holds pickled weights"):
-            find_encoder(copied)
-
-    def test_foreign_code_is_refused(self, copied):
-        modules = json.loads((copied / "modules.json").read_text())
-        modules[1]["type"] = "custom_pooling.Pooling"
-        (copied / "modules.json").write_text(json.dumps(modules))
-        with pytest.raises(ValueError, match=r"needs code of its own \(custom_pooling\.Pooling\)"):
-            find_encoder(copied)
-
-    @pytest.mark.parametrize("name", ["/no/such/folder", "../nowhere", "a/b/c", "spaces in it", ""])
-    def test_neither_folder_nor_id(self, name, tmp_path, monkeypatch):
-        monkeypatch.chdir(tmp_path)
-        with pytest.raises(FileNotFoundError, match="neither a folder nor a Hub id"):
-            find_encoder(name)
-
-    def test_offline_without_the_encoder(self, tmp_path):
-        code = "from embedllm import encode_questions; encode_questions(['a'])"
-        environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
-        last = run.stderr.splitlines()[-1]
-        assert last.startswith(f"ConnectionError: the encoder '{DEFAULT_ENCODER}' is neither a folder")
-        assert "HF_ENDPOINT" in last and "local folder" in last
 
 
 def test_path_of_an_encoder_may_be_text_or_relative(encode, small_encoder, monkeypatch):

@@ -1,7 +1,5 @@
-"""The paper's release, from download to book, through a look-alike of the Hub that also cuts and forges."""
+"""The paper's release, from download to book, through a look-alike of the Hub."""
 
-import hashlib
-import json
 import os
 import re
 import shutil
@@ -14,9 +12,9 @@ import nbformat
 import numpy as np
 import pytest
 import yaml
-from hub_lookalike import COMMIT, serve
+from hub_lookalike import serve
 
-from embedllm import load_dataset
+from embedllm import CorrectnessMatrix, load_dataset
 from embedllm.datasets.model_names import describe_models
 
 ROOT = Path(__file__).parents[2]
@@ -24,16 +22,17 @@ RELEASE = yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml"
     "embedllm"
 ]
 LOAD = "from embedllm import load_dataset\nmatrix = load_dataset('embedllm')\n"
-RECORD = "record.json"
-MIB = 1 << 20
+REMEDIES = "connect this machine, set HF_ENDPOINT to a mirror that has it, or copy the cache of huggingface_hub here"
 
 
 class Machine:
-    """A user's machine: its cache, and the Hub that it talks to."""
+    """A user's machine: its caches, and the Hub that it talks to."""
 
     def __init__(self, home, hub):
         self.home, self.hub = home, hub
-        self.folder = home / "own" / "hub" / "RZ412--EmbedLLM@266ae3e"
+        repository = home / "hf" / "hub" / f"datasets--{RELEASE['repository'].replace('/', '--')}"
+        self.snapshot = repository / "snapshots" / RELEASE["revision"]
+        self.matrices = home / "own" / "matrices"
 
     def environment(self, **more):
         # The client reads its settings when it is imported, so each load is a process of its own.
@@ -57,13 +56,13 @@ class Machine:
         return run
 
     def fail(self, **environment):
-        """Load in vain; return the last line of what was said."""
+        """Expect an error; return its one line."""
         run = self.run(LOAD, **environment)
         assert run.returncode != 0
         return run.stderr.strip().splitlines()[-1]
 
-    def names(self):
-        return {path.name for path in self.folder.iterdir()} - {".lock"}
+    def forget_matrices(self):
+        shutil.rmtree(self.matrices)
 
 
 @pytest.fixture
@@ -73,8 +72,13 @@ def machine(tmp_path, release):
     shutil.copytree(release, served)
     for name in ("train_x.pth", "train_y.pth", "optimal_mf_model_embeddings.pth"):
         (served / name).write_bytes(b"never needed")
-    with serve(served, RELEASE["repository"]) as hub:
+    with serve(served, RELEASE["repository"], RELEASE["revision"]) as hub:
         yield Machine(tmp_path / "home", hub)
+
+
+def test_revision_is_a_whole_hash():
+    # huggingface_hub takes an abbreviated one for the name of a branch.
+    assert re.fullmatch("[0-9a-f]{40}", RELEASE["revision"])
 
 
 class TestFetch:
@@ -83,17 +87,10 @@ class TestFetch:
         run = machine.run(code + "print(matrix, matrix.source, sep='\\n')")
         assert run.returncode == 0, run.stderr
         assert "112 models x 357 questions, 10 benchmarks" in run.stdout
-        assert RELEASE["repository"] in run.stdout and RELEASE["revision"] in run.stdout
-        assert "train.csv" in run.stderr and "100%" in run.stderr  # the progress
-        for name in RELEASE["files"]:
-            assert machine.hub.downloads(name) == [None]
-        assert not [
-            path for _, path, _ in machine.hub.requests if "_x.pth" in path or "_y.pth" in path or "optimal" in path
-        ]
-        assert {
-            path.partition("/resolve/")[2].partition("/")[0] for _, path, _ in machine.hub.requests if "resolve" in path
-        } == {RELEASE["revision"]}
-        # The same as from a folder of the same files, with what the names of the models say.
+        assert f"{RELEASE['repository']}, revision {RELEASE['revision'][:7]}" in run.stdout
+        downloads = {name: machine.hub.downloads(name) for name in os.listdir(machine.hub.folder)}
+        assert {name: n for name, n in downloads.items() if n} == dict.fromkeys(RELEASE["files"], 1)
+        # The same as from a folder of the same files, with what the names of the models state.
         seen, expected = load_dataset(tmp_path / "seen"), load_dataset(release)
         np.testing.assert_array_equal(seen.labels, expected.labels)
         assert seen.questions["split"].tolist() == expected.questions["split"].tolist()
@@ -101,151 +98,122 @@ class TestFetch:
 
         machine.hub.requests.clear()
         machine.load()
-        assert not [path for method, path, _ in machine.hub.requests if method == "GET" and "storage" in path]
-        machine.hub.requests.clear()
+        machine.forget_matrices()
+        machine.load()
+        assert machine.hub.requests == []
+
+    @pytest.mark.parametrize("linked", [True, False], ids=["links", "no links"])
+    def test_cache_of_the_client_is_used(self, machine, release, linked):
+        """A cache that `hf download` filled, or that was copied from another machine."""
+        shutil.copytree(release, machine.snapshot)
+        if linked:
+            for path in machine.snapshot.iterdir():
+                path.unlink()
+                path.symlink_to(release / path.name)
         machine.load(HF_HUB_OFFLINE="1")
         assert machine.hub.requests == []
 
-    def test_sizes_and_hashes_are_recorded(self, machine, release):
-        machine.load()
-        record = json.loads((machine.folder / RECORD).read_text())
-        assert set(record) == set(RELEASE["files"])
-        for name, entry in record.items():
-            digest = subprocess.run(["sha256sum", release / name], capture_output=True, text=True, check=True).stdout
-            assert entry == {"bytes": (release / name).stat().st_size, "sha256": digest.split()[0]}
-
-    def test_body_cut_short_is_resumed(self, machine, release):
-        machine.hub.cut["train.csv"] = [12 * MIB]
-        machine.load()
-        first, second = machine.hub.downloads("train.csv")
-        assert first is None
-        assert 0 < int(re.fullmatch(r"bytes=(\d+)-", second)[1]) <= 12 * MIB
-        assert (machine.folder / "train.csv").read_bytes() == (release / "train.csv").read_bytes()
-
-    def test_download_given_up_goes_on_the_next_time(self, machine, release):
-        machine.hub.cut["train.csv"] = [12 * MIB, *[0] * 20]
-        message = machine.fail()
-        assert message.startswith(
-            "ConnectionError: train.csv of the data set RZ412/EmbedLLM is neither on this machine"
-        )
-        machine.hub.cut.clear()
-        machine.hub.requests.clear()
-        machine.load()
-        (byte_range,) = machine.hub.downloads("train.csv")
-        assert int(re.fullmatch(r"bytes=(\d+)-", byte_range)[1]) > 0
-        assert (machine.folder / "train.csv").read_bytes() == (release / "train.csv").read_bytes()
-
-    def test_killed_while_downloading(self, machine, release):
-        machine.hub.pause_after["train.csv"] = 24 * MIB
-        process = subprocess.Popen([sys.executable, "-c", LOAD], env=machine.environment(), stderr=subprocess.DEVNULL)
-        assert machine.hub.paused.wait(timeout=60)
-        process.kill()
-        process.wait()
-        assert "train.csv" not in machine.names()
-        machine.hub.pause_after.clear()
-        machine.hub.resumed.set()
-        machine.hub.requests.clear()
-        machine.load()
-        (byte_range,) = machine.hub.downloads("train.csv")
-        assert int(re.fullmatch(r"bytes=(\d+)-", byte_range)[1]) > 0
-        assert (machine.folder / "train.csv").read_bytes() == (release / "train.csv").read_bytes()
-        assert machine.names() == {*RELEASE["files"], RECORD}
-
-    @pytest.mark.parametrize("name", ["val.csv", "model_order.csv"])
+    @pytest.mark.parametrize("name", ["val.csv", "question_order.csv"])
     def test_other_bytes_than_announced(self, machine, release, name):
-        right = (release / name).read_bytes()
-        machine.hub.forged[name] = right.replace(b"simulated__", b"Simulated__")
+        content = (release / name).read_bytes()
+        machine.hub.replaced[name] = content[:-2] + b"?\n"
         message = machine.fail()
-        assert message.startswith(f"ValueError: {name} of the data set RZ412/EmbedLLM has another hash than the ")
-        assert message.endswith("load the data again, or set HF_ENDPOINT to another mirror")
-        assert name not in machine.names()
-        assert RECORD not in machine.names()
+        found = re.fullmatch(
+            rf"ValueError: (.*{name}) has another sha256 than the Hub announced: delete (.*), and load the data again "
+            r"or set HF_ENDPOINT to another mirror",
+            message,
+        )
+        assert found and not machine.matrices.exists()
+        assert machine.fail() == message
         # The message says what helps.
-        machine.hub.forged.clear()
+        machine.hub.replaced.clear()
+        Path(found[2]).unlink()
         machine.load()
-        assert (machine.folder / name).read_bytes() == right
+        assert Path(found[1]).read_bytes() == content
 
-    def test_two_at_once_share_one_download(self, machine, release):
-        machine.hub.cut["train.csv"] = [12 * MIB]
-        runs = [
-            subprocess.Popen([sys.executable, "-c", LOAD], env=machine.environment(), stderr=subprocess.PIPE)
-            for _ in range(2)
-        ]
-        for run in runs:
-            _, error = run.communicate(timeout=120)
-            assert run.returncode == 0, error
-        assert len(machine.hub.downloads("train.csv")) == 2  # one, in two pieces
-        assert [machine.hub.downloads(name) for name in RELEASE["files"][1:]] == [[None]] * 5
-        assert machine.names() == {*RELEASE["files"], RECORD}
-
-    def test_piece_that_is_too_long(self, machine, release):
-        digest = hashlib.sha256((release / "val.csv").read_bytes()).hexdigest()
-        machine.folder.mkdir(parents=True)
-        (machine.folder / f".val.csv.{digest}.part").write_bytes((release / "val.csv").read_bytes() + b"more")
+    def test_file_that_changed_in_the_cache(self, machine):
         machine.load()
-        assert (machine.folder / "val.csv").read_bytes() == (release / "val.csv").read_bytes()
-        assert machine.names() == {*RELEASE["files"], RECORD}
+        machine.forget_matrices()
+        blob = (machine.snapshot / "test.csv").resolve()
+        blob.write_bytes(blob.read_bytes()[:-2] + b"?\n")
+        assert f"test.csv has another sha256 than the Hub announced: delete {blob}" in machine.fail()
 
-    def test_another_commit(self, machine):
-        machine.hub.commit = "f" * 40
-        assert "train.csv of the data set RZ412/EmbedLLM is of commit ffff" in machine.fail()
-        assert machine.names() == set()
-        assert machine.hub.downloads("train.csv") == []
-
-    @pytest.mark.parametrize("ref", ["main", RELEASE["revision"]])
-    def test_cache_of_the_client_is_used(self, machine, release, ref):
-        """Brought by `hf download`, or copied from another machine."""
-        cache = machine.home / "hf" / "hub" / "datasets--RZ412--EmbedLLM"
-        snapshot = cache / "snapshots" / COMMIT
-        shutil.copytree(release, snapshot)
-        (cache / "refs").mkdir()
-        (cache / "refs" / ref).write_text(COMMIT)
-        machine.load(HF_HUB_OFFLINE="1")
-        assert machine.hub.requests == []
-        assert machine.names() == {RECORD}
-        (snapshot / "test.csv").write_bytes(b"?")
-        assert f"delete {snapshot / 'test.csv'} and load the data again" in machine.fail()
-
-    @pytest.mark.parametrize("change", ["one byte", "one row less"])
-    def test_file_that_changed_in_the_cache(self, machine, change):
+    def test_sha256_is_compared_once(self, machine):
         machine.load()
-        blob = machine.folder / "test.csv"
-        right = blob.read_bytes()
-        blob.write_bytes(right[:-1] + b"?" if change == "one byte" else right[: right.rindex(b"\n", 0, -1) + 1])
-        message = machine.fail()
-        assert "test.csv has" in message
-        assert f"delete {blob} and load the data again" in message
-        blob.unlink()
+        machine.forget_matrices()
+        machine.run(
+            "import embedllm.datasets.hub as hub\ndef fail(path): raise AssertionError\nhub.sha256_of = fail\n" + LOAD
+        ).check_returncode()
+
+    @pytest.mark.parametrize("online", [True, False])
+    def test_file_missing_from_the_hub(self, machine, online):
+        if not online:
+            machine.load()
+            machine.forget_matrices()
+            (machine.snapshot / "question_order.csv").unlink()
+            (machine.snapshot.parents[1] / "trees" / f"{RELEASE['revision']}.json").unlink(missing_ok=True)
+        else:
+            (machine.hub.folder / "question_order.csv").unlink()
+        message = machine.fail(**({} if online else {"HF_HUB_OFFLINE": "1"}))
+        assert message.startswith(
+            "ConnectionError: question_order.csv of the data set RZ412/EmbedLLM, revision 266ae3e"
+        )
+        assert REMEDIES in message
+
+    @pytest.mark.parametrize(
+        ("fault", "why"),
+        [("offline", "outgoing traffic has been disabled"), ("no network", "refused"), ("no such commit", "404")],
+    )
+    def test_what_to_do_is_said(self, machine, fault, why):
+        environment = {}
+        if fault == "offline":
+            environment = {"HF_HUB_OFFLINE": "1"}
+        elif fault == "no network":
+            environment = {"HF_ENDPOINT": "http://127.0.0.1:9"}  # nothing listens there
+        else:
+            machine.hub.commit = "f" * 40
+        message = machine.fail(**environment)
+        assert message.startswith("ConnectionError: the data set RZ412/EmbedLLM, revision 266ae3e")
+        assert REMEDIES in message and why in message
+
+
+class TestMatrixCache:
+    def test_gives_the_same_matrix(self, machine, tmp_path):
+        code = "matrix.save({!r})\nprint(matrix.questions.dtypes, matrix.report_.dtypes, matrix.models.dtypes)"
+        first, second = (machine.run(LOAD + code.format(str(tmp_path / name))) for name in "ab")
+        assert first.returncode == 0, first.stderr
+        assert first.stdout == second.stdout
+        left, right = (CorrectnessMatrix.load(tmp_path / name) for name in "ab")
+        assert left.report_.equals(right.report_) and len(left.report_)
+        assert left.questions.equals(right.questions) and left.models.equals(right.models)
+        np.testing.assert_array_equal(left.labels, right.labels)
+        np.testing.assert_array_equal(left.embeddings, right.embeddings)
+
+    def test_each_rule_for_duplicates_has_its_own(self, machine):
         machine.load()
-        assert blob.read_bytes() == right
+        code = LOAD.replace("'embedllm'", "'embedllm', duplicates='rows'") + "print(matrix.n_questions)"
+        first, second = (int(machine.run(code).stdout) for _ in range(2))
+        assert first == second > 357
+        assert len(list(machine.matrices.iterdir())) == 2
 
-    @pytest.mark.parametrize("content", ["", "[1]", "{", '{"train.csv": {"bytes": 1}}', '{"train.csv": null}'])
-    def test_damaged_record(self, machine, content):
-        (machine.folder / RECORD).parent.mkdir(parents=True)
-        (machine.folder / RECORD).write_text(content)
-        assert re.search(r"EmbedLLM@266ae3e/record\.json is no record of downloaded files: delete it", machine.fail())
+    @pytest.mark.parametrize("damage", ["one byte", "cut", "empty"])
+    def test_damaged_file_is_written_again(self, machine, damage):
+        expected = machine.load().stdout
+        (path,) = machine.matrices.iterdir()
+        content = bytearray(path.read_bytes())
+        content[len(content) // 2] ^= 0xFF
+        path.write_bytes({"one byte": content, "cut": content[:1000], "empty": b""}[damage])
+        run = machine.load()
+        assert run.stdout == expected
+        assert f"UserWarning: a cached data set is read and written again: {path} was not written by" in run.stderr
+        assert machine.load().stderr == ""
 
-    def test_file_missing_from_the_hub(self, machine):
-        (machine.hub.folder / "question_order.csv").unlink()
-        message = machine.fail()
-        assert message.startswith("ConnectionError: question_order.csv of the data set RZ412/EmbedLLM is neither on")
-
-
-def test_offline_without_a_cache_says_what_to_do(machine):
-    run = machine.run(LOAD, HF_HUB_OFFLINE="1")
-    assert run.returncode != 0
-    assert machine.hub.requests == []
-    last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("ConnectionError: ")
-    assert "connect this machine, set HF_ENDPOINT to a mirror, or copy the cache of huggingface_hub here" in last
-
-
-def test_no_network_says_what_to_do(machine):
-    run = machine.run(LOAD, HF_ENDPOINT="http://127.0.0.1:9")  # nothing listens there
-    assert run.returncode != 0
-    last = run.stderr.strip().splitlines()[-1]
-    assert last.startswith("ConnectionError: ")
-    assert "connect this machine, set HF_ENDPOINT to a mirror, or copy the cache of huggingface_hub here" in last
+    def test_folder_that_cannot_be_written(self, machine, tmp_path):
+        (tmp_path / "file").touch()
+        run = machine.load(EMBEDLLM_CACHE=str(tmp_path / "file"))
+        assert "112 models x 357 questions" in run.stdout
+        assert "UserWarning: the data set cannot be cached" in run.stderr
+        assert "set EMBEDLLM_CACHE to a folder that can be written" in run.stderr
 
 
 @pytest.mark.parametrize("name", ["dataset", "forecasting", "routing"])

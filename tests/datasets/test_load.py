@@ -1,5 +1,6 @@
-"""Named data sets, and the published figures."""
+"""Named data sets, and folders."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 import yaml
 
-from embedllm import load_dataset, load_published
+from embedllm import load_dataset, write_long_form
 from embedllm.datasets.simulate import simulate_pool
 
 CATALOGUE = yaml.safe_load(resources.files("embedllm.data").joinpath("sources.yml").read_text(encoding="utf-8"))
@@ -33,6 +34,15 @@ class TestNames:
         monkeypatch.chdir(tmp_path)
         np.testing.assert_array_equal(load_dataset("own").labels, toy.labels)
 
+    def test_changed_byte_of_a_folder_is_seen(self, tmp_path, toy):
+        write_long_form(toy, tmp_path / "own")
+        before = load_dataset(tmp_path / "own")
+        path = tmp_path / "own" / "correctness.csv"
+        content, state = path.read_bytes(), path.stat()
+        path.write_bytes(content[:-2] + (b"1" if content[-2:-1] == b"0" else b"0") + b"\n")
+        os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # neither size nor time tells
+        assert (load_dataset(tmp_path / "own").labels != before.labels).sum() == 1
+
     @pytest.mark.parametrize("name", ["simulted", "no/such/folder"])
     def test_unknown_name_says_what_there_is(self, name):
         with pytest.raises(
@@ -54,7 +64,7 @@ class TestNames:
 class TestRelease:
     """Downloading it has a file of tests of its own, test_hub.py."""
 
-    def test_what_is_asked_for_is_what_the_reader_needs(self, release, tmp_path):
+    def test_all_files_that_are_downloaded_are_needed(self, release, tmp_path):
         # The gigabytes of the release that are not needed stay where they are.
         assert set(RELEASE["files"]) == {path.name for path in release.iterdir()}
         for name in RELEASE["files"]:
@@ -70,43 +80,3 @@ class TestRelease:
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert "embedllm.datasets.formats.long" in run.stdout.split()
         assert "huggingface_hub" not in run.stdout.split()
-
-
-ENTRY = {"key": "dim", "figure": "Size", "value": 232, "unit": "", "where": "x", "seen_in": "y", "verified": True}
-
-
-class TestPublished:
-    def test_own_list_is_complete(self):
-        table = load_published()
-        assert table.index.is_unique
-        assert list(table.columns) == ["figure", "value", "unit", "where", "seen_in", "verified"]
-        assert table.drop(columns="unit").notna().all(axis=None)
-        assert table.loc["mf_accuracy", "value"] == 74.09
-        assert table.loc["knn_accuracy", "value"] == 71.52
-        # A figure counts as verified only where its own record was read.
-        assert not table[table["seen_in"].str.contains("secondary")]["verified"].any()
-
-    def test_list_of_ones_own(self, tmp_path):
-        (tmp_path / "own.yml").write_text(yaml.safe_dump([ENTRY]))
-        table = load_published(tmp_path / "own.yml")
-        assert table.index.tolist() == ["dim"]
-        assert table.loc["dim", "value"] == 232
-
-    @pytest.mark.parametrize(
-        ("entries", "message"),
-        [
-            ([{key: ENTRY[key] for key in ENTRY if key != "unit"}], r"own\.yml, entry 1 \(dim\) lacks unit"),
-            ([{key: ENTRY[key] for key in ENTRY if key != "key"}], r"own\.yml, entry 1 \(None\) lacks key"),
-            ([ENTRY, ENTRY], r"own\.yml, entry 2 \(dim\): a key is of letters, .* occurs once"),
-            ([ENTRY | {"key": "two words"}], r"own\.yml, entry 1 \(two words\): a key is of letters"),
-            ([ENTRY | {"verified": "yes"}], r"own\.yml, entry 1 \(dim\): verified is 'yes', not true or false"),
-        ],
-    )
-    def test_malformed_entry_is_named(self, tmp_path, entries, message):
-        (tmp_path / "own.yml").write_text(yaml.dump(entries, Dumper=yaml.SafeDumper))
-        with pytest.raises(ValueError, match=message):
-            load_published(tmp_path / "own.yml")
-
-    def test_missing_list(self, tmp_path):
-        with pytest.raises(FileNotFoundError, match="nowhere"):
-            load_published(tmp_path / "nowhere.yml")

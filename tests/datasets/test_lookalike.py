@@ -1,4 +1,4 @@
-"""The look-alike of the release has the files, columns, counts, repeats and conflicts known of the real one."""
+"""The look-alike of the release has the files, columns, counts, duplicates and conflicts known of the real one."""
 
 import csv
 from collections import Counter
@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from embedllm import load_dataset
-from embedllm.datasets.formats.long import benchmark_of
+from embedllm.datasets.formats.answers import benchmark_of
 from embedllm.datasets.lookalike import CATEGORIES, write_lookalike
 from embedllm.datasets.simulate import simulate_pool
 
@@ -62,7 +62,7 @@ def test_counts(answers, part):
     assert (frame.groupby("category")["category_id"].nunique() == 1).all()
 
 
-def test_repeats_sit_on_few_prompts_and_some_conflict(answers):
+def test_duplicates_are_on_few_prompts_and_some_conflict(answers):
     frame = pd.concat(answers.values())
     cells = frame.groupby(["model_name", "prompt_id"])["label"].agg(["size", "nunique"])
     assert (cells["size"] - 1).sum() / len(frame) == pytest.approx(0.129, abs=0.005)
@@ -81,11 +81,11 @@ def test_reads_as_the_pool_that_it_was_made_from(release):
     assert pool.benchmarks.tolist() == matrix.benchmarks.tolist()
     assert pool.questions["split"].tolist() == matrix.questions["split"].tolist()
     np.testing.assert_array_equal(pool.embeddings, matrix.embeddings)
-    # Only where labels were repeated may they differ.
+    # They may differ only where there are several labels.
     differ = (pool.labels != matrix.labels).any(axis=0)
     assert 0 < differ.sum() <= 12
     counts = dict(zip(matrix.report_["what"], matrix.report_["count"], strict=True))
-    assert set(counts) >= {"repeated rows", "conflicting labels", "questions in several categories"}
+    assert set(counts) >= {"duplicated rows", "conflicting labels", "questions in several categories"}
 
 
 def test_rules_disagree_on_the_conflicts_alone(release):

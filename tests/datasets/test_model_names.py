@@ -1,15 +1,11 @@
 """Sizes and specializations are what the names of models say."""
 
-from pathlib import Path
-
 import numpy as np
 import pandas as pd
 import pytest
 
 from embedllm.datasets.model_names import describe_models
 from embedllm.datasets.simulate import simulate_pool
-
-LISTED = Path(__file__).parents[3] / "shared" / "data" / "embedllm_release" / "models.csv"
 
 
 @pytest.mark.parametrize(
@@ -56,27 +52,25 @@ def test_tags(name, tags):
     assert describe_models([name])["tags"].item() == tags
 
 
-def test_simulated_names_say_what_was_planted():
+def test_simulated_names_state_the_ground_truth():
     models = simulate_pool(scale=0.01)[0].models
     described = describe_models(models.index)
     pd.testing.assert_frame_equal(described, models[["params_b", "tags"]], check_dtype=False)
 
 
-def test_names_of_the_release():
-    """A list made by others says the same, but that it takes a dragon for retrieval-augmented generation."""
-    if not LISTED.is_file():
-        pytest.skip("needs shared/data/embedllm_release beside the checkout")
-    listed = pd.read_csv(LISTED, keep_default_na=False).set_index("model_name")
+def test_names_of_the_release(pool_folder):
+    """An independent list agrees, except that it tags a dragon as retrieval-augmented generation (RAG)."""
+    listed = pd.read_csv(pool_folder("embedllm_release") / "models.csv", keep_default_na=False).set_index("model_name")
     described = describe_models(listed.index)
     in_name = listed["params_from_name"] == "yes"
     assert len(listed) == 112
     assert described.loc[in_name, "params_b"].tolist() == listed.loc[in_name, "params_b"].astype(float).tolist()
     assert described.loc[~in_name, "params_b"].isna().all()
-    theirs = {"chat": "chat_instruct", "physics": "science", "chemistry": "science"}
+    other_names = {"chat": "chat_instruct", "physics": "science", "chemistry": "science"}
     differ = [
         name
         for name, tags in described["tags"].items()
-        if {theirs.get(tag, tag) for tag in tags.split(";")} != set(listed.at[name, "tags"].split(";"))
+        if {other_names.get(tag, tag) for tag in tags.split(";")} != set(listed.at[name, "tags"].split(";"))
     ]
     assert differ == ["ibivibiv__alpaca-dragon-72b-v1"]
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from embedllm import CorrectnessMatrix, load_dataset, write_long_form
-from embedllm.datasets.formats.long import benchmark_of
+from embedllm.datasets.formats.answers import benchmark_of
 
 SPELLINGS = {1: ["1", "1.0", "true", "True", "TRUE", " 1 "], 0: ["0", "0.0", "false", "False", "FALSE", " 0"]}
 
@@ -92,7 +92,7 @@ def write_table(path: Path, form: Form, columns: dict[str, list], rng: random.Ra
     Path(f"{path}.{form.kind}").write_bytes(gzip.compress(data) if form.kind == "csv.gz" else data)
 
 
-def write_folder(folder: Path, matrix: CorrectnessMatrix, form: Form, n_repeats: int) -> None:
+def write_folder(folder: Path, matrix: CorrectnessMatrix, form: Form, n_duplicates: int) -> None:
     rng = random.Random(form.seed)
     rows = [
         (question, model, matrix.labels[m, q], matrix.questions["category"].iat[q], matrix.questions["split"].iat[q])
@@ -100,7 +100,7 @@ def write_folder(folder: Path, matrix: CorrectnessMatrix, form: Form, n_repeats:
         for q, question in enumerate(matrix.question_ids)
         if matrix.labels[m, q] != -1
     ]
-    rows += rng.choices(rows, k=n_repeats)
+    rows += rng.choices(rows, k=n_duplicates)
     rng.shuffle(rows)
     parts = {"correctness": rows}
     if form.own_split == "files":
@@ -139,14 +139,14 @@ def check(read: CorrectnessMatrix, written: CorrectnessMatrix, columns: list[str
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(matrix=matrices(), form=forms, n_repeats=st.integers(0, 12))
-def test_any_matrix_in_any_form(matrix, form, n_repeats):
+@given(matrix=matrices(), form=forms, n_duplicates=st.integers(0, 12))
+def test_any_matrix_in_any_form(matrix, form, n_duplicates):
     with tempfile.TemporaryDirectory() as folder:
-        write_folder(Path(folder), matrix, form, n_repeats)
+        write_folder(Path(folder), matrix, form, n_duplicates)
         read = load_dataset(folder)
     check(read, matrix, ["benchmark", "category", "prompt"] + (["split"] if form.own_split != "none" else []))
     counts = dict(zip(read.report_["what"], read.report_["count"], strict=True))
-    assert counts == ({"repeated rows": n_repeats} if n_repeats else {})
+    assert counts == ({"duplicated rows": n_duplicates} if n_duplicates else {})
 
 
 @settings(max_examples=50, deadline=None)
@@ -196,10 +196,10 @@ def test_rules_for_duplicates_against_their_definitions(rows, seed):
             spread = [frame.at[f"m{m}", name] for name in copies if name in frame]
             assert [label for label in spread if label != -1] == labels
             assert spread[: len(labels)] == labels
-    n_repeats = sum(max(0, len(labels) - 1) for model in rows for labels in model)
+    n_duplicates = sum(max(0, len(labels) - 1) for model in rows for labels in model)
     for matrix in read.values():
         counts = dict(zip(matrix.report_["what"], matrix.report_["count"], strict=True))
-        assert counts.get("repeated rows", 0) == n_repeats
+        assert counts.get("duplicated rows", 0) == n_duplicates
         # Copies of a question share its embedding.
         origin = [int(name.partition(" ")[0]) for name in matrix.question_ids]
         np.testing.assert_array_equal(matrix.embeddings, np.eye(3, dtype=np.float32)[origin])

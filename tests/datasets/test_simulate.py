@@ -1,4 +1,4 @@
-"""The simulated pool: shaped like the paper's release, drawn from a truth that the methods recover."""
+"""The simulated pool: shaped like the paper's release, drawn from a ground truth that the methods recover."""
 
 import numpy as np
 import pandas as pd
@@ -29,7 +29,7 @@ class TestFullScale:
         assert [part.n_questions for part in matrix.split()] == [29_673, 3_000, 3_000]
 
     def test_benchmarks_are_as_in_the_release(self, full):
-        # Items of the release; the pool is smaller by the 381 texts that stand there twice.
+        # Items of the release; the pool is smaller by the 381 texts that occur twice there.
         items = {
             "MMLU": 14_042,
             "GPQA": 5_960,
@@ -55,7 +55,7 @@ class TestFullScale:
     def test_embeddings_have_unit_length(self, full):
         np.testing.assert_allclose(np.linalg.norm(full[0].embeddings, axis=1), 1, atol=1e-5)
 
-    def test_labels_are_draws_from_the_planted_probabilities(self, full):
+    def test_labels_are_draws_from_the_true_probabilities(self, full):
         matrix, truth = full
         probability = truth.probability.astype(float)
         assert 0 <= probability.min() < 0.01
@@ -164,15 +164,15 @@ class TestRecovery:
         for metric in ("log_loss", "brier"):
             assert overall.loc["MF", metric] < overall.loc["KNN", metric] < overall.loc["mean", metric]
 
-    def test_mf_finds_the_planted_probabilities(self, contest):
+    def test_mf_recovers_the_true_probabilities(self, contest):
         _, test, predictors, probability = contest
         error = {name: np.mean((p.predict_matrix(test) - probability) ** 2) for name, p in predictors.items()}
         assert error["MF"] < error["KNN"] < error["mean"]
 
-    def test_mf_routes_better_than_knn_and_knn_than_the_single_best(self, contest):
+    def test_mf_routes_better_than_knn_and_knn_than_the_best_single_model(self, contest):
         train, test, predictors, probability = contest
         routers = standard_routers(train, predictors["MF"], predictors["KNN"])
-        # The planted probability of the chosen model instead of its answer: the noise of the answers drops out.
+        # The true probability of the chosen model instead of its answer: the noise of the answers drops out.
         expected = {name: (router.shares(test) * probability).sum(axis=0).mean() for name, router in routers.items()}
         assert expected["MF"] > expected["KNN"] + 0.005
         assert expected["KNN"] > expected["best single model"] + 0.007

@@ -1,11 +1,13 @@
 """Each notebook is a pair: the script that one edits, and the same cells without outputs for Jupyter and Papermill."""
 
+import shutil
 from pathlib import Path
 
 import nbformat
 import pytest
 from jupytext.cli import jupytext
 
+from embedllm.book.notebooks import AGREED, Notebook
 from embedllm.book.parameters import declared_parameters
 
 NOTEBOOKS = Path(__file__).parents[2] / "notebooks"
@@ -31,6 +33,17 @@ def test_pair_is_in_sync(name, capsys):
     jupytext(["--quiet", "--to", "py:percent", "--output", "-", str(NOTEBOOKS / f"{name}.ipynb")])
     source = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
     assert capsys.readouterr().out == source, f"notebooks/{name}.ipynb differs from its py: run make notebooks"
+
+
+def test_pair_carries_what_it_agreed_on(name, tmp_path):
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    for suffix in ("py", "ipynb"):
+        shutil.copy(NOTEBOOKS / f"{name}.{suffix}", folder)
+    before = nbformat.read(folder / f"{name}.ipynb", as_version=4).metadata.get(AGREED)
+    Notebook(tmp_path, name).sync()
+    after = nbformat.read(folder / f"{name}.ipynb", as_version=4).metadata[AGREED]
+    assert after == before, "run make notebooks"
 
 
 def test_ipynb_has_no_results(code):

@@ -1,4 +1,4 @@
-"""What a process of a group does in `test_shares`: fit on its questions of a matrix, and write what came of it."""
+"""What a process of a group does in `test_distributed`: fit on its questions of a matrix, and write what came of it."""
 
 import json
 import sys
@@ -18,7 +18,7 @@ def main(folder: Path) -> None:
         model.save(folder / f"{number}.safetensors")
         torch.save(torch.tensor([own_share(train).n_questions, n_processes]), folder / f"{number}.pt")
         errors = []
-        for wrong in (
+        for refused in (
             lambda: MatrixFactorization(dim=5 + number, device="cpu").fit(own_share(train)),
             lambda: MatrixFactorization(dim=5, device="cpu").fit(
                 train.subset(models=train.model_names[number:]), validation
@@ -27,7 +27,7 @@ def main(folder: Path) -> None:
             lambda: own_share(train.subset(questions=train.question_ids[:2])),
         ):
             try:
-                wrong()
+                refused()
             except ValueError as error:
                 errors.append(str(error))
         (folder / f"{number}.json").write_text(json.dumps(errors))

@@ -1,7 +1,10 @@
 """Files that were cut short, changed, or hold pickled objects: each is refused in one sentence that names the path."""
 
+import inspect
+import json
 import pickle
 import re
+import stat
 import zipfile
 from collections import OrderedDict
 from pathlib import Path
@@ -10,12 +13,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, TrainingPreset
 
 QUICK = TrainingPreset(pairs_per_step=64, epochs=3, learning_rate=1e-2, weight_decay=1e-5)
 NAMES = ["zeta", "alpha", "NA", "model@1.0 (b)"]
 QUESTIONS = np.random.default_rng(5).standard_normal((7, 384)).astype(np.float32)
+
+
+def quick(**settings):
+    return MatrixFactorization(**({"dim": 6, "preset": QUICK, "device": "cpu"} | settings))
+
+
+def bits(model):
+    """Everything that a fit learned, for comparisons without any tolerance."""
+    return [value.numpy().tobytes() for value in model.parameters_]
 
 
 class Bomb:
@@ -57,7 +71,7 @@ class Kind:
     """A kind of file: how it is written and read, and all that it says, in a form that can be compared."""
 
     def factorization(self, folder, matrix, encoder):
-        MatrixFactorization(dim=3, preset=QUICK, device="cpu").fit(matrix).save(folder / "mf.safetensors")
+        quick(dim=3).fit(matrix).save(folder / "mf.safetensors")
         return folder / "mf.safetensors", lambda path: predictions(MatrixFactorization.load(path, device="cpu"))
 
     def authors(self, folder, matrix, encoder):
@@ -79,7 +93,7 @@ class Kind:
         return folder / "matrix.npz", read
 
     def router_description(self, folder, matrix, encoder):
-        Router(MatrixFactorization(dim=3, preset=QUICK, device="cpu").fit(matrix), encoder).save(folder)
+        Router(quick(dim=3).fit(matrix), encoder).save(folder)
 
         def read(path):
             router = Router.load(path.parent)
@@ -287,3 +301,87 @@ class TestAuthors:
         torch.save(content, tmp_path / "mf.pt")
         with pytest.raises(ValueError, match=r"mf\.pt is not a checkpoint of the authors' trainer: it holds no P"):
             from_authors(tmp_path / "mf.pt")
+
+
+class TestOwn:
+    @pytest.mark.parametrize("preset", ["fast", QUICK], ids=["named", "own"])
+    def test_round_trip_keeps_every_bit(self, toy, tmp_path, preset):
+        train, val, _ = toy.split()
+        model = quick(preset=QUICK, alpha=0.125, random_state=7).fit(train, validation=val)
+        model.preset = preset
+        model.save(tmp_path / "mf.safetensors")
+        loaded = MatrixFactorization.load(tmp_path / "mf.safetensors", device="cpu")
+        assert bits(loaded) == bits(model)
+        np.testing.assert_array_equal(loaded.predict_matrix(toy), model.predict_matrix(toy))
+        np.testing.assert_array_equal(loaded.model_embeddings_, model.model_embeddings_)
+        assert list(loaded.model_names_) == list(model.model_names_)
+        for name in inspect.signature(MatrixFactorization).parameters:
+            assert getattr(loaded, name) == getattr(model, name)
+        pd.testing.assert_frame_equal(loaded.history_, model.history_)
+        assert [path.name for path in tmp_path.iterdir()] == ["mf.safetensors"]
+
+    def test_loaded_factorization_can_be_fitted_again(self, toy, tmp_path):
+        model = quick().fit(toy)
+        model.save(tmp_path / "mf")
+        assert bits(MatrixFactorization.load(tmp_path / "mf", device="cpu").fit(toy)) == bits(model)
+
+    def test_odd_names_travel(self, toy, tmp_path):
+        names = ["NA", "null", "007", "🦙", "a@b.c (d)__e", "模型"]
+        frame = pd.DataFrame(toy.labels, names, toy.question_ids)
+        model = quick().fit(CorrectnessMatrix(frame, toy.questions, toy.embeddings))
+        model.save(tmp_path / "mf")
+        assert list(MatrixFactorization.load(tmp_path / "mf").model_names_) == names
+
+    def test_foreign_files_are_refused_with_their_path(self, toy, tmp_path):
+        model = quick().fit(toy)
+        tensors = model.parameters_._asdict()
+        (tmp_path / "garbage").write_bytes(b"not tensors at all" * 10)
+        (tmp_path / "pickle").write_bytes(pickle.dumps({"P.weight": [1.0]}))
+        torch.save(tensors, tmp_path / "torch.pt")
+        save_file(tensors, tmp_path / "no header")
+        save_file(tensors, tmp_path / "other header", metadata={"embedllm": json.dumps({"model_names": []})})
+        model.save(tmp_path / "whole")
+        header = safe_open(tmp_path / "whole", "pt").metadata()
+        del tensors["classifier"]
+        save_file(tensors, tmp_path / "a tensor less", metadata=header)
+        (tmp_path / "whole").unlink()
+        for path in list(tmp_path.iterdir()):
+            with pytest.raises(ValueError, match=f"{path.name} is not a factorization written by"):
+                MatrixFactorization.load(path)
+
+    def test_file_of_an_earlier_version_is_told_so(self, toy, tmp_path):
+        model = quick().fit(toy)
+        model.save(tmp_path / "mf")
+        header = json.loads(safe_open(tmp_path / "mf", "pt").metadata()["embedllm"])
+        del header["sha256"]
+        save_file(model.parameters_._asdict(), tmp_path / "mf", metadata={"embedllm": json.dumps(header)})
+        with pytest.raises(ValueError, match=r"mf is not .*: it has no checksum, .*: fit and save it again"):
+            MatrixFactorization.load(tmp_path / "mf")
+
+    def test_failed_save_leaves_the_old_file_and_nothing_else(self, toy, tmp_path, monkeypatch):
+        path = tmp_path / "mf"
+        model = quick().fit(toy)
+        model.save(path)
+
+        def fail(target, content):
+            with target.open("wb") as stream:
+                stream.write(content[: len(content) // 2])
+            raise OSError("disk full")
+
+        monkeypatch.setattr(Path, "write_bytes", fail)
+        with pytest.raises(OSError, match="disk full"):
+            quick(random_state=1).fit(toy).save(path)
+        assert [entry.name for entry in tmp_path.iterdir()] == ["mf"]
+        assert bits(MatrixFactorization.load(path)) == bits(model)
+
+    def test_file_is_as_readable_as_any_other(self, toy, tmp_path):
+        quick().fit(toy).save(tmp_path / "mf")
+        (tmp_path / "plain").touch()
+        assert len({stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()}) == 1
+
+    def test_names_that_do_not_fit_the_tensors_are_refused(self, toy, tmp_path):
+        model = quick().fit(toy)
+        model.model_names_ = model.model_names_[:2]
+        model.save(tmp_path / "mf")
+        with pytest.raises(ValueError, match="does not fit the model embeddings"):
+            MatrixFactorization.load(tmp_path / "mf")

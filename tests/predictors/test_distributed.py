@@ -12,7 +12,7 @@ import torch
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, encode_questions, load_dataset
 from embedllm._checks import name_positions
-from embedllm.predictors.distributed import Shares, own_share, process_group, rank
+from embedllm.predictors.distributed import add_up, agree, gather, own_share, process_group, rank
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
 N_PROCESSES = 3
@@ -38,12 +38,10 @@ class TestAlone:
         with process_group("cpu"):
             assert rank() == (0, 1)
             assert own_share(toy).question_ids.tolist() == toy.question_ids.tolist()
-        shares = Shares(7, torch.device("cpu"))
-        assert (shares.n_questions, shares.first, shares.alone) == (7, 0, True)
-        assert shares.of_all(np.arange(7)).tolist() == list(range(7))
-        shares.agree("anything", 1)
+        assert gather(7) == [7]
+        agree("anything", 1)
         tensor = torch.ones(2)
-        shares.add_up([tensor])
+        add_up([tensor])
         assert tensor.tolist() == [1, 1]
 
 
@@ -89,10 +87,10 @@ def test_command_line_under_torchrun(small_encoder, write_long_form, tmp_path):
     prompts = [f"What is {a} {word} {b}?" for a in range(15) for b in (3, 7, 11, 12) for word in ("plus", "times")]
     ids = [f"q{number}" for number in range(len(prompts))]
     rng = np.random.default_rng(0)
-    right = rng.random((4, len(ids))) < np.where(["plus" in prompt for prompt in prompts], 0.9, 0.3)
+    correct = rng.random((4, len(ids))) < np.where(["plus" in prompt for prompt in prompts], 0.9, 0.3)
     questions = pd.DataFrame({"benchmark": "sums", "prompt": prompts}, ids)
     matrix = CorrectnessMatrix(
-        pd.DataFrame(right, list("abcd"), ids), questions, encode_questions(prompts, small_encoder, device="cpu")
+        pd.DataFrame(correct, list("abcd"), ids), questions, encode_questions(prompts, small_encoder, device="cpu")
     )
     train, held_out, _ = matrix.split((0.7, 0.2, 0.1))
     folder = write_long_form(tmp_path / "data", train)

@@ -1,8 +1,11 @@
-"""What every predictor must do, whatever it has learned: one class of tests that each of them runs."""
+"""What every predictor must do, whatever it has learned: tests that run over all of them, a reader's own included."""
 
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
 
 from embedllm import (
     BenchmarkMean,
@@ -12,14 +15,34 @@ from embedllm import (
     TrainingPreset,
     evaluate_forecasts,
 )
-from embedllm.predictors.base import THRESHOLD
+from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor, check_matrix
+
+
+class MeanAccuracy(CorrectnessPredictor):
+    """What a reader may write: each model gets its accuracy on the training questions, shrunk to 1/2."""
+
+    def __init__(self, prior=1.0):
+        self.prior = prior
+
+    def fit(self, matrix):
+        table = check_matrix(matrix).accuracy(by="model")
+        n_correct = table["accuracy"].fillna(0) * table["n_observed"]
+        self.accuracy_ = ((n_correct + self.prior) / (table["n_observed"] + 2 * self.prior)).to_numpy(np.float32)
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings):
+        return np.tile(self.accuracy_, (len(embeddings), 1))
+
 
 QUICK = TrainingPreset(pairs_per_step=64, epochs=30, learning_rate=1e-2, weight_decay=1e-5)
 PREDICTORS = {
     "MF": lambda: MatrixFactorization(dim=6, preset=QUICK, device="cpu"),
     "KNN": lambda: KNNCorrectness(7),
     "BenchmarkMean": BenchmarkMean,
+    "a reader's own": MeanAccuracy,
 }
+READING = ("MF", "KNN")  # those that read the question
 
 
 @pytest.fixture(params=PREDICTORS.values(), ids=PREDICTORS)
@@ -75,14 +98,14 @@ class TestMissing:
         assert predicted.dtype == np.float32
         assert ((predicted >= 0) & (predicted <= 1)).all()
 
-    def test_hole_is_not_predicted_wrong_by_default(self, new, toy, relabel):
-        # A model that is right wherever it was asked: its hole must not look like a row of wrong answers.
-        hole = toy.benchmarks == "bench-1"
+    def test_unobserved_cells_are_not_taken_for_incorrect_answers(self, new, toy, relabel):
+        # A model that answers every observed question correctly, on one benchmark of two.
+        unobserved = toy.benchmarks == "bench-1"
 
         def predicted(value):
             labels = toy.labels.copy()
-            labels[1] = np.where(hole, value, 1)
-            return new().fit(relabel(toy, labels)).predict_matrix(toy)[1, hole].mean()
+            labels[1] = np.where(unobserved, value, 1)
+            return new().fit(relabel(toy, labels)).predict_matrix(toy)[1, unobserved].mean()
 
         assert predicted(-1) >= 0.5
         assert predicted(-1) > predicted(0) + 0.1
@@ -97,7 +120,7 @@ class TestMissing:
             if toy_with_holes.labels[m, q] != -1
         ]
         assert fitted.score(toy_with_holes) == pytest.approx(np.mean(agrees))
-        # The answer to the hidden cells is of no consequence.
+        # The other cells do not count.
         assert len(agrees) < 0.75 * 240
 
     def test_score_of_nothing_is_undefined(self, new, toy, relabel):
@@ -136,7 +159,48 @@ class TestMissing:
         assert np.isfinite(predicted).all()
 
 
-class TestProtocol:
+class TestEstimator:
+    """The conventions of scikit-learn."""
+
+    def test_hyperparameters_come_from_the_constructor_unchanged(self, new):
+        predictor = new()
+        for name, value in predictor.get_params().items():
+            assert getattr(predictor, name) is value
+            changed = clone(predictor).set_params(**{name: "anything"})  # refused by `fit` at the earliest
+            assert changed.get_params() == predictor.get_params() | {name: "anything"}
+
+    def test_clone_is_unfitted_and_fits_alike(self, new, toy):
+        fitted = new().fit(toy)
+        copy = clone(fitted)
+        assert copy.get_params() == fitted.get_params()
+        assert sorted(vars(copy)) == sorted(fitted.get_params())
+        np.testing.assert_array_equal(copy.fit(toy).predict_matrix(toy), fitted.predict_matrix(toy))
+
+    def test_repr_names_the_class_and_what_differs_from_its_defaults(self, new):
+        predictor = new()
+        assert repr(predictor).startswith(f"{type(predictor).__name__}(")
+        assert repr(KNNCorrectness(7)) == "KNNCorrectness(n_neighbors=7)"
+        assert repr(MatrixFactorization(dim=6)) == "MatrixFactorization(dim=6)"
+
+    def test_what_a_fit_learns_is_named_so(self, new, toy):
+        predictor = new().fit(toy)
+        for name in set(vars(predictor)) - set(predictor.get_params()):
+            assert name.startswith("_") or name.endswith("_")
+
+    def test_second_fit_forgets_the_first(self, new, toy, toy_with_holes):
+        twice = new().fit(toy_with_holes).fit(toy)
+        np.testing.assert_array_equal(twice.predict_matrix(toy), new().fit(toy).predict_matrix(toy))
+
+    def test_default_type_of_pytorch_changes_nothing(self, new, toy):
+        expected = new().fit(toy).predict_matrix(toy)
+        torch.set_default_dtype(torch.float64)
+        try:
+            found = new().fit(toy).predict_matrix(toy)
+        finally:
+            torch.set_default_dtype(torch.float32)
+        assert found.dtype == expected.dtype == np.float32
+        np.testing.assert_array_equal(found, expected)
+
     def test_fit_returns_the_predictor(self, new, toy):
         predictor = new()
         assert predictor.fit(toy) is predictor
@@ -151,7 +215,7 @@ class TestProtocol:
     def test_not_fitted(self, new, toy):
         for call in (lambda predictor: predictor.predict_matrix(toy), lambda predictor: predictor.score(toy)):
             predictor = new()
-            with pytest.raises(RuntimeError, match=rf"this {type(predictor).__name__} is not fitted yet"):
+            with pytest.raises(NotFittedError, match=rf"This {type(predictor).__name__} instance is not fitted yet"):
                 call(predictor)
 
     def test_bare_array_is_refused(self, new, toy):
@@ -167,17 +231,30 @@ class TestProtocol:
         proba = fitted.predict_proba(toy.embeddings)
         assert proba.shape == (40, 6)
         np.testing.assert_array_equal(proba.T, fitted.predict_matrix(toy))
+
+
+@pytest.mark.parametrize("name", READING)
+class TestReading:
+    """Predictors that read the question."""
+
+    def test_bad_embeddings_are_named(self, name, toy):
+        fitted = PREDICTORS[name]().fit(toy)
         with pytest.raises(ValueError, match=r"embeddings has shape \(40, 11\)"):
             fitted.predict_proba(toy.embeddings[:, 1:])
+        broken = toy.embeddings.copy()
+        broken[3, 2] = np.nan
+        with pytest.raises(ValueError, match="the embedding in row 3 is not finite"):
+            fitted.predict_proba(broken)
 
-    def test_learns_more_than_chance(self, new, make_matrix):
+    def test_predict_proba_needs_a_fit(self, name, toy):
+        with pytest.raises(NotFittedError):
+            PREDICTORS[name]().predict_proba(toy.embeddings)
+
+    def test_beats_the_majority_label_of_each_model(self, name, make_matrix):
         train, _, test = make_matrix(n_questions=600).split((0.6, 0.1, 0.3))
-        labels = test.labels.mean(axis=1)
-        floor = np.maximum(labels, 1 - labels).mean()
-        score = new().fit(train).score(test)
-        assert score > 0.45
-        if new is not BenchmarkMean:  # which does not read the question
-            assert score > floor + 0.05
+        share = test.labels.mean(axis=1)
+        majority = np.maximum(share, 1 - share).mean()
+        assert PREDICTORS[name]().fit(train).score(test) > majority + 0.05
 
 
 class TestBenchmarkMean:
@@ -190,10 +267,10 @@ class TestBenchmarkMean:
         train = self.frame([[1, 1, 0, -1, 0], [0, -1, 0, -1, -1]], ["x", "x", "x", "x", "y"])
         test = self.frame([[1, 1, 1], [1, 1, 1]], ["y", "x", "new"], models=("b", "a"))
         predicted = BenchmarkMean().fit(train).predict_matrix(test)
-        # (right + 1) / (observed + 2); one half where nothing was observed, also for a benchmark never seen.
+        # (correct + 1) / (observed + 2); one half where nothing was observed, also on a benchmark outside the fit.
         np.testing.assert_allclose(predicted, [[1 / 2, 1 / 4, 1 / 2], [1 / 3, 3 / 5, 1 / 2]], atol=1e-7)
 
-    def test_one_half_counts_as_wrong(self):
+    def test_one_half_is_predicted_incorrect(self):
         even = self.frame([[1, 0], [1, 0]], ["x", "x"])
         asked = self.frame([[1, 1, 0], [1, 0, 0]], ["x", "x", "x"])
         assert BenchmarkMean().fit(even).score(asked) == pytest.approx(3 / 6)

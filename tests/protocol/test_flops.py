@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from embedllm import MatrixFactorization
-from embedllm.predictors.mf import Parameters, block_logits, init_parameters
+from embedllm.predictors.sgd import Parameters, block_logits, init_parameters
 from embedllm.protocol.flops import (
     Shape,
     block_flops,

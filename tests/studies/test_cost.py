@@ -9,7 +9,7 @@ import torch
 from sklearn.base import clone
 
 from embedllm import KNNCorrectness, MatrixFactorization
-from embedllm.predictors.mf import init_parameters
+from embedllm.predictors.sgd import init_parameters
 from embedllm.protocol.flops import count_flops
 from embedllm.studies.cost import (
     PAPER_SHAPE,

@@ -193,8 +193,8 @@ class TestSimulated:
         questions = pool.questions.assign(category=release_categories(pool.questions))
         drawn, labels = draw_answers(pool.labels, questions, "train", 1.0, np.random.default_rng(0))
         differ = labels != pool.labels[:, drawn["question"]]
-        assert not differ[:, ~drawn["repeat"]].any()
-        assert differ[:, drawn["repeat"]].mean() == pytest.approx(CONFLICTS, abs=0.01)
+        assert not differ[:, ~drawn["duplicate"]].any()
+        assert differ[:, drawn["duplicate"]].mean() == pytest.approx(CONFLICTS, abs=0.01)
 
     def test_missing_entries(self, simulated):
         hidden = simulated.missing()

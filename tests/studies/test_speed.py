@@ -9,7 +9,6 @@ import torch
 
 from benchmarks import reference
 from embedllm import KNNCorrectness, MatrixFactorization
-from embedllm.predictors.mf import Parameters
 from embedllm.router import best_two
 from embedllm.studies.speed import (
     case_table,
@@ -141,27 +140,6 @@ class TestReference:
         for m, labels in enumerate(toy_with_holes.labels):
             plain = reference.knn_proba(toy_with_holes.embeddings, labels, toy_with_holes.embeddings, 5)
             np.testing.assert_allclose(proba[:, m], plain, atol=1e-6)
-
-
-class TestBestTwo:
-    def test_equals_a_sort_of_logits_in_float64(self, make_matrix):
-        matrix = make_matrix(n_models=9, n_questions=700)
-        mf = MatrixFactorization(dim=4).fit(matrix)
-        models, logits = best_two(mf, matrix.embeddings)
-        exact = matrix.embeddings.astype(float) @ mf.coef_.astype(float).T + mf.intercept_
-        order = np.argsort(-exact, axis=1)[:, :2]
-        np.testing.assert_array_equal(models, order)
-        np.testing.assert_allclose(logits, np.take_along_axis(exact, order, axis=1), atol=1e-5)
-
-    def test_equal_models_tie_by_name(self, toy):
-        mf = MatrixFactorization(dim=4).fit(toy)
-        p, w, b, c, a = mf.parameters_
-        equal = Parameters(p[:1].expand(6, -1).contiguous(), w, b, c, a)
-        mf._restore(equal, mf.model_names_.tolist(), {})
-        models, logits = best_two(mf, toy.embeddings)
-        assert set(mf.model_names_[models[:, 0]]) == {"model-0"}
-        assert set(mf.model_names_[models[:, 1]]) == {"model-1"}
-        np.testing.assert_array_equal(logits[:, 0], logits[:, 1])
 
 
 def test_random_growth_data_is_what_it_says():

@@ -1,9 +1,9 @@
 """Sample logs of the lm-evaluation-harness, as versions from 0.4.3 on write them with `--log_samples --output_path`.
 
 The harness writes `MODEL/samples_TASK_TIME.jsonl`, where `/` in the name of the model has become `__`. A line holds one
-question, as one filter read the answer: its `doc_id` within the task, `arguments` with the text that the model was
-given, hashes, and a value for each metric. A run with `--limit` has fewer lines: the other questions were not observed.
-Versions before 0.4.7 do not name the filter.
+question, with the answer as one filter extracted it: its `doc_id` within the task, `arguments` with the text given to
+the model, hashes, and a value for each metric. A run with `--limit` has fewer lines: the other questions were not
+observed. Versions before 0.4.7 do not name the filter.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ import numpy as np
 import pandas as pd
 
 from embedllm.datasets.formats._json import read_json_lines
-from embedllm.datasets.formats.long import LABELS, benchmark_of
+from embedllm.datasets.formats.answers import LABELS, Answers, benchmark_of
 from embedllm.matrix import NOT_OBSERVED
 
 METRICS = ("acc", "exact_match", "acc_norm")
-"""What counts as right, unless a metric is named: the first of these that a line has."""
+"""What counts as correct, unless a metric is named: the first of these that a line has."""
 
 _FILE = re.compile(r"samples_(?P<task>.+)_(?P<time>\d{4}-\d\d-\d\dT\d\d-\d\d-\d\d(\.\d+)?)\.jsonl")
 _NO_FILTER = "none"  # as the harness calls it
@@ -29,23 +29,6 @@ _NO_METRIC = {
     "doc_id", "doc", "target", "arguments", "resps", "filtered_resps", "filter", "metrics",
     "doc_hash", "prompt_hash", "target_hash",
 }  # fmt: skip
-
-
-class HarnessLogs(NamedTuple):
-    """What a folder of logs holds.
-
-    Attributes
-    ----------
-    labels : DataFrame of shape (n_models, n_questions), int8
-        Index: models in sorted order. Columns: ids `TASK/DOC_ID`, ordered by task and number.
-    questions : DataFrame indexed by question id
-        With columns `benchmark`, `category` (the task) and `prompt`.
-    report : list of (what, count, rule)
-    """
-
-    labels: pd.DataFrame
-    questions: pd.DataFrame
-    report: list[tuple[str, int, str]]
 
 
 @dataclass
@@ -70,7 +53,7 @@ class _Sample(NamedTuple):
     metrics: dict[str, Any]
 
 
-def read_lm_eval(folder: Path, *, metric: str | None = None, filter: str | None = None) -> HarnessLogs:
+def read_lm_eval(folder: Path, *, metric: str | None = None, filter: str | None = None) -> Answers:
     """Read the logs in a folder and in all folders below it.
 
     Parameters
@@ -80,6 +63,11 @@ def read_lm_eval(folder: Path, *, metric: str | None = None, filter: str | None 
         By default, the first of `METRICS` that a line has.
     filter : str, optional
         Which filter counts in files that hold several, such as "strict-match" in those of GSM8K.
+
+    Returns
+    -------
+    Answers
+        Models in sorted order, questions by task and number; ids are `TASK/DOC_ID`, and the category is the task.
 
     Raises
     ------
@@ -122,7 +110,7 @@ def read_lm_eval(folder: Path, *, metric: str | None = None, filter: str | None 
         ),
         (f"files without filter {filter!r}", n_without_filter, "the only filter that they hold"),
     ]
-    return HarnessLogs(
+    return Answers(
         pd.DataFrame(matrix[:, order], index=models, columns=table.index), table, [row for row in report if row[1]]
     )
 
@@ -238,7 +226,7 @@ def _label(sample: _Sample, metric: str | None, path: Path) -> int:
     label = LABELS.get(str(sample.metrics[name]).lower())
     if label is None:
         raise ValueError(
-            f"{path}, line {sample.line}: {name} is {sample.metrics[name]!r}, neither right (1) nor wrong (0): name "
-            f"another metric of {there} (metric=..., --metric), or move the file elsewhere"
+            f"{path}, line {sample.line}: {name} is {sample.metrics[name]!r}, neither correct (1) nor incorrect (0): "
+            f"name another metric of {there} (metric=..., --metric), or move the file elsewhere"
         )
     return label

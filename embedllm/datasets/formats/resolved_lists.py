@@ -1,24 +1,25 @@
-"""Lists of what was resolved, one a model, as leaderboards of software engineering tasks (SWE-bench) publish them.
+"""Lists of resolved tasks, one for each model, as leaderboards of software engineering (SWE-bench) publish them.
 
 Each model has a file in a folder, in one of these places::
 
     MODEL.json, MODEL.txt, MODEL/results.json, MODEL/results/results.json, MODEL/report.json
 
 A `.txt` file has one id a line. JSON is a list of ids, or an object with such a list as `resolved` or `resolved_ids`
-and, optionally, `submitted_ids`. Whatever else is in the folder, other than folders, is ignored.
+and, optionally, `submitted_ids`. Other files in the folder are ignored.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from embedllm.datasets.formats._json import read_json, read_json_lines
 from embedllm.datasets.formats._tables import FORMS, named, read_header, read_rows
+from embedllm.datasets.formats.answers import Answers
 from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
 
 _IN_FOLDER = ("results.json", "results/results.json", "report.json")
@@ -27,28 +28,11 @@ _SUBMITTED = "submitted_ids"
 _ID, _PROMPT, _BENCHMARK = ("prompt_id", "instance_id"), ("prompt", "problem_statement"), ("benchmark", "repo")
 
 
-class Resolved(NamedTuple):
-    """What a folder of lists holds.
-
-    Attributes
-    ----------
-    labels : DataFrame of shape (n_models, n_questions), int8
-        Index: models in sorted order. Columns: ids in the order of the file of questions.
-    questions : DataFrame indexed by question id
-        With columns `benchmark` and `prompt`.
-    report : list of (what, count, rule)
-    """
-
-    labels: pd.DataFrame
-    questions: pd.DataFrame
-    report: list[tuple[str, int, str]]
-
-
-def read_resolved(folder: Path, questions: Path) -> Resolved:
+def read_resolved(folder: Path, questions: Path) -> Answers:
     """Read a folder of lists.
 
-    A model that does not resolve a question answered it wrongly, unless its file has `submitted_ids` and the question
-    is not among them: then it was not observed.
+    A question that a model does not resolve counts as incorrect, unless the model's file has `submitted_ids` and the
+    question is not among them: then it was not observed.
 
     Parameters
     ----------
@@ -57,6 +41,11 @@ def read_resolved(folder: Path, questions: Path) -> Resolved:
         A `.jsonl`, `.csv`, `.csv.gz` or `.parquet` file that lists every question: its id (`prompt_id` or
         `instance_id`), `prompt` or `problem_statement`, and `benchmark` or `repo`, without which the benchmark has the
         name of the folder.
+
+    Returns
+    -------
+    Answers
+        Models in sorted order, questions in the order of their file.
 
     Raises
     ------
@@ -75,18 +64,18 @@ def read_resolved(folder: Path, questions: Path) -> Resolved:
     n_outside = 0
     for row, path in zip(labels, files.values(), strict=True):
         resolved, submitted = _read_ids(path)
-        right = _positions(resolved, position, path, questions)
+        correct = _positions(resolved, position, path, questions)
         if submitted is not None:
             outside = np.ones(len(table), dtype=bool)
             outside[_positions(submitted, position, path, questions)] = False
-            if outside[right].any():
+            if outside[correct].any():
                 name = next(name for name in resolved if outside[position[name]])
                 raise ValueError(f"{path}: {name!r} is resolved, but not in {_SUBMITTED}: add it there, or remove it")
             row[outside] = NOT_OBSERVED
             n_outside += int(outside.sum())
-        row[right] = CORRECT
+        row[correct] = CORRECT
     report = [("questions that a model did not submit", n_outside, "not observed")] if n_outside else []
-    return Resolved(pd.DataFrame(labels, index=list(files), columns=table.index), table, report)
+    return Answers(pd.DataFrame(labels, index=list(files), columns=table.index), table, report)
 
 
 def _read_questions(path: Path, benchmark: str) -> pd.DataFrame:
@@ -111,7 +100,7 @@ def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
             yield f"line {number}", line
     elif not path.name.endswith(FORMS):
         # As for every table, but here lines of JSON are taken too.
-        raise ValueError(f"{path} is of an unknown form: bring it as one of {', '.join(('.jsonl', *FORMS))}")
+        raise ValueError(f"{path} is of an unknown form: convert it to one of {', '.join(('.jsonl', *FORMS))}")
     else:
         header = read_header(path)
         for names in (_ID, _PROMPT):

@@ -4,7 +4,7 @@
     1,history,Who was the first emperor of Rome?,1,0
     2,history,When did Carthage fall?,1,
 
-A cell holds 1 or 0, 1.0 or 0.0, true or false; it is empty if the answer was not observed. Columns without a name, such
+A cell holds 1 or 0, 1.0 or 0.0, true or false, or nothing if the answer was not observed. Columns without a name, such
 as the index that pandas writes, are ignored.
 """
 
@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from embedllm.datasets.formats._tables import Rows, read_header, read_rows
-from embedllm.datasets.formats.long import LABELS
+from embedllm.datasets.formats.answers import LABELS, Answers
 from embedllm.matrix import NOT_OBSERVED
 
 _CELLS = {**LABELS, "": NOT_OBSERVED}
@@ -33,7 +33,7 @@ def read_wide(
     benchmark_column: str = "benchmark",
     id_column: str | None = None,
     ignore: Sequence[str] = (),
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> Answers:
     """Read a `.csv`, `.csv.gz` or `.parquet` file in the wide form.
 
     Parameters
@@ -43,14 +43,12 @@ def read_wide(
     id_column : str, optional
         By default `prompt_id`; where there is no such column, a question is named after its row, from "1".
     ignore : sequence of str
-        Columns that are neither of these, nor a model.
+        Other columns that are no models.
 
     Returns
     -------
-    labels : DataFrame of shape (n_models, n_questions), int8
-        Index: the names of the columns. Columns: ids of the questions.
-    questions : DataFrame indexed by question id
-        With columns `benchmark` and `prompt`.
+    Answers
+        Models in the order of the columns, questions in the order of the rows.
 
     Raises
     ------
@@ -98,7 +96,7 @@ def read_wide(
     questions = pd.DataFrame(
         {"benchmark": table[benchmark_column].to_numpy(), "prompt": table[prompt_column].to_numpy()}, index=ids
     )
-    return pd.DataFrame(np.concatenate(cells).T, index=models, columns=ids), questions
+    return Answers(pd.DataFrame(np.concatenate(cells).T, index=models, columns=ids), questions, [])
 
 
 def _labels(rows: Rows, model: str, path: Path) -> np.ndarray:
@@ -108,7 +106,7 @@ def _labels(rows: Rows, model: str, path: Path) -> np.ndarray:
         row = int(pc.index(pc.is_null(found), True).as_py())
         raise ValueError(
             f"{path}, row {rows.first + row}: {rows.columns[model][row].as_py()!r} in column {model!r} is neither "
-            f"right nor wrong: use 1 or 0, leave it empty if the answer was not observed, or, if the column is no "
-            f"model, ignore it (ignore=[{model!r}], --ignore)"
+            f"correct nor incorrect: use 1 or 0, leave it empty if the answer was not observed, or, if the column is "
+            f"no model, ignore it (ignore=[{model!r}], --ignore)"
         )
     return values[found.to_numpy()]

@@ -1,11 +1,16 @@
 """Tables are read as text, in bounded memory, and what is wrong with one is named."""
 
+import csv
 import gzip
+import io
+import tempfile
+from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
-from embedllm.datasets.formats import _csv as csvparts
 from embedllm.datasets.formats import _tables as tables
 from embedllm.datasets.formats._tables import Malformed, find_table, read_header, read_rows, read_table
 
@@ -23,6 +28,34 @@ def table(tmp_path):
         return tmp_path / name
 
     return write
+
+
+# Texts that look like rows, or that a reader of blocks could cut or join.
+pieces = st.sampled_from(["1,2,3\n", "\n", "\r", "\r\n", "\n4,5,6\n7,8,9\n", '"', '""', ",", "x", "ü", "NA", " " * 40])
+texts = st.lists(pieces, max_size=6).map("".join)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    rows=st.lists(st.lists(texts, min_size=3, max_size=3), min_size=1, max_size=40),
+    block=st.sampled_from([16, 17, 64, 101, 1 << 20]),
+    quoting=st.sampled_from([csv.QUOTE_MINIMAL, csv.QUOTE_ALL]),
+    newline=st.sampled_from(["\n", "\r\n"]),
+    compressed=st.booleans(),
+)
+@example([["0", "0", "\r\n" * 300], ["1", "1", "end"]], 64, csv.QUOTE_ALL, "\n", False)
+def test_the_rows_are_those_of_the_csv_module(rows, block, quoting, newline, compressed):
+    if quoting == csv.QUOTE_MINIMAL:
+        # By itself the csv module leaves a lone carriage return bare, where it ends a line.
+        rows = [[text.replace("\r", "") for text in row] for row in rows]
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator=newline, quoting=quoting).writerows([["a", "b", "c"], *rows])
+    data = stream.getvalue().encode()
+    with tempfile.TemporaryDirectory() as folder, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tables, "_BLOCK", block)
+        path = Path(folder, "t.csv.gz" if compressed else "t.csv")
+        path.write_bytes(gzip.compress(data) if compressed else data)
+        assert rows_of(path, ["c", "a"]) == [{"c": c, "a": a} for a, _, c in rows]
 
 
 PLAIN = 'a,b\n1,"two\nlines"\nNA,"commas, and ""quotes"""\n007,提示🦙\n'
@@ -57,7 +90,7 @@ class TestSameText:
     @pytest.mark.parametrize("block", [16, 100, 1 << 20])
     def test_groups_and_blocks_change_nothing(self, table, monkeypatch, rows, block):
         monkeypatch.setattr(tables, "_ROWS", rows)
-        monkeypatch.setattr(csvparts, "_BLOCK", block)
+        monkeypatch.setattr(tables, "_BLOCK", block)
         # Some rows are longer than a block, so that reading starts again with larger ones.
         texts = ["x" * (5 * number**3) + "\n," * (number % 2) for number in range(12)]
         path = table(("a,b\n" + "".join(f'{number},"{text}"\n' for number, text in enumerate(texts))).encode())
@@ -109,6 +142,37 @@ class TestMalformed:
         with pytest.raises(Malformed, match=r"row 6 has 3 fields"):
             rows_of(table(b"a,b\n" + b'1,"2\n"\n' * 5 + b"1,2,3\n"))
 
+    @pytest.mark.parametrize("row", [1, 50, 99, 100])
+    @pytest.mark.parametrize("block", [64, 1 << 20])
+    @pytest.mark.parametrize(
+        ("fault", "message"),
+        [
+            ("5,6\n", "row {} has 2 fields, the header 3: quote texts"),
+            ("5,6,7,8\n", "row {} has 4 fields, the header 3: quote texts"),
+            ('5,6,"7\n', "row {}: the text in quotes does not end: the file was cut short, or a quote is unpaired"),
+        ],
+    )
+    def test_fault_is_named_by_its_row(self, table, monkeypatch, row, block, fault, message):
+        monkeypatch.setattr(tables, "_BLOCK", block)
+        lines = [f"{number},x,y\n" for number in range(1, 101)]
+        lines[row - 1] = fault
+        with pytest.raises(Malformed, match=f"t\\.csv, {message.format(row)}"):
+            rows_of(table(("a,b,c\n" + "".join(lines)).encode()), ["a"])
+
+    def test_row_that_fits_into_no_block(self, table, monkeypatch):
+        monkeypatch.setattr(tables, "_BLOCK", 16)
+        monkeypatch.setattr(tables, "_LARGEST_BLOCK", 64)
+        with pytest.raises(Malformed, match=r"t\.csv cannot be read: .*straddl"):
+            rows_of(table(b"a,b\n1,2\n3," + b"x" * 200 + b"\n"))
+
+    def test_rows_before_a_fault_are_handed_on(self, table, monkeypatch):
+        monkeypatch.setattr(tables, "_BLOCK", 64)
+        monkeypatch.setattr(tables, "_ROWS", 10)
+        groups = read_rows(table(b"a,b,c\n" + b"1,2,3\n" * 100 + b"1,2\n"), ["a"])
+        assert next(groups).columns["a"][0].as_py() == "1"
+        with pytest.raises(Malformed, match="row 101"):
+            list(groups)
+
     @pytest.mark.parametrize("keep", [0, 1, 10, 15, 30, -1, -5, -8, -9])
     def test_gzip_cut_short(self, table, keep):
         data = gzip.compress(PLAIN.encode() * 20)[:keep]
@@ -137,7 +201,7 @@ class TestMalformed:
 
     @pytest.mark.parametrize("name", ["t.CSV", "t.xlsx", "t", "csv"])
     def test_unknown_form(self, table, name):
-        message = rf"{name} is of an unknown form: bring it as one of \.csv, \.csv\.gz, \.parquet, and name it so"
+        message = rf"{name} is of an unknown form: convert it to one of \.csv, \.csv\.gz, \.parquet, and name it so"
         with pytest.raises(Malformed, match=message):
             rows_of(table(b"a,b\n1,2\n", name))
 

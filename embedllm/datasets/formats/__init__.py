@@ -1,0 +1,1 @@
+"""Readers of evaluation logs, one module for each format."""

@@ -1,0 +1,1 @@
+"""What predicts whether a model answers a question correctly."""

@@ -1,0 +1,295 @@
+"""The paper's training of the factorization: stochastic gradient descent on observed (model, question) pairs.
+
+The authors' trainer projects the question of every pair. The projection depends on the question alone, so a step here
+takes a block of questions with all models: one projection a question and one small product with the model embeddings.
+The noise e (see :mod:`embedllm.predictors.mf`) is then shared by the models of a question. This changes no pair's
+distribution, and so neither the expected loss nor its gradient.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import pandas as pd
+import torch
+from torch.nn import functional
+from tqdm import tqdm
+
+from embedllm._checks import check_positive, name_positions
+from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
+from embedllm.predictors._threads import single_threaded
+from embedllm.predictors.distributed import add_up, agree, gather, rank
+
+_EVALUATED = 8192  # validation questions at a time
+_SMALL = 60_000_000  # multiply-adds of a step, forward: below, threads wait for each other longer than they compute
+
+
+class Parameters(NamedTuple):
+    """Trainable tensors, named after the authors' modules."""
+
+    model_embeddings: torch.Tensor  # P           (n_models, dim)
+    projection: torch.Tensor  # text_proj.weight  (dim, width)
+    projection_bias: torch.Tensor  # text_proj.bias    (dim,)
+    classifier: torch.Tensor  # classifier.weight (2, dim), row 1 scores a correct answer
+    classifier_bias: torch.Tensor  # classifier.bias   (2,)
+
+
+class Schedule(NamedTuple):
+    """Steps of a training preset on a data set.
+
+    Attributes
+    ----------
+    block : int
+        Questions in an optimizer step.
+    steps_per_epoch : int
+    epochs : int
+    """
+
+    block: int
+    steps_per_epoch: int
+    epochs: int
+
+
+@dataclass(frozen=True)
+class TrainingPreset:
+    """Hyperparameters of the training.
+
+    Parameters
+    ----------
+    pairs_per_step : int
+        Observed (model, question) pairs in an optimizer step, rounded to whole questions.
+    epochs : int
+        Passes over the training questions.
+    learning_rate, weight_decay : float
+        Of Adam; with `one_cycle`, the rate is the peak of a one-cycle schedule.
+    one_cycle : bool
+    min_steps : int
+        A small data set gets more passes, until it has had this many steps.
+
+    Examples
+    --------
+    >>> from embedllm import PRESETS, MatrixFactorization, TrainingPreset
+    >>> PRESETS["paper"].schedule(n_questions=30_000, n_pairs=30_000 * 112)
+    Schedule(block=18, steps_per_epoch=1667, epochs=50)
+    >>> longer = TrainingPreset(pairs_per_step=2048, epochs=100, learning_rate=1e-4, weight_decay=1e-5)
+    >>> MatrixFactorization(preset=longer).preset.epochs
+    100
+    """
+
+    pairs_per_step: int
+    epochs: int
+    learning_rate: float
+    weight_decay: float
+    one_cycle: bool = False
+    min_steps: int = 0
+
+    def __post_init__(self) -> None:
+        check_positive("pairs_per_step", self.pairs_per_step)
+
+    def schedule(self, n_questions: int, n_pairs: int) -> Schedule:
+        """Compute the steps for a number of questions and of observed pairs."""
+        block = max(1, round(self.pairs_per_step / (n_pairs / n_questions)))
+        steps_per_epoch = -(-n_questions // block)
+        return Schedule(block, steps_per_epoch, max(self.epochs, -(-self.min_steps // steps_per_epoch)))
+
+
+PRESETS = {
+    "paper": TrainingPreset(pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5),
+    "fast": TrainingPreset(
+        pairs_per_step=14_336, epochs=10, learning_rate=3e-3, weight_decay=1e-5, one_cycle=True, min_steps=600
+    ),
+}
+
+
+def init_parameters(n_models: int, width: int, dim: int, generator: torch.Generator) -> Parameters:
+    """Draw initial parameters as PyTorch does for `Embedding` and `Linear`, from a generator of their own, float32."""
+
+    def uniform(*shape: int, fan_in: int) -> torch.Tensor:
+        return (torch.rand(*shape, generator=generator, dtype=torch.float32) * 2 - 1) / fan_in**0.5
+
+    return Parameters(
+        model_embeddings=torch.randn(n_models, dim, generator=generator, dtype=torch.float32),
+        projection=uniform(dim, width, fan_in=width),
+        projection_bias=uniform(dim, fan_in=width),
+        classifier=uniform(2, dim, fan_in=dim),
+        classifier_bias=uniform(2, fan_in=dim),
+    )
+
+
+def block_logits(parameters: Parameters, questions: torch.Tensor) -> torch.Tensor:
+    """Compute the logit z[m, q] = ((c1 - c0) * p_m) . (W q + b) + (a1 - a0) of every model on a block of questions.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    questions : tensor of shape (n_questions, width)
+        Question embeddings, with the noise added where there is one.
+
+    Returns
+    -------
+    tensor of shape (n_questions, n_models)
+    """
+    p, w, b, c, a = parameters
+    projected = torch.addmm(b, questions, w.T)  # W q + b              (n_questions, dim)
+    directions = (c[1] - c[0]) * p  # (c1 - c0) * p_m       (n_models, dim)
+    return torch.addmm((a[1] - a[0]).expand(len(p)), projected, directions.T)
+
+
+def block_loss(
+    parameters: Parameters, questions: torch.Tensor, labels: torch.Tensor, n_observed: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Compute the mean cross-entropy over the observed pairs of a block.
+
+    Softmax over two outputs is the logistic function of their difference, so this equals the authors' cross-entropy
+    on the pairs of the block.
+
+    Parameters
+    ----------
+    parameters : Parameters
+    questions : tensor of shape (n_questions, width)
+    labels : tensor of shape (n_questions, n_models), floating
+        1, 0, or -1 where not observed.
+    n_observed : tensor, a scalar, optional
+        Observed pairs of the whole block, where these questions are a part of it: the losses of its parts add up.
+
+    Returns
+    -------
+    tensor, a scalar
+        0 if no pair of the block is observed.
+    """
+    logits = block_logits(parameters, questions)
+    observed = (labels != NOT_OBSERVED).to(logits.dtype)
+    total = functional.binary_cross_entropy_with_logits(logits, labels, weight=observed, reduction="sum")
+    return total / (observed.sum() if n_observed is None else n_observed).clamp(min=1)
+
+
+def train(
+    matrix: CorrectnessMatrix,
+    validation: CorrectnessMatrix | None,
+    model_names: list[str],
+    dim: int,
+    alpha: float,
+    preset: TrainingPreset,
+    device: torch.device,
+    seed: int,
+) -> tuple[Parameters, pd.DataFrame]:
+    """Train a factorization, in all processes of the group together if there is one.
+
+    Parameters
+    ----------
+    matrix, validation : CorrectnessMatrix
+        What this process holds of the questions.
+    model_names : list of str
+        Order in which the models are trained.
+    dim, alpha, preset, device, seed
+        As in `MatrixFactorization`.
+
+    Returns
+    -------
+    parameters : Parameters, on the device
+    history : DataFrame
+        `train_loss` and, with validation data, `val_loss` and `val_accuracy` of each epoch.
+    """
+    settings = (model_names, dim, alpha, preset, seed, validation is None)
+    agree("models, hyperparameters or kinds of data", settings)
+    generator, noise_generator = torch.Generator().manual_seed(seed), torch.Generator(device).manual_seed(seed)
+    width = matrix.embeddings.shape[1]
+    initial = init_parameters(matrix.n_models, width, dim, generator)
+    parameters = Parameters(*(value.to(device).requires_grad_() for value in initial))
+
+    data = _Answers(matrix, model_names, device)
+    held_out = None if validation is None else _Answers(validation, model_names, device)
+    counts = gather(torch.from_numpy(matrix.observed.sum(axis=0)))  # observed pairs of each question, by process
+    n_observed, first = torch.cat(counts), sum(map(len, counts[: rank()[0]]))
+    own = range(first, first + matrix.n_questions)  # of the questions of all processes
+    block, steps_per_epoch, epochs = preset.schedule(len(n_observed), int(n_observed.sum()))
+    optimizer = torch.optim.Adam(parameters, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True)
+    scheduler = (
+        torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=epochs * steps_per_epoch)
+        if preset.one_cycle
+        else torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
+    )
+    history = []
+    progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None if rank()[0] == 0 else True)
+    small = block * dim * (width + matrix.n_models) < _SMALL and device.type == "cpu"
+    with single_threaded() if small else nullcontext():
+        for _ in progress:
+            order = torch.randperm(len(n_observed), generator=generator)
+            losses = torch.zeros(steps_per_epoch, dtype=torch.float32, device=device)
+            for step, (rows, places, size, n_pairs) in enumerate(_steps(order, block, n_observed, own, device)):
+                questions, labels = data.block(rows)  # (n_rows, width) and (n_rows, n_models)
+                # e ~ N(0, I) of the whole block, in every process the same, so that their number changes nothing.
+                noise = questions.new_empty(size, width).normal_(generator=noise_generator)
+                questions.add_(noise[places], alpha=alpha)  # q + alpha e
+                loss = block_loss(parameters, questions, labels, n_pairs)  # of z[m, q], a scalar
+                optimizer.zero_grad()
+                loss.backward()
+                add_up(value.grad for value in parameters if value.grad is not None)
+                optimizer.step()
+                scheduler.step()
+                losses[step] = loss.detach()
+            add_up([losses])
+            record = {"train_loss": float(losses.mean())}
+            if held_out is not None:
+                record |= _evaluate(parameters, held_out)
+            history.append(record)
+            progress.set_postfix(record)
+    return parameters, pd.DataFrame(history).rename_axis("epoch")
+
+
+class _Answers:
+    """Question embeddings and labels for the models named: on a GPU for good, on the CPU a block at a time.
+
+    Embeddings are not copied as a whole on the CPU, where they may be a file mapped to memory that is larger than it.
+    """
+
+    def __init__(self, matrix: CorrectnessMatrix, model_names: list[str], device: torch.device) -> None:
+        on_cpu = device.type == "cpu"
+        self._embeddings = matrix.embeddings if on_cpu else torch.tensor(matrix.embeddings, device=device)
+        positions = name_positions("model", model_names, matrix.model_names)
+        self._labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()  # (n_questions, n_models)
+
+    def __len__(self) -> int:
+        return len(self._labels)
+
+    def block(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy the embeddings (n_rows, width) and labels (n_rows, n_models) of some questions, float32."""
+        if isinstance(self._embeddings, torch.Tensor):
+            return self._embeddings[rows], self._labels[rows].float()
+        return torch.from_numpy(self._embeddings[rows.numpy()]), self._labels[rows].float()
+
+
+def _steps(
+    order: torch.Tensor, block: int, n_observed: torch.Tensor, own: range, device: torch.device
+) -> Iterator[tuple[torch.Tensor, torch.Tensor, int, torch.Tensor]]:
+    """For each step of an epoch: the own questions of its block, their places in it, its size and observed pairs.
+
+    All of an epoch goes to the device at once: a GPU is never waited for between steps.
+    """
+    mine = (order >= own.start) & (order < own.stop)
+    n_rows = [int(part.sum()) for part in mine.split(block)]
+    rows = (order[mine] - own.start).to(device).split(n_rows)
+    places = (torch.arange(len(order)) % block)[mine].to(device).split(n_rows)
+    n_pairs = torch.stack([part.sum() for part in n_observed[order].split(block)]).to(device)
+    return zip(rows, places, [len(part) for part in order.split(block)], n_pairs, strict=True)
+
+
+@torch.no_grad()
+def _evaluate(parameters: Parameters, answers: _Answers) -> dict[str, float]:
+    """Compute loss and accuracy over the observed pairs of all processes; NaN if there are none."""
+    device = parameters.classifier.device
+    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correctly predicted pairs, observed pairs
+    for rows in torch.arange(len(answers), device=device).split(_EVALUATED):
+        questions, labels = answers.block(rows)
+        observed = labels != NOT_OBSERVED
+        agrees = (block_logits(parameters, questions) > 0) == (labels == CORRECT)
+        loss = block_loss(parameters, questions, labels) * observed.sum()
+        sums += torch.stack([loss, (agrees & observed).sum(), observed.sum()])
+    add_up([sums])
+    loss, n_correct, n_observed = sums.tolist()
+    if not n_observed:
+        return {"val_loss": float("nan"), "val_accuracy": float("nan")}
+    return {"val_loss": loss / n_observed, "val_accuracy": n_correct / n_observed}

@@ -1,0 +1,1 @@
+"""How predictors are compared: runs over seeds, scores, intervals, reported and published values, timing."""

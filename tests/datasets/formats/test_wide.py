@@ -1,0 +1,209 @@
+"""Tables with a column for each model become the data set they stand for, or one sentence that says why not."""
+
+import csv
+import gzip
+import io
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from import_helpers import NAMES, TEXTS, csv_bytes, expect, reports
+
+from embedllm import load_dataset
+from embedllm.datasets.importers import import_wide
+
+pytestmark = pytest.mark.usefixtures("encoded")
+
+
+SPELLINGS = {1: ["1", "1.0", "true", "True", "TRUE", " 1 "], 0: ["0", "0.0", "false", "False"], -1: ["", " "]}
+COLUMNS = ("prompt_id", "benchmark", "prompt", "")
+
+
+names = st.one_of(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)).filter(
+    lambda name: name not in (*COLUMNS, "overall") and not name.startswith("Unnamed:")
+)
+texts = st.one_of(st.sampled_from(TEXTS[:-1]), st.text(st.characters(codec="utf-8"), max_size=30)).filter(str.strip)
+
+
+@st.composite
+def pools(draw):
+    models = draw(st.lists(names, min_size=1, max_size=4, unique=True))
+    n_questions = draw(st.integers(1, 6))
+    ids = draw(st.lists(names.filter(str.strip), min_size=n_questions, max_size=n_questions, unique=True))
+    cells = st.lists(st.sampled_from([-1, 0, 1]), min_size=len(models), max_size=len(models)).filter(
+        lambda row: max(row) >= 0
+    )
+    labels = [draw(cells) for _ in ids]
+    return models, ids, labels, [draw(texts) for _ in ids], [draw(texts.filter(lambda t: t != "overall")) for _ in ids]
+
+
+class TestWide:
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @given(
+        pool=pools(),
+        form=st.sampled_from(["csv", "csv.gz", "parquet"]),
+        windows=st.booleans(),
+        index=st.booleans(),
+        with_ids=st.booleans(),
+        seed=st.integers(0, 99),
+    )
+    def test_any_table_comes_back(self, assert_same, pool, form, windows, index, with_ids, seed):
+        models, ids, labels, prompts, benchmarks = pool
+        rng = np.random.default_rng(seed)
+        columns = {"prompt": prompts, "benchmark": benchmarks}
+        if with_ids:
+            columns["prompt_id"] = ids
+        for number, model in enumerate(models):
+            columns[model] = [str(rng.choice(SPELLINGS[row[number]])) for row in labels]
+        order = rng.permutation(len(columns))
+        header = [list(columns)[number] for number in order]
+        rows = [[columns[name][row] for name in header] for row in range(len(ids))]
+        if index:
+            header, rows = ["", *header], [[str(number), *row] for number, row in enumerate(rows)]
+        with tempfile.TemporaryDirectory() as folder:
+            path, out = Path(folder, f"t.{form}"), Path(folder, "out")
+            if form == "parquet":
+                pd.DataFrame(rows, columns=header, dtype=str).to_parquet(path)
+            else:
+                stream = io.StringIO()
+                # All quoted: of itself the csv module leaves a lone carriage return bare.
+                newline = "\r\n" if windows else "\n"
+                csv.writer(stream, lineterminator=newline, quoting=csv.QUOTE_ALL).writerows([header, *rows])
+                data = stream.getvalue().encode("utf-8-sig" if windows else "utf-8")
+                path.write_bytes(gzip.compress(data) if form == "csv.gz" else data)
+            matrix = import_wide(path, out)
+            ordered = [name for name in header if name in models]
+            cells = np.array(labels)[:, [models.index(name) for name in ordered]].T
+            named = ids if with_ids else [str(number + 1) for number in range(len(ids))]
+            expected = expect(ordered, named, cells, benchmarks, prompts)
+            assert_same(matrix, expected)
+            assert_same(load_dataset(out), expected)
+
+    def test_other_names_of_columns(self, tmp_path, assert_imported):
+        header = ["key", "Q", "set", "A", "note", "B", "prompt_id"]
+        rows = [["a", TEXTS[2], "one", 1, "?", 0, "x"], ["b", TEXTS[7], "two", "", "", 1, "x"]]
+        (tmp_path / "t.csv").write_bytes(csv_bytes(rows, header))
+        matrix = import_wide(
+            tmp_path / "t.csv",
+            tmp_path / "out",
+            encoder="enc",
+            device="cpu",
+            prompt_column="Q",
+            benchmark_column="set",
+            id_column="key",
+            ignore=["note", "prompt_id"],
+        )
+        expected = expect(["A", "B"], ["a", "b"], [[1, -1], [0, 1]], ["one", "two"], [TEXTS[2], TEXTS[7]])
+        assert_imported(matrix, expected, tmp_path / "out")
+
+    def test_ignored_prompt_id_is_no_id(self, tmp_path):
+        (tmp_path / "t.csv").write_bytes(csv_bytes([["x", "p", "b", 1]], ["prompt_id", "prompt", "benchmark", "A"]))
+        matrix = import_wide(tmp_path / "t.csv", tmp_path / "out", ignore=["prompt_id"])
+        assert matrix.question_ids.tolist() == ["1"]
+
+    def test_numbers_and_truth_values_in_parquet(self, tmp_path):
+        frame = {"prompt": ["a", "b", "c"], "benchmark": "x", "i": [1, 0, 1], "f": [1.0, np.nan, 0.0]}
+        frame |= {"b": pd.array([None, True, False], dtype="boolean"), "nothing": pd.array([None] * 3, dtype="Int8")}
+        pd.DataFrame(frame).to_parquet(tmp_path / "t.parquet")
+        matrix = import_wide(tmp_path / "t.parquet", tmp_path / "out")
+        assert matrix.labels.tolist() == [[1, 0, 1], [1, -1, 0], [-1, 1, 0], [-1, -1, -1]]
+        assert reports(matrix) == [["models without an answer", 1, "kept, not observed"]]
+
+    def test_unanswered_question_is_neither_encoded_nor_kept(self, tmp_path, assert_imported):
+        rows = [["p1", "b", 1, ""], ["p2", "b", "", ""], ["p3", "b", "", 0]]
+        (tmp_path / "t.csv").write_bytes(csv_bytes(rows, ["prompt", "benchmark", "A", "B"]))
+        matrix = import_wide(tmp_path / "t.csv", tmp_path / "out")
+        expected = expect(["A", "B"], ["1", "3"], [[1, -1], [-1, 0]], ["b", "b"], ["p1", "p3"])
+        assert_imported(matrix, expected, tmp_path / "out")
+        assert reports(matrix) == [["questions without an answer", 1, "left out"]]
+
+
+def test_column_in_two_roles(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\ny,b,0\n")
+    matrix = import_wide(tmp_path / "a.csv", tmp_path / "out", id_column="prompt")
+    assert matrix.question_ids.tolist() == matrix.questions["prompt"].tolist() == ["x", "y"]
+
+
+def test_prompt_that_is_its_own_benchmark(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,A\nx,1\ny,0\n")
+    matrix = import_wide(tmp_path / "a.csv", tmp_path / "out", benchmark_column="prompt")
+    assert matrix.benchmarks.tolist() == matrix.questions["prompt"].tolist() == ["x", "y"]
+
+
+def test_needed_column_cannot_be_ignored(tmp_path):
+    (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
+    with pytest.raises(ValueError, match="column 'prompt' is needed: name another one for its part"):
+        import_wide(tmp_path / "a.csv", tmp_path / "out", ignore=["prompt"])
+
+
+def wide_case(content, name="t.csv", **options):
+    def prepare(folder):
+        (folder / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+        return import_wide, folder / name, options
+
+    return prepare
+
+
+OK = "prompt,benchmark,A\np,b,1\n"
+NEITHER = r"neither correct nor incorrect: use 1 or 0, leave it empty .*, or, .* ignore it \(ignore=\['A'\], --ignore\)"
+
+
+MALFORMED = {
+    "label 2": (
+        wide_case("prompt,benchmark,A\np,b,1\nq,b,2\n"),
+        rf"t\.csv, row 2: '2' in column 'A' is {NEITHER}",
+    ),
+    "label -1": (wide_case("prompt,benchmark,A\np,b,-1\n"), rf"row 1: '-1' in column 'A' is {NEITHER}"),
+    "label 0.7": (wide_case("prompt,benchmark,A\np,b,0.7\n"), rf"row 1: '0\.7' in column 'A' is {NEITHER}"),
+    "label nan": (wide_case("prompt,benchmark,A\np,b,nan\n"), rf"row 1: 'nan' in column 'A' is {NEITHER}"),
+    "label word": (
+        wide_case('prompt,benchmark,A\n"two\nlines",b,1\np,b,correct\n'),
+        rf"row 2: 'correct' in column 'A' is {NEITHER}",
+    ),
+    "no prompt column": (
+        wide_case("text,benchmark,A\np,b,1\n"),
+        r"t\.csv has no column 'prompt'; it has \['text'",
+    ),
+    "no benchmark column": (wide_case(OK, benchmark_column="set"), r"t\.csv has no column 'set'; it has"),
+    "no id column": (wide_case(OK, id_column="id"), r"t\.csv has no column 'id'; it has"),
+    "no column to ignore": (wide_case(OK, ignore=["B"]), r"t\.csv has no column 'B'; it has"),
+    "no model": (
+        wide_case(",prompt,benchmark\n0,p,b\n"),
+        r"t\.csv has no column of a model; it has \['', 'prompt', 'benchmark'\]: add",
+    ),
+    "all models ignored": (wide_case(OK, ignore=["A"]), r"t\.csv has no column of a model"),
+    "model twice": (wide_case("prompt,benchmark,A,A\np,b,1,1\n"), r"t\.csv has more than one column 'A'"),
+    "model named overall": (
+        wide_case("prompt,benchmark,overall\np,b,1\n"),
+        r"a model is named 'overall', as the summary row of every table: rename it",
+    ),
+    "id twice": (
+        wide_case("prompt_id,prompt,benchmark,A\n7,p,b,1\n8,q,b,1\n7,r,b,0\n"),
+        r"t\.csv, row 3: prompt_id '7' stands in row 1 already: give each question an id of its own",
+    ),
+    "empty id": (wide_case("prompt_id,prompt,benchmark,A\n,p,b,1\n"), r"row 1: the prompt_id is empty"),
+    "empty prompt": (wide_case("prompt,benchmark,A\np,b,1\n ,b,1\n"), r"row 2: the prompt is empty: fill it in"),
+    "empty benchmark": (wide_case("prompt,benchmark,A\np,,1\n"), r"row 1: the benchmark is empty: fill it in"),
+    "header only": (wide_case("prompt,benchmark,A\n"), r"t\.csv has no row below its header"),
+    "nothing observed": (wide_case("prompt,benchmark,A\np,b,\n"), r"t\.csv holds no answer that was observed"),
+    "latin-1": (
+        wide_case("prompt,benchmark,A\ncafé,b,1\n".encode("latin-1")),
+        r"t\.csv is not UTF-8: save it as UTF-8$",
+    ),
+    "folder": (lambda folder: (import_wide, folder, {}), r"is of an unknown form: convert it to one of"),
+}
+
+
+@pytest.mark.parametrize(("prepare", "message"), MALFORMED.values(), ids=MALFORMED)
+def test_malformed_is_named(tmp_path, assert_refused, prepare, message):
+    assert_refused(prepare(tmp_path), message)
+
+
+def test_ignore_is_a_list(tmp_path):
+    (tmp_path / "t.csv").write_text(OK)
+    with pytest.raises(TypeError, match=r"ignore must be a list of names, got the text 'A': pass \['A'\]"):
+        import_wide(tmp_path / "t.csv", tmp_path / "out", ignore="A")

@@ -1,0 +1,99 @@
+"""Refuse phrases that the field does not use, in the prose, docstrings, comments and messages of this repository.
+
+Run from its root: ``python tools/phrases.py``. A file on the list of exceptions still has such phrases. One that has
+none any more must be taken off the list, so that the list only shrinks.
+"""
+
+import re
+import sys
+from pathlib import Path
+
+WHERE = (
+    *("*.md", "book/*.md", "book/api/*.md", "data/*.yml"),
+    *("embedllm/**/*.py", "notebooks/*.py", "benchmarks/*.py"),
+)
+
+INSTEAD = {
+    r"rightly|wrongly": "correctly, incorrectly",
+    r"(right|wrong|right or wrong|right and wrong) answers?": "correct answer, incorrect answer",
+    r"(answer|router|model) (is|was|being) (right|wrong)": "correct, incorrect",
+    r"single best": "best single model",
+    r"best( model)? of (each |the |a )?benchmark": "best model per benchmark",
+    r"planted|plants? (a|the) (truth|structure)": "ground truth (simulated)",
+    r"repeated rows|repeats of rows": "duplicated rows",
+    r"not seen cells|holes in|without holes": "missing entries, unobserved",
+    r"question weights": "model directions",
+    r"order of models": "pairwise ranking accuracy",
+    r"specialit(y|ies)": "specialization",
+    r"at hand": "precomputed, available",
+    r"out of reach": "not available",
+    r"by heart": "overfit",
+    r"leav\w+ (a|each|one) benchmark out": "leave-one-benchmark-out",
+    r"so said": "stated without a value",
+    r"who answers what": "which model answers which question correctly",
+    r"published figures?": "published values; a figure is a picture",
+    r"foretell\w*|foretold": "predict, forecast",
+    r"in earnest|to and fro": "plain words",
+}
+
+EXCEPTIONS = {
+    "benchmarks/fitting.py",
+    "benchmarks/reference.py",
+    "embedllm/datasets/formats/_csv.py",
+    "embedllm/plots/cost.py",
+    "embedllm/plots/forecasting.py",
+    "embedllm/plots/label_rules.py",
+    "embedllm/plots/routing.py",
+    "embedllm/predictors/base.py",
+    "embedllm/predictors/baselines.py",
+    "embedllm/predictors/knn.py",
+    "embedllm/predictors/mf.py",
+    "embedllm/protocol/calibration.py",
+    "embedllm/router.py",
+    "embedllm/studies/benchmark_prediction.py",
+    "embedllm/studies/contributions.py",
+    "embedllm/studies/cost.py",
+    "embedllm/studies/dataset.py",
+    "embedllm/studies/explore.py",
+    "embedllm/studies/forecasting.py",
+    "embedllm/studies/label_rules.py",
+    "embedllm/studies/routing.py",
+    "embedllm/studies/summary.py",
+    "notebooks/benchmark_prediction.py",
+    "notebooks/contributions.py",
+    "notebooks/cost.py",
+    "notebooks/dataset.py",
+    "notebooks/explore.py",
+    "notebooks/forecasting.py",
+    "notebooks/label_rules.py",
+    "notebooks/routing.py",
+    "notebooks/summary.py",
+    "notebooks/tuning.py",
+}
+
+
+def found(text: str) -> list[str]:
+    """Return the line, the text and the remedy of each phrase, which may go on in the next line of a comment."""
+    problems = []
+    for phrase, instead in INSTEAD.items():
+        pattern = rf"\b(?:{phrase})\b".replace(" ", r"\s+(?:#\s*)?")
+        for match in re.finditer(pattern, text, re.IGNORECASE):
+            problems.append(f"{text.count(chr(10), 0, match.start()) + 1}: {match[0]!r}: write {instead}")
+    return problems
+
+
+def main() -> int:
+    """Print what is to be changed, and tell whether there is anything."""
+    problems = []
+    for path in sorted({path for pattern in WHERE for path in Path().glob(pattern)}):
+        phrases = found(path.read_text(encoding="utf-8"))
+        if path.as_posix() not in EXCEPTIONS:
+            problems += [f"{path}:{phrase}" for phrase in phrases]
+        elif not phrases:
+            problems.append(f"{path}: take it off the list of exceptions in tools/phrases.py")
+    print("\n".join(problems))
+    return 1 if problems else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
