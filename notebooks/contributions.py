@@ -9,9 +9,9 @@
 # %% [markdown]
 # # Contributions of benchmarks
 #
-# **Goal.** Leave each benchmark out of training in turn and measure how the predictions for the others change. The paper
-# (Figure 7) finds that MMLU contributes most, that the benchmarks of mathematics contribute to each other, and that the
-# other benchmarks hurt GPQA.
+# **Goal.** Fit without the questions of each benchmark in turn and measure how the predictions for the others change.
+# The paper (Figure 7) finds that MMLU contributes most, that the benchmarks of mathematics contribute to each other, and
+# that the other benchmarks hurt GPQA.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder

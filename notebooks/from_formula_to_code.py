@@ -210,7 +210,9 @@ probability = mf.predict_proba(test.embeddings[[i]])[0]  # (n_models,)
 candidates = np.flatnonzero(test.observed[:, i])
 chosen = candidates[probability[candidates].argmax()]
 correct = test.labels[chosen, i] == 1
-print(f"{test.model_names[chosen]}: {probability[chosen]:.3f}, correct: {bool(correct)}")
+print(
+    f"{test.model_names[chosen]}: {probability[chosen]:.3f}, correct: {bool(correct)}"
+)
 
 router = standard_routers(train, mf, knn)["MF"]
 question = test.subset(questions=[test.question_ids[i]])

@@ -29,7 +29,25 @@ from embedllm.protocol.runs import Run
 
 
 class RoutingPolicy(BaseEstimator, ABC):
-    """Base class of routers: fit on training data and fitted predictors, then choose a model for each question."""
+    """Base class of routers: fit on training data and fitted predictors, then choose a model for each question.
+
+    Examples
+    --------
+    A router that always asks one model:
+
+    >>> import numpy as np
+    >>> from embedllm import RoutingPolicy, evaluate_routers, load_dataset
+    >>> class OneModel(RoutingPolicy):
+    ...     def __init__(self, model):
+    ...         self.model = model
+    ...
+    ...     def shares(self, matrix):
+    ...         return (matrix.model_names[:, None] == self.model) * matrix.observed.astype(float)
+    >>> test = load_dataset("simulated", scale=0.01).split().test
+    >>> evaluation = evaluate_routers({"one": OneModel(test.model_names[0])}, test)
+    >>> bool(evaluation["accuracy"].iloc[0] == (test.labels[0] == 1).mean())
+    True
+    """
 
     def fit(self, train: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor]) -> Self:
         """Learn from the training data, and keep the predictors that the router needs; by default, do nothing.
