@@ -7,6 +7,7 @@ Each run has the same weight, and a question stays one unit with all its answers
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -46,12 +47,9 @@ class Tally:
     @classmethod
     def join(cls, tallies: Iterable[Tally]) -> Tally:
         """Put runs of one experiment together."""
-        first, *rest = tallies
-        return replace(
-            first,
-            rows=pd.concat([first.rows, *(tally.rows for tally in rest)], ignore_index=True),
-            sums=pd.concat([first.sums, *(tally.sums for tally in rest)], ignore_index=True),
-        )
+        parts = list(tallies)
+        frames = {name: [getattr(each, name) for each in parts] for name in ("rows", "sums")}
+        return replace(parts[0], **{name: pd.concat(each, ignore_index=True) for name, each in frames.items()})
 
     @property
     def groups(self) -> list[str]:
@@ -80,21 +78,12 @@ class Tally:
             errors = np.sqrt(n / max(n - 1, 1) * (deviations**2).sum()) / n_runs
             each = self._scored(group).groupby("seed").agg(count=("count", "sum"), n_questions=("question", "nunique"))
             parts[group] = means, errors if n > 1 else errors * np.nan, each.mean().fillna(0).round().astype(int)
-        return pd.DataFrame(
-            [
-                {
-                    "data": self.data,
-                    self.method: method,
-                    self.by: group,
-                    "accuracy": means["accuracy", method],
-                    "stderr": errors[method],
-                    **{metric: means[metric, method] for metric in others},
-                    **sizes,
-                }
-                for method in methods
-                for group, (means, errors, sizes) in parts.items()
-            ]
-        )
+        rows = []
+        for method, (group, (means, errors, sizes)) in itertools.product(methods, parts.items()):
+            metrics = [means[metric, method] for metric in others]
+            rows.append((self.data, method, group, means["accuracy", method], errors[method], *metrics, *sizes))
+        columns = ["data", self.method, self.by, "accuracy", "stderr", *others, "count", "n_questions"]
+        return pd.DataFrame(rows, columns=columns)
 
     def by_seed(self, group: str = OVERALL) -> pd.DataFrame:
         """Return the metrics of each run, (n_seeds, n_metrics * n_methods), as in `sums`; NaN where none is scored."""
@@ -127,9 +116,9 @@ class Tally:
             method, group = row[self.method], row[self.by]
             low, high = interval(samples[group][method] - samples[group][reference])
             points = accuracy.loc[group, method] - accuracy.loc[group, reference]
-            named = {"data": self.data, self.method: method, self.by: group, "minus": reference}
-            rows.append({**named, "points": points, "low": low, "high": high, "n_questions": row["n_questions"]})
-        return pd.DataFrame(rows)
+            rows.append((self.data, method, group, reference, points, low, high, row["n_questions"]))
+        columns = ["data", self.method, self.by, "minus", "points", "low", "high", "n_questions"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _scored(self, group: str) -> pd.DataFrame:
         rows = self.rows[self.rows["count"] > 0]

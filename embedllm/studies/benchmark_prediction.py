@@ -199,13 +199,11 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -
 def _with_differences(taus: pd.DataFrame, benchmarks: list[str]) -> pd.DataFrame:
     """Add the mean over the benchmarks and the differences to the mean accuracy to columns (benchmark, predictor)."""
     columns: dict[tuple[str, str], pd.Series] = {}
-    for benchmark in (OVERALL, *benchmarks):
-        for predictor in PREDICTORS:
-            named = [(each, predictor) for each in (benchmarks if benchmark == OVERALL else [benchmark])]
-            columns[benchmark, predictor] = taus[named].mean(axis=1)
+    for benchmark, parts in {OVERALL: benchmarks, **{name: [name] for name in benchmarks}}.items():
+        means = {predictor: taus[[(each, predictor) for each in parts]].mean(axis=1) for predictor in PREDICTORS}
+        columns |= {(benchmark, predictor): mean for predictor, mean in means.items()}
         for predictor in (EMBEDDINGS, DIRECTIONS):
-            difference = columns[benchmark, predictor] - columns[benchmark, MEAN_ACCURACY]
-            columns[benchmark, f"{predictor} minus {MEAN_ACCURACY}"] = difference
+            columns[benchmark, f"{predictor} minus {MEAN_ACCURACY}"] = means[predictor] - means[MEAN_ACCURACY]
     return pd.DataFrame(columns)
 
 

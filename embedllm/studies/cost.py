@@ -92,12 +92,8 @@ def paper_conventions() -> pd.DataFrame:
         and `questions for the published`: with so many, the convention would give the published value.
     """
     each, passes = flops.pair_flops(PAPER_SHAPE), PAPER_SHAPE.n_models * PRESETS["paper"].epochs
-    ways = {
-        "forward, multiply-adds": each["forward"] // 2,
-        "forward": each["forward"],
-        "forward and the gradients needed": each["needed"],
-        "three times forward": each["all"],
-    }
+    names = ["forward, multiply-adds", "forward", "forward and the gradients needed", "three times forward"]
+    ways = dict(zip(names, (each["forward"] // 2, each["forward"], each["needed"], each["all"]), strict=True))
     published = float(load_published().at["training_tflops", "value"])
     table = pd.DataFrame({"TFLOPs": {way: count * passes * PAPER_QUESTIONS / _TERA for way, count in ways.items()}})
     table["of the published (%)"] = 100 * table["TFLOPs"] / published

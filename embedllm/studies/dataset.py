@@ -89,10 +89,9 @@ def pairwise_agreement(matrix: CorrectnessMatrix) -> Agreement:
     expected = accuracy * accuracy.T + (1 - accuracy) * (1 - accuracy.T)
     kappa = (agreement - expected) / np.where(expected < 1, 1 - expected, np.nan)
 
-    def frame(values: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame(values, matrix.models.index, matrix.models.index)
-
-    return Agreement(frame(n_shared.astype(int)), frame(agreement), frame(expected), frame(kappa), matrix.source)
+    names = matrix.models.index
+    frames = (pd.DataFrame(each, names, names) for each in (n_shared.astype(int), agreement, expected, kappa))
+    return Agreement(*frames, matrix.source)
 
 
 def correct_shares(matrix: CorrectnessMatrix) -> pd.Series:

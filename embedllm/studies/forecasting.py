@@ -22,6 +22,8 @@ from embedllm.protocol.runs import Run, fit_clone
 from embedllm.protocol.scores import METRICS, score_cells
 from embedllm.protocol.tally import Tally
 
+Grouping = Literal["benchmark", "model"]
+
 SIZES = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 25_000)
 """Numbers of training questions below all of them: those of the paper's Table 1, and 2,000."""
 
@@ -30,9 +32,7 @@ FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 
 
 def evaluate_forecasts(
-    predictors: Mapping[str, CorrectnessPredictor],
-    matrix: CorrectnessMatrix,
-    by: Literal["benchmark", "model"] = "benchmark",
+    predictors: Mapping[str, CorrectnessPredictor], matrix: CorrectnessMatrix, by: Grouping = "benchmark"
 ) -> pd.DataFrame:
     """Compare fitted predictors over the observed entries of a matrix.
 
@@ -70,10 +70,7 @@ def evaluate_forecasts(
 
 
 def tally_forecasts(
-    probabilities: Mapping[str, np.ndarray],
-    matrix: CorrectnessMatrix,
-    by: Literal["benchmark", "model"] = "benchmark",
-    seed: int = 0,
+    probabilities: Mapping[str, np.ndarray], matrix: CorrectnessMatrix, by: Grouping = "benchmark", seed: int = 0
 ) -> Tally:
     """Add up, for each question, the accuracy, log loss and Brier score of its observed entries.
 

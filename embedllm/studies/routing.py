@@ -222,7 +222,7 @@ def route_speed(run: Run, predictors: Sequence[str], repeats: int = 5) -> pd.Dat
         Columns: `data`, `questions` (of the batch, which holds all test questions), `a second, in a batch`,
         `a second, one by one` and `peak MB` (how far memory rises with the batch; NaN where that is not known).
     """
-    embeddings = run.split.test.embeddings
+    embeddings, source = run.split.test.embeddings, run.split.test.source
 
     def choose(name: str, questions: np.ndarray) -> Measured:
         return measure(lambda: run.predictors[name].predict_proba(questions).argmax(axis=1), repeats)
@@ -230,11 +230,6 @@ def route_speed(run: Run, predictors: Sequence[str], repeats: int = 5) -> pd.Dat
     rows = {}
     for name in predictors:
         batch, one = choose(name, embeddings), choose(name, embeddings[:1])
-        rows[name] = {
-            "data": run.split.test.source,
-            "questions": len(embeddings),
-            "a second, in a batch": len(embeddings) / batch.seconds,
-            "a second, one by one": 1 / one.seconds,
-            "peak MB": batch.peak_mb,
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("router")
+        rows[name] = source, len(embeddings), len(embeddings) / batch.seconds, 1 / one.seconds, batch.peak_mb
+    columns = ["data", "questions", "a second, in a batch", "a second, one by one", "peak MB"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("router")
