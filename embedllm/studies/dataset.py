@@ -90,8 +90,9 @@ def pairwise_agreement(matrix: CorrectnessMatrix) -> Agreement:
     kappa = (agreement - expected) / np.where(expected < 1, 1 - expected, np.nan)
 
     names = matrix.models.index
-    frames = (pd.DataFrame(each, names, names) for each in (n_shared.astype(int), agreement, expected, kappa))
-    return Agreement(*frames, matrix.source)
+    tables = (n_shared.astype(int), agreement, expected, kappa)
+    shared, share, chance, kappas = (pd.DataFrame(each, names, names) for each in tables)
+    return Agreement(shared, share, chance, kappas, matrix.source)
 
 
 def correct_shares(matrix: CorrectnessMatrix) -> pd.Series:
