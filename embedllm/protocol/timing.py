@@ -8,6 +8,7 @@ again is not counted.
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -37,8 +38,15 @@ class Measured(NamedTuple):
     repeats: int
 
 
-def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
+def measure(call: Callable[[], object], repeats: int = 1, limit: float = math.inf) -> Measured:
     """Measure a call, as the module says.
+
+    Parameters
+    ----------
+    call : callable
+    repeats : int
+    limit : float
+        Seconds after which the call is not repeated again.
 
     Raises
     ------
@@ -52,7 +60,9 @@ def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), repeats)
+        if sum(seconds) > limit:
+            break
+    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), len(seconds))
 
 
 def _reset_peak() -> float:
