@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from embedllm import BenchmarkMean, KNNCorrectness, MatrixFactorization, TrainingPreset, load_dataset
-from embedllm.datasets.lookalike import CONFLICTS, _prompts, draw_answers, release_categories
+from embedllm.datasets.lookalike import CONFLICTS, draw_answers, release_categories
 from embedllm.studies import label_rules
 from embedllm.studies.label_rules import (
     MISSING_AS_INCORRECT,
@@ -157,36 +157,35 @@ class TestReadings:
 
 
 class TestSimulated:
-    def test_equal_a_loop_over_the_rows(self, simulated):
-        pool = load_dataset("simulated", scale=0.01)
-        questions = pool.questions.assign(category=release_categories(pool.questions))
-        rng = np.random.default_rng([0, 2])
-        hidden = rng.random(pool.labels.shape, dtype=np.float32) < 0.2
-        rows = []
-        for split in ("train", "val", "test"):
-            drawn, labels = draw_answers(pool.labels, questions, split, pool.n_questions / 35_673, rng)
-            for m, model in enumerate(pool.model_names):
-                for q, label in zip(drawn["question"], labels[m], strict=True):
-                    if not hidden[m, q]:
-                        rows.append((model, pool.question_ids[q], int(label)))
-        for name in ("majority", "any", "rows", f"rows{MISSING_AS_INCORRECT}"):
-            expected = slow_reading(rows, name, pool.model_names, pool.question_ids)
-            found = as_cells(simulated, name)
-            # Copies of a question are in the order of the rows.
-            assert found == expected, name
+    def test_rules_equal_a_loop_over_the_rows(self, simulated):
+        matrix, cells = simulated.matrix, as_cells(simulated, "rows")
+        rows = [(*cell, label) for cell, labels in cells.items() for label in labels]
+        for name in simulated.readings:
+            expected = slow_reading(rows, name, matrix.model_names, matrix.question_ids)
+            assert as_cells(simulated, name) == expected, name
 
-    def test_rows_of_the_look_alike(self, release):
-        """The files of the look-alike hold the rows that the same function draws, after the prompts."""
+    def test_rows_are_the_answer_of_the_pool_and_duplicates(self, simulated):
+        pool = load_dataset("simulated", scale=0.01)
+        labels = pd.DataFrame(pool.labels, pool.model_names, pool.question_ids)
+        others = []
+        for (model, question), found in as_cells(simulated, "rows").items():
+            if found:
+                assert labels.at[model, question] in found
+                others += [label != labels.at[model, question] for label in found]
+            if len(found) > 1:
+                assert pool.questions.at[question, "benchmark"] == "GPQA"
+        assert sum(others) == pytest.approx(CONFLICTS * next(iter(simulated.counts().values())), rel=0.1)
+
+    def test_as_many_rows_as_in_the_look_alike(self, release):
         pool = load_dataset("simulated", scale=0.01)
         questions = pool.questions.assign(category=release_categories(pool.questions))
-        rng = np.random.default_rng([0, 1])
-        _prompts(pool.questions["benchmark"], rng)
         for split in ("train", "val", "test"):
-            drawn, labels = draw_answers(pool.labels, questions, split, 0.01, rng)
+            drawn, labels = draw_answers(pool.labels, questions, split, 0.01, np.random.default_rng(7))
             written = pd.read_csv(release / f"{split}.csv", usecols=["prompt_id", "category", "label"])
-            assert written["label"].tolist() == labels.ravel().tolist()
-            assert written["prompt_id"].tolist() == drawn["question"].tolist() * 112
-            assert written["category"].tolist() == drawn["category"].tolist() * 112
+            assert len(written) == labels.size == 112 * len(drawn)
+            times, expected = written["prompt_id"].value_counts() // 112, drawn["question"].value_counts()
+            assert set(times.index) == set(expected.index)
+            assert sorted(times) == sorted(expected)
 
     def test_drawing_leaves_the_pool_alone(self):
         pool = load_dataset("simulated", scale=0.01)
