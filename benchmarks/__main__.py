@@ -1,7 +1,7 @@
 """Measure everything: `python -m benchmarks`, with `--quick` at a small scale, with `--record` for the book.
 
 Each measurement is a process of its own, one at a time, so keep the machine quiet. What the plain procedure would take
-for too long is measured on a part of it and scaled, as the column "run of theirs" says. The exit status is 1 if a
+for too long is measured on a part of it and scaled, as the column "part of plain run" says. The exit status is 1 if a
 target is missed or two results that must agree do not.
 """
 

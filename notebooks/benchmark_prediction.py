@@ -7,11 +7,11 @@
 # ---
 
 # %% [markdown]
-# # Predicting a benchmark that nobody ran
+# # Predicting accuracy on a held-out benchmark
 #
-# **Goal.** Hold out each benchmark in turn, and predict how well the models do on it from what the answers to the other
-# benchmarks say of them. The paper regresses accuracies on the model embeddings and finds the ranks of predicted and
-# actual accuracies significantly correlated on most benchmarks.
+# **Goal.** Hold out each benchmark in turn, and predict the accuracies of the models on it from their answers to the other
+# benchmarks. The paper regresses accuracies on the model embeddings and finds significant rank correlations between
+# predicted and actual accuracies on most benchmarks (Figure 5).
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -20,7 +20,7 @@ dim: int = 232  # size of a model embedding
 alpha: float = 0.05  # noise on the question embeddings, in training only
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
+n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -28,13 +28,12 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset, load_published
+from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.benchmark_prediction import (
     plot_heldout,
     plot_rank_correlations,
 )
 from embedllm.protocol.reported_values import report
-from embedllm.protocol.runs import Settings
 from embedllm.studies.benchmark_prediction import (
     heldout_values,
     predict_heldout,
@@ -50,29 +49,29 @@ matrix
 #
 # For each benchmark and seed, MF is fitted on the training questions of the other benchmarks. The accuracy of a model on
 # the held-out benchmark is over all its observed answers there, since none of them was in the fit, and is predicted from
-# the *other models*: ridge regression in ten folds of models, with the penalty chosen inside the models of the other
-# folds, because there are more dimensions than models. A model is left out if it has no answer to the benchmark, or none
-# elsewhere; with fewer than four models the correlation is undefined.
+# the *other models* by ridge regression in ten folds of models. The penalty is chosen on the models of the other folds;
+# it is needed because there are more dimensions than models. A model is left out if it has no answer to the benchmark, or
+# none to another one; with fewer than four models the correlation is undefined.
 #
-# | predictor | a model is described by |
+# | predictor | features of a model |
 # |---|---|
 # | embeddings | $p_m$, as in the paper, each dimension standardized |
-# | model directions | $W^\top\big((c_1 - c_0) \odot p_m\big)$: what $p_m$ weighs a question embedding with, standardized alike |
+# | model directions | $W^\top\big((c_1 - c_0) \odot p_m\big)$: its weights on a question embedding, standardized too |
 # | mean accuracy | its mean accuracy on the training questions of the other benchmarks: no embedding, no regression |
 #
 # The second is the first in other coordinates. An embedding is defined only up to transformations that the projection
-# $W$ and the classifier undo; what the answers settle is the product. What they do not settle stays where training
-# started, at random, and to a regression it is noise.
+# $W$ and the classifier undo; the answers determine the product alone. The rest stays close to its random start, and is
+# noise in a regression.
 
 # %%
-settings = Settings(dim=dim, alpha=alpha, preset=preset)
-predictions = predict_heldout(matrix, settings, seed, n_seeds)
+mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
+predictions = predict_heldout(matrix, mf, seed, n_seeds)
 plot_heldout(predictions)
 
 # %% [markdown]
-# Each point is a model, predicted from the embeddings of others, mean over the seeds; on the line, predicted and actual
-# accuracy are the same. The less a regression with a penalty learns, the more it keeps to the mean of all, and the
-# flatter lies the cloud. The same from the model directions:
+# Each point is a model, predicted from the embeddings of other models, mean over the seeds; on the line, predicted and
+# actual accuracy are equal. A regression with a large penalty predicts close to the mean of all models, so that the cloud
+# is flat. The same from the model directions:
 
 # %%
 plot_heldout(predictions, "model directions")
@@ -80,15 +79,15 @@ plot_heldout(predictions, "model directions")
 # %% [markdown]
 # ## Compare ranks
 #
-# {term}`Kendall's tau` is 1 if each pair of models is predicted in the right order, and 0 for a guess. The lines are 95 %
-# intervals over resampled models; `overall` is the mean over the benchmarks.
+# {term}`Kendall's tau` is 1 if each pair of models is predicted in the correct order, and 0 on average for a random order.
+# Lines are 95 % intervals over resampled models; `overall` is the mean over the benchmarks.
 
 # %%
 summary = summarize_correlations(predictions)
 plot_rank_correlations(summary)
 
 # %% [markdown]
-# The differences to the mean accuracy, with paired intervals:
+# Differences to the mean accuracy, with paired intervals:
 
 # %%
 differences = summary[summary["predictor"].str.contains("minus")]
@@ -108,24 +107,24 @@ correlations[correlations["seed"] == seed].pivot(
 # %% [markdown]
 # ## Beside the paper
 #
-# The published figure is of the paper's own data; ours are of the data named above. The paper's three exceptions are
-# counted below among the benchmarks of those names, as far as the data have them.
+# The published value is of the paper's own data; ours are of the data named above. The three exceptions, as a secondary
+# source names them, are counted below among the benchmarks of those names that the data have.
 
 # %%
 load_published().loc[["significant_benchmarks"]]
 
 # %% [markdown]
-# ## The numbers of this page
+# ## Reported values
 
 # %%
 report(heldout_values(predictions), matrix.source)
 
 # %% [markdown]
 # **Recap.** Of {glue:text}`heldout_benchmarks:.0f` held-out benchmarks, tau is significantly above 0 on
-# {glue:text}`significant_embeddings:.1f` from the embeddings, on {glue:text}`significant_weights:.1f` from the question
-# weights and on {glue:text}`significant_mean_accuracy:.1f` from the mean accuracy (means over the seeds). The mean tau is
+# {glue:text}`significant_embeddings:.1f` from the embeddings, on {glue:text}`significant_weights:.1f` from the model
+# directions and on {glue:text}`significant_mean_accuracy:.1f` from the mean accuracy (means over the seeds). The mean tau is
 # {glue:text}`tau_embeddings:.2f`, {glue:text}`tau_weights:.2f` and {glue:text}`tau_mean_accuracy:.2f`. Embeddings minus
 # mean accuracy: {glue:text}`embeddings_minus_mean:+.2f` ({glue:text}`embeddings_minus_mean_low:+.2f` to
 # {glue:text}`embeddings_minus_mean_high:+.2f`); model directions minus mean accuracy:
 # {glue:text}`weights_minus_mean:+.2f` ({glue:text}`weights_minus_mean_low:+.2f` to
-# {glue:text}`weights_minus_mean_high:+.2f`). A difference whose interval holds 0 is none that these models show.
+# {glue:text}`weights_minus_mean_high:+.2f`). A difference whose interval contains 0 is not shown by these models.

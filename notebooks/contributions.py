@@ -7,11 +7,11 @@
 # ---
 
 # %% [markdown]
-# # What benchmarks contribute to each other
+# # Contributions of benchmarks
 #
-# **Goal.** Leave each benchmark out of training in turn and see what becomes of the forecasts on the others. The paper
-# finds that MMLU contributes most, that the benchmarks of mathematics contribute to each other, and that easy benchmarks
-# hurt GPQA.
+# **Goal.** Fit without the questions of each benchmark in turn and measure how the predictions for the others change.
+# The paper (Figure 7) finds that MMLU contributes most, that the benchmarks of mathematics contribute to each other, and
+# that the other benchmarks hurt GPQA.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -20,7 +20,7 @@ dim: int = 232  # size of a model embedding
 alpha: float = 0.05  # noise on the question embeddings, in training only
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
+n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -28,10 +28,9 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset, load_published
+from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.contributions import plot_contributions
 from embedllm.protocol.reported_values import report
-from embedllm.protocol.runs import Settings
 from embedllm.studies.contributions import (
     contribution_values,
     measure_contributions,
@@ -41,37 +40,37 @@ matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
 
 # %% [markdown]
-# ## Leave out
+# ## Leave-one-benchmark-out
 #
-# For each seed, MF is fitted on all training questions and on those without each benchmark. A cell is the forecast
-# without the benchmark of its row minus the forecast with it, on the test questions of its column: *below 0, the
-# benchmark of the row {term}`contributes <contribution>`*; above 0, the forecasts are better without it.
+# For each seed, MF is fitted on all training questions and on those without each benchmark. A cell is the accuracy without
+# the benchmark of its row minus the accuracy with it, on the test questions of its column: *below 0, the benchmark of the
+# row {term}`contributes <contribution>`*; above 0, the predictions are better without it.
 
 # %%
-settings = Settings(dim=dim, alpha=alpha, preset=preset)
-contributions = measure_contributions(matrix, settings, seed, n_seeds)
+mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
+contributions = measure_contributions(matrix, mf, seed, n_seeds)
 plot_contributions(contributions.table("accuracy"))
 
 # %% [markdown]
 # Forecasting accuracy in points, mean over the seeds. A star marks a 95 % interval, over resampled test questions, that
-# excludes 0; one cell in twenty would have a star by chance, and none has one with fewer than ten test questions. On the
-# diagonal stands what becomes of a benchmark of which no question was seen in training.
+# excludes 0; one cell in twenty would have a star by chance, and none has one with fewer than ten test questions. The
+# diagonal shows a benchmark without any of its own questions in training.
 #
-# ## Levels and models apart
+# ## Difficulty of the benchmark, and ranking of the models
 #
-# Accuracy moves for two reasons: because the *level* of a benchmark, how hard its questions are for everyone, is forecast
-# otherwise, and because the *models* are told apart otherwise. A benchmark with a level of its own can spoil the levels
-# of others, whatever it teaches about the models. So the same once more, for what a router lives on: of all pairs of
-# models, one of which answers a question rightly and one wrongly, the share that is forecast in this order. The level of
-# the question drops out.
+# Accuracy changes for two reasons: because the *level* of a benchmark, how hard its questions are for all models, is
+# predicted differently, and because the *models* are ranked differently. A benchmark of unusual difficulty can bias the
+# levels of others, whatever it teaches about the models. So the same once more, for what a router needs: of all pairs of
+# models, one of which answers a question correctly and one incorrectly, the share that is predicted in this order. The
+# level of the question has no effect on it.
 
 # %%
 plot_contributions(contributions.table("pairwise ranking accuracy"))
 
 # %% [markdown]
-# ## Who contributes most
+# ## Largest contributions
 #
-# Mean change on the other benchmarks, in points, with 95 % intervals; lowest in accuracy, which is the largest
+# Mean change on the other benchmarks, in points, with 95 % intervals; the lowest in accuracy, which is the largest
 # contribution, first.
 
 # %%
@@ -81,14 +80,14 @@ contributions.ranking().round(2)
 # ## Beside the paper
 #
 # The published statement is of the paper's own data; ours are of the data named above. Benchmarks of mathematics are
-# known by their names, and easy is what is above the median accuracy of the benchmarks; the hardest benchmark, in the
-# place of GPQA, is that of the lowest accuracy.
+# recognized by their names; a benchmark is easy if its accuracy is above the median of the benchmarks; the hardest
+# benchmark, in the place of GPQA, is that of the lowest accuracy.
 
 # %%
 load_published().loc[["contributions"]]
 
 # %% [markdown]
-# ## The numbers of this page
+# ## Reported values
 
 # %%
 report(contribution_values(contributions), matrix.source)
@@ -96,9 +95,9 @@ report(contribution_values(contributions), matrix.source)
 # %% [markdown]
 # **Recap.** What a benchmark contributes is the loss without it. Without itself, a benchmark loses
 # {glue:text}`own_loss:.2f` points in accuracy and {glue:text}`own_loss_order:.2f` in the pairwise ranking accuracy. Each claim of the
-# paper holds, by either measure, where its number is above 0 with all of its interval:
+# paper holds, by either measure, where the whole interval of its value is above 0:
 #
-# | claim | number | accuracy | pairwise ranking accuracy |
+# | claim | value | accuracy | pairwise ranking accuracy |
 # |---|---|---|---|
 # | MMLU contributes most | loss on the others without it, minus the largest without another | {glue:text}`mmlu_lead:+.2f` ({glue:text}`mmlu_lead_low:+.2f` to {glue:text}`mmlu_lead_high:+.2f`) | {glue:text}`mmlu_lead_order:+.2f` ({glue:text}`mmlu_lead_order_low:+.2f` to {glue:text}`mmlu_lead_order_high:+.2f`) |
 # | | its rank | {glue:text}`mmlu_rank:.1f` | {glue:text}`mmlu_rank_order:.1f` |

@@ -7,10 +7,10 @@
 # ---
 
 # %% [markdown]
-# # What it costs
+# # Cost of training and routing
 #
-# **Goal.** Count the parameters and the arithmetic of the factorization, measure time and memory of fitting it and of
-# routing with it, and set both beside what the paper reports.
+# **Goal.** Count the parameters and the arithmetic of the factorization, measure time and memory of training and routing,
+# and compare with what the paper reports.
 #
 # The paper gives the cost of its training in TFLOPs, and the time to route 3,000 questions on an A100.
 
@@ -29,10 +29,14 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset, load_published
+from embedllm import (
+    KNNCorrectness,
+    MatrixFactorization,
+    load_dataset,
+    load_published,
+)
 from embedllm.plots.cost import plot_routing_times, plot_training_flops
 from embedllm.protocol.reported_values import report
-from embedllm.protocol.runs import Settings
 from embedllm.studies.cost import (
     cost_values,
     describe_machine,
@@ -45,7 +49,8 @@ from embedllm.studies.cost import (
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-settings = Settings(dim, alpha, n_neighbors, preset)
+mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
+knn = KNNCorrectness(n_neighbors=n_neighbors)
 train, _, test = matrix.split(random_state=seed)
 matrix
 
@@ -53,26 +58,26 @@ matrix
 # ## Parameters
 #
 # A vector for each model (`P`), the projection of the question embedding (`text_proj`) and the classifier are trained.
-# The authors' checkpoint also holds the embeddings of all questions (`Q`), which are frozen and no part of the model:
-# here they stay with the data.
+# The authors' checkpoint also holds the embeddings of all questions (`Q`), which are frozen and not part of the model: here
+# they stay with the data.
 
 # %%
-parameters = parameter_table(matrix, settings)
+parameters = parameter_table(matrix, mf)
 parameters.round(3)
 
 # %% [markdown]
 # ## Arithmetic of the training
 #
-# FLOPs are those of matrix products, a multiplication and an addition counting as two; what is done element by element is
-# left out. Each number is computed twice: by a formula, and by PyTorch's `FlopCounterMode` on a training step that is
-# really taken, forward and backward, scaled to all of the training.
+# FLOPs are those of matrix products, a multiplication with its addition counting as two; elementwise operations are left
+# out. Each value is computed twice: by a formula, and by PyTorch's `FlopCounterMode` on one training step, forward and
+# backward, scaled to the whole training.
 #
-# The authors' trainer takes (model, question) pairs and projects the question of each *pair*. The projection depends on
-# the question alone, so this package takes a *block* of questions with all models and projects each once. The two have
-# the same loss and gradient; the preset `fast` also needs other numbers of epochs.
+# The authors' trainer takes (model, question) pairs and projects the question of each *pair*. The projection depends on the
+# question alone, so this package takes a *block* of questions with all models and projects each question once. Loss and
+# gradient are the same; the preset `fast` also has another number of epochs.
 
 # %%
-training = training_flops(train, settings)
+training = training_flops(train, mf)
 training.round(6)
 
 # %%
@@ -82,12 +87,12 @@ plot_training_flops(training, published["training_tflops"])
 # %% [markdown]
 # ### Which count is the published one?
 #
-# The published figure is for "about 20,000" questions, 112 models and 50 epochs; what was counted is not known here.
-# Question embeddings are frozen, so a backward pass needs the gradient of the projection with respect to its weights
-# only: that is what a step really does, and what the tables above have. The usual rule of thumb, three times the forward
-# pass, also counts a gradient with respect to the questions that nobody needs. The last column says with how many
-# questions each convention would give exactly the published figure. None does with 20,000; three times forward is the
-# nearest, and would with some 18,000.
+# The published value is for "about 20,000" questions, 112 models and 50 epochs; what was counted is not known here.
+# Question embeddings are frozen, so a backward pass needs the gradient of the projection with respect to its weights only:
+# this is what a training step does, and what the tables above count. The usual rule of thumb, three times the forward
+# pass, also counts a gradient with respect to the questions that is not needed. The last column is the number of questions
+# with which each convention would give exactly the published value. None does with 20,000; three times forward is the
+# nearest, with about 18,000.
 
 # %%
 conventions = paper_conventions()
@@ -96,23 +101,23 @@ conventions.round(2)
 # %% [markdown]
 # ## Time and memory
 #
-# Measured on the machine below while the book was built, where other notebooks may run beside this one; the medians of a
-# few repeats. They differ from machine to machine, and no check compares them. Memory is how far the resident set of the
-# process rises during the call above where it was before; what the process already held and could use again is not in
-# it, so that 0 means that nothing new was needed.
+# Measured on the machine below while the book was built, where other notebooks may run at the same time; medians of a few
+# repeats. They differ between machines, and no check compares them. Memory is the rise of the resident set of the process
+# during the call; memory that the process already held and could use again is not counted, so that 0 means that no new
+# memory was needed.
 
 # %%
 describe_machine()
 
 # %% [markdown]
-# A route is the model with the highest predicted correctness, for questions whose embeddings are at hand. **The encoder
-# is left out**: it would have to be downloaded, and it takes the same time before any of these routers. `MF` scores all
-# models by one product, because projection, classifier and model embeddings are multiplied out after the fit; `MF, by
-# pair` is the authors' router, which takes one question at a time and projects it once for each model. Questions that are
-# routed one at a time by it and by KNN are the first hundred of the test questions.
+# A route is the model with the highest predicted probability of a correct answer, for questions whose embeddings are
+# precomputed. **The encoder is left out**: it takes the same time before any of these routers. `MF` scores all models by
+# one product, because projection, classifier and model embeddings are multiplied out after the fit; `MF, by pair` is the
+# authors' router, which takes one question at a time and projects it once for each model. It and KNN route only the first
+# hundred test questions one at a time.
 
 # %%
-costs = measure_costs(train, test, settings, seed)
+costs = measure_costs(train, test, mf, knn, seed)
 costs.table.round(6)
 
 # %%
@@ -122,8 +127,7 @@ plot_routing_times(costs.table, published["routing_seconds"])
 glue_costs(costs)
 
 # %% [markdown]
-# What a question takes, in millions of FLOPs; KNN's, a product of NumPy or PyTorch as the processor has it, are not
-# counted:
+# FLOPs of one question, in millions; those of KNN are given by the formula only:
 
 # %%
 routing = routing_flops(train, costs)
@@ -132,15 +136,15 @@ routing.round(6)
 # %% [markdown]
 # ## Beside the paper
 #
-# The published time is of another machine, with a GPU, and of the paper's own data and code. The authors' script times
-# its router on embeddings that are at hand, one question after the other, as `MF, by pair` above; whether the published
-# time was taken so is not known here. It shows an order of magnitude and is no yardstick.
+# The published time is of another machine, with a GPU, and of the paper's own data and code. The authors' script times its
+# router on precomputed embeddings, one question after the other, as `MF, by pair` above; whether the published time was
+# measured in this way is not known here. It is comparable in order of magnitude only.
 
 # %%
 load_published().loc[["training_tflops", "routing_seconds"]]
 
 # %% [markdown]
-# ## The numbers of this page
+# ## Reported values
 
 # %%
 report(

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # The data
 #
-# **Goal.** See what the {term}`correctness matrix` holds before anything is learned from it: which benchmarks, how many
-# questions, how good the models are, how far they agree, and how much of the matrix was observed.
+# **Goal.** Describe the {term}`correctness matrix` before anything is learned from it: benchmarks, numbers of questions,
+# accuracies of the models, agreement between them, and the share of the matrix that was observed.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -59,8 +59,8 @@ matrix.report_
 # %% [markdown]
 # ## Benchmarks
 #
-# Left, the questions of each benchmark; right, the spread of the models' accuracies on it (box: quartiles, whiskers:
-# 1.5 times the box, points: models beyond).
+# Left, the number of questions of each benchmark; right, the distribution of the models' accuracies on it (box:
+# quartiles; whiskers: 1.5 times the interquartile range; points: models outside).
 
 # %%
 plot_composition(matrix)
@@ -68,22 +68,22 @@ plot_composition(matrix)
 # %% [markdown]
 # ## Models
 #
-# Left, how good the models are over the answers that were observed; right, how hard the questions are. A question at
-# either end, which all models or none answer rightly, tells nothing about which model to ask.
+# Left, the accuracies of the models over their observed answers; right, the difficulty of the questions. A question at
+# either end, which all models or none answer correctly, gives no information about which model to ask.
 
 # %%
 plot_distributions(histograms(matrix))
 
 # %% [markdown]
 # Accuracy over the observed answers of each model on each benchmark. A blank cell is a model without an observed answer
-# there: not observed is never counted as wrong.
+# there: an unobserved answer never counts as incorrect.
 
 # %%
 plot_accuracy(matrix)
 
 # %% [markdown]
-# The best models, with the share of the questions that they did not answer. Where questions are missing, models are
-# compared on different ones, which this ranking does not make up for.
+# The best models, with the share of the questions that they did not answer. Where answers are missing, models are
+# compared on different questions, which this ranking does not correct for.
 
 # %%
 models = model_table(matrix)
@@ -92,11 +92,11 @@ models.head(12).round(3)
 # %% [markdown]
 # ## Agreement between models
 #
-# Two models agree on a question if both are right or both are wrong. Left, the share of the questions observed for both
-# on which they do; right, Cohen's kappa, which sets it against two independent models of the same accuracies: 0 is no
-# more agreement than these give, 1 is complete. The order is that of a tree of the kappas, so that models that fail
-# alike stand together. A white cell beside the diagonal is a pair without a question in common, or with nothing but
-# right or nothing but wrong answers.
+# Two models agree on a question if both are correct or both are incorrect. Left, the share of the questions observed for
+# both on which they agree; right, Cohen's kappa, which compares this with two independent models of the same accuracies:
+# 0 is no more agreement than theirs, 1 is complete. The order is that of a clustering by kappa, so that models with
+# similar errors are next to each other. A white cell off the diagonal is a pair without a question in common, or with
+# only correct or only incorrect answers.
 
 # %%
 agreement = pairwise_agreement(matrix)
@@ -109,9 +109,9 @@ plot_agreement(agreement.pairs(), agreement.order(), matrix.source)
 agreement.pairs().head(10).round(3)
 
 # %% [markdown]
-# ## Missing cells
+# ## Missing entries
 #
-# How many models answered all, some and none of the questions of each benchmark.
+# Numbers of models that answered all, some and none of the questions of each benchmark.
 
 # %%
 answered = coverage(matrix)
@@ -121,7 +121,7 @@ plot_coverage(answered)
 answered.round(1)
 
 # %% [markdown]
-# The models with the most questions missing:
+# The models with the most missing answers:
 
 # %%
 models.nlargest(5, "missing (%)").round(3)
@@ -138,13 +138,13 @@ split_table(parts)
 # %% [markdown]
 # ## Beside the paper
 #
-# The paper counts a question once for each test set that it stands in; its released files hold 35,673 distinct prompts.
+# The paper counts a question once for each test set that contains it; its released files have 35,673 distinct prompts.
 
 # %%
 load_published().loc[["models", "questions", "benchmarks", "split"]]
 
 # %% [markdown]
-# ## The numbers of this page
+# ## Reported values
 
 # %%
 from myst_nb import glue
@@ -154,8 +154,8 @@ report(dataset_values(matrix, parts, agreement), matrix.source)
 
 # %% [markdown]
 # **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of
-# {glue:text}`data_benchmarks:,.0f` benchmarks, {glue:text}`data_observed:.1f` % of the cells observed; single models are
-# right on {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` % of their questions. All models are right on
+# {glue:text}`data_benchmarks:,.0f` benchmarks, {glue:text}`data_observed:.1f` % of the entries observed; the accuracies of
+# the models range from {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` %. All models are correct on
 # {glue:text}`data_all_right:.1f` % of the questions, none on {glue:text}`data_none_right:.1f` %. A pair of models agrees
-# on {glue:text}`data_agreement:.1f` % of the questions that both answered, where their accuracies alone would give
-# {glue:text}`data_expected:.1f` % (mean kappa {glue:text}`data_kappa:.2f`).
+# on {glue:text}`data_agreement:.1f` % of the questions that both answered, where {glue:text}`data_expected:.1f` % would be
+# expected from their accuracies (mean kappa {glue:text}`data_kappa:.2f`).

@@ -9,10 +9,11 @@
 # %% [markdown]
 # # Explore models and routes
 #
-# **Goal.** Look at single models and single questions: which models are alike, and where do the routers send a question?
+# **Goal.** Look at single models and single questions: which models are alike, and to which model do the routers send a
+# question?
 #
-# The map and the table work in the browser: filter, search and sort them. All that they show came with this page; they
-# ask no server for anything.
+# The map and the table can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
+# from a server.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -23,7 +24,7 @@ n_neighbors: int = 131  # k of KNN
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
 n_questions: int = 500  # test questions in the table, drawn at random
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
+n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -31,49 +32,53 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset
-from embedllm.protocol.runs import Settings, fit_repetitions
-from embedllm.studies.communities import map_models, measure_distances
-from embedllm.studies.explore import (
-    explore_models,
-    explore_routes,
-    map_table,
-    route_choices,
+from embedllm import (
+    KNNCorrectness,
+    MatrixFactorization,
+    fit_runs,
+    load_dataset,
 )
+from embedllm.plots.explore import explore_models, explore_routes
+from embedllm.protocol.routers import standard_policies
+from embedllm.studies.communities import map_models, measure_distances
+from embedllm.studies.explore import map_table, route_choices
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-settings = Settings(dim, alpha, n_neighbors, preset)
+mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
 matrix
 
 # %% [markdown]
 # ## The models
 #
-# The map of the page on [communities](../notebooks/communities): near models find the same questions harder and the
-# same easier; how far apart groups lie, and the axes, mean nothing. Larger markers are larger models. Point at a
-# marker, or touch it, to see what is known of the model and its accuracy over all its observed answers. A filter leaves
-# the other models as faint dots, and names those that are left once they are few.
+# The map of the page on [communities](../notebooks/communities): near models find the same questions harder and the same
+# questions easier; the distances between groups, and the axes, have no meaning. Larger markers are larger models. Point
+# at a marker, or touch it, for what is known of the model and its accuracy over all its observed answers. Models outside
+# a filter stay as faint dots; if few models are left, their names are shown.
 
 # %%
-distances = measure_distances(matrix, settings, seed, n_seeds)
+distances = measure_distances(matrix, mf, seed, n_seeds)
 positions = map_models(distances["direction"], matrix.models)
 explore_models(map_table(matrix, positions))
 
 # %% [markdown]
 # ## The routes
 #
-# For each test question of the sample a row for each router: the model that it chooses, the probability that this model
-# is right as the router sees it, and whether it was. The routers are those of the page on
-# [routing](../notebooks/routing) that choose by a prediction, fitted in the first repetition; for `best single model` the
-# prediction is its accuracy in training. *Models right* is the share of the models that answered the question rightly:
-# where it is 0, no router could be right.
+# One row for each test question of the sample and each router: the model that it chooses, the predicted probability that
+# this model is correct, and whether it was. The routers are those of the page on [routing](../notebooks/routing) that
+# choose by a prediction, in the first run; for `best single model` the prediction is its training accuracy. *Models
+# correct* is the share of the models that answered the question correctly: where it is 0, no router could be correct.
 #
-# The buttons in the head of a column sort and filter by it; the search box looks through all columns.
+# The buttons in the head of a column sort and filter by it; the search box searches all columns.
 
 # %%
-first = next(fit_repetitions(matrix, settings, seed, 1))
-choices = route_choices(first, n_questions)
+predictors = {"MF": mf, "KNN": KNNCorrectness(n_neighbors=n_neighbors)}
+first = next(fit_runs(matrix, predictors, seed, 1))
+policies = standard_policies("MF", "KNN")
+names = ["MF", "KNN", "best model per benchmark", "best single model"]
+routers = {name: policies[name] for name in names}
+choices = route_choices(first, routers, n_questions)
 explore_routes(choices, first.split.test.n_questions)
 
 # %% [markdown]
-# **Recap.** Single rows are anecdotes: what holds on average, with its uncertainty, is on the pages on
+# **Recap.** Single rows are examples; averages with their uncertainty are on the pages on
 # [communities](../notebooks/communities) and [routing](../notebooks/routing).

@@ -7,13 +7,13 @@
 # ---
 
 # %% [markdown]
-# # Forecasting correctness
+# # Correctness forecasting
 #
-# **Goal.** Predict, for questions never seen in training, which model answers which rightly: {term}`matrix
-# factorization` (MF) against the nearest questions ({term}`KNN`), above the {term}`floor` of a predictor that does not
-# read the question.
+# **Goal.** Predict, for questions that were not in training, which model answers which question correctly: {term}`matrix
+# factorization` (MF) against the nearest questions ({term}`KNN`), both against the per-benchmark majority baseline, which
+# does not read the question.
 #
-# The paper reports more right forecasts for MF than for KNN, and how both gain from more training questions.
+# The paper's Table 1 reports a higher accuracy for MF than for KNN, and how both gain from more training questions.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -23,7 +23,7 @@ alpha: float = 0.05  # noise on the question embeddings, in training only
 n_neighbors: int = 131  # k of KNN
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 5  # repetitions: of the split, if it is random, and of MF
+n_seeds: int = 5  # runs: each with its random split, if any, and fit of MF
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -31,55 +31,83 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset, load_published
+import numpy as np
+import pandas as pd
+from embedllm import (
+    BenchmarkMean,
+    CorrectnessPredictor,
+    KNNCorrectness,
+    MatrixFactorization,
+    fit_runs,
+    load_dataset,
+    load_published,
+)
 from embedllm.plots.forecasting import (
     plot_forecasts,
     plot_history,
     plot_reliability,
     plot_training_sizes,
 )
-from embedllm.protocol.calibration import (
-    pool_repetitions,
-    reliability_repetitions,
-)
+from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.reported_values import report
-from embedllm.protocol.runs import Settings, fit_repetitions
-from embedllm.protocol.tally import difference_table
+from embedllm.protocol.tally import difference_table, percent_table
 from embedllm.studies.forecasting import (
     forecast_table,
     forecast_values,
-    percent_table,
-    tally_repetitions,
+    learning_curve,
+    size_table,
+    tally_runs,
 )
-from embedllm.studies.learning_curve import learning_curve, size_table
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-settings = Settings(dim, alpha, n_neighbors, preset)
 matrix
 
 # %% [markdown]
 # ## Fit
 #
-# Each repetition has a seed of its own, which draws the division of the questions, if the source brings none, and all
-# that is random in the training of MF. MF watches the validation questions and does not learn from them. Its training
-# loss (here of the first repetition) is higher because of the noise on the question embeddings, which is on in training
-# only.
+# Each run has a seed, which draws the division of the questions, if the source has none of its own, and everything that
+# is random in the training of MF. MF does not learn from the validation questions; they are only evaluated after each
+# epoch. Its training loss (here of the first run) is higher because of the noise on the question embeddings, which is on
+# in training only.
 
 # %%
-fits = list(fit_repetitions(matrix, settings, seed, n_seeds))
-plot_history(fits[0].predictors["MF"].predictor.history_, matrix.source)
+predictors = {
+    "MF": MatrixFactorization(dim=dim, alpha=alpha, preset=preset),
+    "KNN": KNNCorrectness(n_neighbors=n_neighbors),
+    "benchmark mean": BenchmarkMean(),
+}
+runs = list(fit_runs(matrix, predictors, seed, n_seeds))
+plot_history(runs[0].predictors["MF"].history_, matrix.source)
 
 # %% [markdown]
-# ## Compare
+# MF gives the probability that model $m$ answers question $q$ correctly,
 #
-# `benchmark mean` predicts the training accuracy of the model on the benchmark of the question: thresholded, the
-# majority label of each (model, benchmark). A predictor earns its keep by what it adds to this floor.
+# $$s(m, q) = \sigma\big(((c_1 - c_0) \odot p_m) \cdot (W q + b) + a_1 - a_0\big) = \sigma(u_m \cdot q + t_m),$$
 #
-# Markers are means over the repetitions, bars two standard errors to each side. The standard error is over questions,
-# since answers to one question are right or wrong together, in all repetitions; on a small benchmark it is wide.
+# with the model embedding $p_m$, the projection $W, b$ of the question embedding $q$ and the classifier $c, a$; after the
+# fit they are multiplied out to `coef_` ($u_m$) and `intercept_` ($t_m$). `predict_proba` computes just this; the
+# largest difference is:
 
 # %%
-tally = tally_repetitions(fits)
+mf, test = runs[0].predictors["MF"], runs[0].split.test
+logits = test.embeddings @ mf.coef_.T + mf.intercept_
+np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
+
+# %% [markdown]
+# KNN takes the share of correct answers among the $k$ nearest training questions that the model answered.
+# [From the formula to code](../notebooks/from_formula_to_code) writes both by hand.
+#
+# ## Compare
+#
+# `benchmark mean` predicts the training accuracy of the model on the benchmark of the question: thresholded, it is the
+# majority label of each (model, benchmark). What a predictor gains by reading the question is the difference to this
+# baseline.
+#
+# Markers are means over the runs, bars two standard errors to each side. The standard error is over questions, because
+# the answers to one question are correlated over models and runs; on a small benchmark it is wide.
+
+# %%
+tally = tally_runs(runs)
 forecasts = forecast_table(tally)
 plot_forecasts(forecasts)
 
@@ -94,14 +122,14 @@ overall.drop(columns="benchmark").round(4)
 percent_table(forecasts, "predictor")
 
 # %% [markdown]
-# What the others add to the floor, in points, with 95 % intervals. They are paired: questions are resampled with the
-# answers of both, so that what makes a question easy for both cancels out.
+# Differences to the baseline, in points, with 95 % intervals. They are paired: questions are resampled with the answers
+# of both methods, so that the difficulty of a question, which both share, cancels out.
 
 # %%
 difference_table(tally.differences("benchmark mean"), "predictor")
 
 # %% [markdown]
-# And to KNN:
+# Difference of MF to KNN:
 
 # %%
 difference_table(
@@ -111,12 +139,12 @@ difference_table(
 # %% [markdown]
 # ## How many questions does it take?
 #
-# Each repetition draws the smaller training sets from the larger ones. The last point are the fits above. For KNN, k
-# falls with the cube root of the number of questions: with the k of all questions, it would look worse on few of them
-# than it is. Lines are means, bands the range over the seeds.
+# Each run draws the smaller training sets from the larger ones. The last point is the fits above. For KNN, $k$ falls with
+# the cube root of the number of questions: with the $k$ of all questions, KNN would look worse on few questions than it
+# is. Lines are means, bands the range over the seeds.
 
 # %%
-curve = learning_curve(fits, settings)
+curve = learning_curve(runs)
 plot_training_sizes(curve)
 
 # %% [markdown]
@@ -126,37 +154,75 @@ plot_training_sizes(curve)
 size_table(curve)
 
 # %% [markdown]
-# ## Are the probabilities right?
+# ## Are the probabilities calibrated?
 #
 # Accuracy only asks on which side of one half a probability is. {term}`Log loss <log loss>` and {term}`Brier score`, in
-# the table above, judge the probability itself, and the diagram shows it: of the answers that were given a probability
-# of 70 %, are 70 % right? Left, below the diagonal, right answers are rarer than predicted, and above it more frequent;
-# right, how often such probabilities are predicted.
+# the table above, judge the probability itself, and the diagram shows it: of the answers with a predicted probability of
+# 70 %, are 70 % correct? Left: below the diagonal, correct answers are rarer than predicted, above it more frequent.
+# Right: how often such probabilities are predicted.
 
 # %%
-bins = reliability_repetitions(fits)
-plot_reliability(pool_repetitions(bins))
+bins = reliability(runs)
+plot_reliability(pool_runs(bins))
+
+# %% [markdown]
+# ## Your own predictor
+#
+# A predictor is a class with `fit` and `predict_proba`; models travel by name. This one is a ridge regression of each
+# model's labels on the question embedding, with missing labels at the model's mean. It enters the figure of this page like
+# the others:
+
+
+# %%
+from sklearn.linear_model import Ridge
+
+
+class RidgeLabels(CorrectnessPredictor):
+    def __init__(self, penalty: float = 300.0):
+        self.penalty = penalty
+
+    def fit(self, matrix):
+        mean = (
+            matrix.accuracy(by="model")["accuracy"].fillna(0.5).to_numpy()
+        )
+        labels = np.where(matrix.observed, matrix.labels, mean[:, None])
+        self.ridge_ = Ridge(self.penalty).fit(matrix.embeddings, labels.T)
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings):  # (n_questions, n_models)
+        scores = self.ridge_.predict(embeddings)
+        return scores.reshape(len(embeddings), -1).clip(0, 1)
+
+
+own = fit_runs(matrix, {"ridge on labels": RidgeLabels()}, seed, n_seeds)
+plot_forecasts(pd.concat([forecasts, forecast_table(tally_runs(own))]))
 
 # %% [markdown]
 # ## Beside the paper
 #
-# The published figures are of the paper's own data; ours are of the data named above, and the two are comparable only
-# if `dataset` is `embedllm`.
+# The published values are of the paper's own data; ours are of the data named above, and the two are comparable only if
+# `dataset` is `embedllm`.
 
 # %%
 load_published().loc[["mf_accuracy", "knn_accuracy"]]
 
 # %% [markdown]
-# ## The numbers of this page
+# ## Reported values
 
 # %%
-report(forecast_values(tally, bins, curve), matrix.source)
+report(
+    forecast_values(
+        tally, bins, curve, mf="MF", knn="KNN", baseline="benchmark mean"
+    ),
+    matrix.source,
+)
 
 # %% [markdown]
-# **Recap.** Over {glue:text}`forecast_answers:,.0f` test answers MF forecasts {glue:text}`mf_accuracy:.2f` % rightly, KNN
-# {glue:text}`knn_accuracy:.2f` %, and the floor is {glue:text}`floor_accuracy:.2f` %. MF minus KNN is
+# **Recap.** Of {glue:text}`forecast_answers:,.0f` test answers MF predicts {glue:text}`mf_accuracy:.2f` % correctly, KNN
+# {glue:text}`knn_accuracy:.2f` % and the per-benchmark majority baseline {glue:text}`floor_accuracy:.2f` %. MF minus KNN is
 # {glue:text}`mf_minus_knn:+.2f` points (95 % interval {glue:text}`mf_minus_knn_low:+.2f` to
 # {glue:text}`mf_minus_knn_high:+.2f`), and {glue:text}`mf_minus_knn_smallest:+.2f` points when both are fitted on
-# {glue:text}`smallest_size:,.0f` questions. MF is above the floor on {glue:text}`above_floor:.1f` of
+# {glue:text}`smallest_size:,.0f` questions. MF is above the baseline on {glue:text}`above_floor:.1f` of
 # {glue:text}`forecast_benchmarks:.1f` benchmarks (mean over the seeds). The expected calibration error is
 # {glue:text}`mf_ece:.2f` points for MF and {glue:text}`knn_ece:.2f` for KNN.

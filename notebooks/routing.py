@@ -7,12 +7,12 @@
 # ---
 
 # %% [markdown]
-# # Routing questions to models
+# # Model routing
 #
-# **Goal.** Send each question to the model most likely to answer it rightly, and measure what that gains over always
-# asking the best single model.
+# **Goal.** Send each question to the model that is most likely to answer it correctly, and measure the gain over the best
+# single model.
 #
-# The paper's claim is that the vectors learned from answers route better than the best single model does.
+# The paper's claim (Figure 4) is that routing by the model embeddings, learned from answers, beats the best single model.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -22,7 +22,7 @@ alpha: float = 0.05  # noise on the question embeddings, in training only
 n_neighbors: int = 131  # k of KNN
 preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # repetitions: of the split, if it is random, and of MF
+n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -30,45 +30,75 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import load_dataset, load_published
+import numpy as np
+import pandas as pd
+from embedllm import (
+    KNNCorrectness,
+    MatrixFactorization,
+    fit_runs,
+    load_dataset,
+    load_published,
+)
 from embedllm.plots.routing import (
     plot_route_shares,
     plot_router_gains,
     plot_routers,
 )
 from embedllm.protocol.reported_values import report
-from embedllm.protocol.runs import Settings, fit_repetitions
-from embedllm.protocol.tally import difference_table
-from embedllm.studies.forecasting import percent_table
+from embedllm.protocol.routers import HighestScore, standard_policies
+from embedllm.protocol.tally import difference_table, percent_table
 from embedllm.studies.routing import (
     mean_route_shares,
+    route_runs,
     route_speed,
     route_table,
     route_values,
-    tally_route_repetitions,
+    tally_routes,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-settings = Settings(dim, alpha, n_neighbors, preset)
 matrix
+
+# %% [markdown]
+# ## The formula
+#
+# The router of the paper sends question $q$ to the model with the highest predicted probability $s(m, q)$ of a correct
+# answer; its accuracy is the share of correct answers $y$ that it obtains:
+#
+# $$\hat m(q) = \arg\max_m s(m, q), \qquad \text{accuracy} = \frac{1}{n} \sum_q y_{\hat m(q)\, q}.$$
+#
+# Here for the first run, over the models whose answer was observed:
+
+# %%
+predictors = {
+    "MF": MatrixFactorization(dim=dim, alpha=alpha, preset=preset),
+    "KNN": KNNCorrectness(n_neighbors=n_neighbors),
+}
+runs = list(fit_runs(matrix, predictors, seed, n_seeds))
+
+test, s = runs[0].split.test, runs[0].probabilities["MF"]
+asked = np.flatnonzero(test.observed.any(axis=0))  # questions
+chosen = np.where(test.observed, s, -1.0).argmax(axis=0)
+print(f"accuracy: {(test.labels[chosen[asked], asked] == 1).mean():.4f}")
 
 # %% [markdown]
 # ## The routers
 #
-# - {term}`oracle`: a model that is right, if there is one; no router can do better.
-# - `MF`, `KNN`: the model with the highest predicted correctness.
-# - {term}`best model per benchmark`: the model that was best in training on the benchmark of the question, which it has to be
-#   told.
-# - {term}`best single model`: the model that was best in training, for every question.
-# - `weighted random`: models drawn as often as MF chooses them; `uniform random`: all alike. Both are given as the
-#   exact expectation over draws.
+# - {term}`oracle`: a model that is correct, if there is one; the upper bound of every router.
+# - `MF`, `KNN`: the model with the highest predicted probability of a correct answer.
+# - {term}`best model per benchmark`: the model with the best training accuracy on the benchmark of the question, which
+#   has to be known.
+# - {term}`best single model`: the model with the best training accuracy, for every question.
+# - `weighted random`: models drawn at random, as often as MF chooses them; `uniform random`: all models alike. Both are
+#   exact expectations over the draws.
 #
 # Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
-# Markers are means over the repetitions, bars two standard errors over questions to each side.
+# Markers are means over the runs, bars two standard errors over questions to each side. The paper has the MF router, the
+# best single model and the weighted random router; the others are added here.
 
 # %%
-fits = list(fit_repetitions(matrix, settings, seed, n_seeds))
-tally = tally_route_repetitions(fits)
+routes = list(route_runs(runs, standard_policies("MF", "KNN")))
+tally = tally_routes(routes)
 evaluation = route_table(tally)
 plot_routers(evaluation)
 
@@ -83,11 +113,11 @@ overall.drop(columns="benchmark").round(4)
 percent_table(evaluation, "router")
 
 # %% [markdown]
-# ## What does it gain?
+# ## The gain over the best single model
 #
 # Accuracy minus that of the best single model, with 95 % intervals. They are {term}`paired <paired bootstrap
-# interval>`: questions are resampled with the routes of all, so that what makes a question easy for all models cancels
-# out. An interval that holds zero is no evidence for either side.
+# interval>`: questions are resampled with the routes of all routers, so that the difficulty of a question, which they
+# share, cancels out. An interval that contains zero is no evidence for either sign.
 
 # %%
 gains = tally.differences("best single model")
@@ -106,23 +136,45 @@ gains.query("benchmark == 'overall'").drop(columns="benchmark").round(2)
 difference_table(gains.query("router == 'MF'"), "router")
 
 # %% [markdown]
-# ## Who gets the questions?
+# ## Which models are asked?
 #
-# Shares of the test questions, means over the repetitions. [In the browser](../notebooks/explore) the routes of single
-# questions can be looked through.
+# Shares of the test questions, means over the runs. The page to [explore](../notebooks/explore) lists the routes of
+# single questions.
 
 # %%
-plot_route_shares(mean_route_shares(fits), matrix.source)
+plot_route_shares(mean_route_shares(routes, ["MF", "KNN"]), matrix.source)
 
 # %% [markdown]
-# ## How fast is it?
+# ## Your own router
 #
-# Questions a second, choosing among all models for questions whose embeddings are at hand, and how far memory rises
-# meanwhile, measured when this page was built. The page on [cost](../notebooks/cost) has the authors' procedure and the
-# arithmetic beside it.
+# A router is a class with `fit`, which gets the training data and the fitted predictors by name, and either `scores` (the
+# model with the highest score is chosen) or `shares` (a probability for each model). This one averages MF and KNN, and
+# enters the figure of this page like the others:
+
 
 # %%
-route_speed(fits[0]).round(1)
+class MeanOfBoth(HighestScore):
+    def fit(self, train, predictors):
+        self.predictors_ = [predictors["MF"], predictors["KNN"]]
+        return self
+
+    def scores(self, matrix):  # (n_models, n_questions)
+        mf, knn = (each.predict_matrix(matrix) for each in self.predictors_)
+        return (mf + knn) / 2
+
+
+own = tally_routes(route_runs(runs, {"mean of MF and KNN": MeanOfBoth()}))
+plot_routers(pd.concat([evaluation, route_table(own)]))
+
+# %% [markdown]
+# ## Speed
+#
+# Questions a second, choosing among all models for questions whose embeddings are precomputed, and how far memory rises
+# meanwhile, measured when this page was built. The page on [cost](../notebooks/cost) compares with the authors' procedure
+# and counts the arithmetic.
+
+# %%
+route_speed(runs[0], ["MF", "KNN"]).round(1)
 
 # %% [markdown]
 # ## Beside the paper
@@ -134,16 +186,16 @@ route_speed(fits[0]).round(1)
 load_published().loc[["routing_seconds", "embedllm_routing_accuracy"]]
 
 # %% [markdown]
-# ## The numbers of this page
+# ## Reported values
 
 # %%
-report(route_values(tally), matrix.source)
+report(route_values(tally, mf="MF", knn="KNN"), matrix.source)
 
 # %% [markdown]
-# **Recap.** On {glue:text}`route_questions:,.0f` test questions the MF router is right on {glue:text}`route_mf:.2f` %,
-# the KNN router on {glue:text}`route_knn:.2f` %, the best model of each benchmark on
-# {glue:text}`route_best_of_benchmark:.2f` %, the best single model on {glue:text}`route_single:.2f` %, and an oracle
-# would be on {glue:text}`route_oracle:.2f` %. MF minus best single model is {glue:text}`route_gain:+.2f` points (95 % interval
+# **Recap.** On {glue:text}`route_questions:,.0f` test questions the MF router obtains {glue:text}`route_mf:.2f` % correct
+# answers, the KNN router {glue:text}`route_knn:.2f` %, the best model per benchmark
+# {glue:text}`route_best_of_benchmark:.2f` %, the best single model {glue:text}`route_single:.2f` %, and an oracle
+# {glue:text}`route_oracle:.2f` %. MF minus best single model is {glue:text}`route_gain:+.2f` points (95 % interval
 # {glue:text}`route_gain_low:+.2f` to {glue:text}`route_gain_high:+.2f`), MF minus KNN
-# {glue:text}`route_mf_minus_knn:+.2f` points. What MF gains by reading the question is the distance to models drawn as
+# {glue:text}`route_mf_minus_knn:+.2f` points. What MF gains by reading the question is the difference to models drawn as
 # often as it chooses them: {glue:text}`route_mf_minus_weighted:+.2f` points.

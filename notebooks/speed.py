@@ -7,16 +7,16 @@
 # ---
 
 # %% [markdown]
-# # How fast it is
+# # Speed and memory
 #
-# **Goal.** Show what fitting, KNN, routing and reading cost here, against a plain implementation of the paper's procedure
-# on the same machine, and how the cost grows.
+# **Goal.** Compare the time and memory of fitting, KNN, routing and reading with a plain implementation of the paper's
+# procedure on the same machine, and show how they grow with the data.
 #
-# The numbers of this page are those of a *recorded* run: `make bench`, which measures each of them in a process of its
-# own on a quiet machine. Building the book shows the run and does not repeat it.
+# The values of this page are from a *recorded* run: `make bench` measures each case in a process of its own on a quiet
+# machine. The book shows the recorded run and does not repeat it.
 
 # %% tags=["parameters"]
-record: str = ""  # a run recorded elsewhere; by default the project's own
+record: str = ""  # a run recorded elsewhere; by default, the project's own
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -40,13 +40,13 @@ run = load_run(record)
 machine_table(run)
 
 # %% [markdown]
-# ## Against the plain procedure
+# ## Compared with the plain procedure
 #
-# *Theirs* is written for this comparison, independently of the package, from what is published of the procedure: a
-# trainer that takes the (model, question) pairs through a `DataLoader`, 2,048 at a time, for 50 epochs; one
+# The *plain* baseline is written for this comparison, independently of the package, from what is published of the
+# procedure: a trainer that takes the (model, question) pairs through a `DataLoader`, 2,048 at a time, for 50 epochs; one
 # scikit-learn classifier for each model; a router that takes one question after the other and projects it once for each
-# model; pandas, reading a CSV and pivoting it. It is not the authors' code. Where all of it would take hours, a part was
-# run and its time scaled, as the table says.
+# model; pandas, reading a CSV and pivoting it. It is not the authors' code. Where it would take hours, a part was run and
+# its time scaled, as the table says.
 
 # %%
 plot_speed(case_times(run))
@@ -55,25 +55,24 @@ plot_speed(case_times(run))
 case_table(run)
 
 # %% [markdown]
-# Times are seconds, medians with the least and the most in brackets; memory is the peak of the whole process, the
-# interpreter and PyTorch included. Both sides use as many threads as they like.
+# Times are seconds, medians with minimum and maximum in brackets; memory is the peak of the whole process, including the
+# interpreter and PyTorch. Both sides use as many threads as they choose.
 #
-# ## What was tried to fit faster
+# ## Variants of the fit
 #
-# A fit is judged by its loss on validation questions, which must be no worse than that of the paper's settings after
-# their 50 epochs. *Ridge regression's factors* are the singular vectors of the model directions that it finds in closed
-# form, for a start instead of a random one. The last three leave the factorization: as long as dim is at least the
-# number of models, it can express any matrix of model directions, which can be learned directly, without model
-# embeddings.
+# A fit is compared by its loss on validation questions, which must be no worse than that of the paper's settings after
+# their 50 epochs. *Ridge regression's factors* are the singular vectors of the model directions that ridge regression
+# finds in closed form, as a start instead of a random one. The last three do without the factorization: as long as dim is
+# at least the number of models, it can express any matrix of model directions, which can be learned directly.
 
 # %%
 fitting_table(run)
 
 # %% [markdown]
-# *Not fused* is Adam as PyTorch has it by default, one operation after the other; the arithmetic is the same. Larger
-# blocks mean fewer steps, each of which costs more. The default stays at blocks of 128 questions and a random
-# start, as the paper's: a start from ridge regression was tried on this pool alone. Weights learned directly are no
-# model embeddings, which is what the paper is about, so they stay a measurement.
+# *Not fused* is Adam as in PyTorch's default, one operation after the other; the arithmetic is the same. Larger blocks
+# mean fewer steps, each of which costs more. The default stays at blocks of 128 questions and a random start, like the
+# paper's: a start from ridge regression was tried on this pool alone. Directions learned directly are not model
+# embeddings, which are the topic of the paper, so they are only measured.
 #
 # ## Several processes
 #
@@ -81,7 +80,7 @@ fitting_table(run)
 #
 #     torchrun --nproc-per-node 2 -m embedllm fit my-pool --router my-router
 #
-# In each optimiser step every process computes the gradient of the step's questions that it holds, and the sum of the
+# In each optimizer step every process computes the gradient on its share of the step's questions, and the sum of the
 # gradients goes to all. Order, steps and noise are those of a single process, so that only the rounding of sums differs:
 
 # %%
@@ -90,8 +89,8 @@ together_table(run)
 # %% [markdown]
 # ## How cost grows
 #
-# Along one size at a time, from 10,000 questions, 112 models and dim 232, on random data. A fit takes at least 600 steps,
-# however few the questions, and a step holds about 14,336 pairs, so that more models mean more steps.
+# One size grows at a time, from 10,000 questions, 112 models and dim 232, on random data. A fit has at least 600 steps,
+# however few the questions, and a step has about 14,336 pairs, so that more models mean more steps.
 
 # %%
 growth = growth_table(run)
@@ -106,25 +105,25 @@ growth.drop(columns="data").round({"seconds": 2, "peak_mb": 0})
 # %% [markdown]
 # ## Ten thousand models, ten million questions
 #
-# On paper, nothing measured: what the procedure asks for at that size, all answers observed, dim 232.
+# Computed, not measured: what the procedure needs at that size with all answers observed and dim 232.
 
 # %%
 scaling_table(n_models=10_000, n_questions=10_000_000)
 
 # %% [markdown]
-# - **Bytes.** Embeddings stay a file that is mapped to memory, of which a process touches its share. Labels are one byte
-#   each and the larger part: each process should be handed its own questions (`MatrixFactorization.fit` takes, in a
-#   process group, the share of the process), since the command line reads the table of answers whole in each.
-# - **Arithmetic.** With so many models the product with the model embeddings outweighs the projection, and the loss,
-#   which is computed element by element, becomes a matter of memory bandwidth.
+# - **Bytes.** Embeddings stay a file that is mapped to memory, of which a process reads its share. Labels are one byte each
+#   and the larger part: each process should get its own questions (`MatrixFactorization.fit` takes, in a process group,
+#   the share of the process), since the command line reads the whole table of answers in each.
+# - **Arithmetic.** With so many models the product with the model embeddings costs more than the projection, and the
+#   elementwise loss is limited by memory bandwidth.
 # - **Steps.** The preset's 14,336 pairs are one or two questions here. Keep its 128 questions, as the table does
 #   (`TrainingPreset(pairs_per_step=1_280_000, ...)`): a single pass then has more steps than all ten passes over the
 #   paper's data, so few passes are needed.
 # - **Traffic.** A step sends the gradient of all parameters to all processes, whatever its block, so that larger blocks
 #   send less. Each process also draws the noise of the whole block, which no number of processes makes faster.
-# - **KNN** compares a question with all ten million: no index is used, as the neighbours are exact. Its memory stays
-#   bounded, its time does not shrink.
+# - **KNN** compares a question with all ten million: the neighbours are exact, without an index. Its memory is bounded;
+#   its time is not.
 
 # %% [markdown]
-# **Recap.** The table at the top says which targets the recorded run met, and against what. One projection a question
-# instead of one a pair is what makes the fit fast, one search for all models the neighbours, and one product the routes.
+# **Recap.** The table at the top says which targets the recorded run met. The fit is fast because each question is
+# projected once instead of once a pair, KNN because one search serves all models, and routing because it is one product.

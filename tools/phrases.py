@@ -36,34 +36,7 @@ INSTEAD = {
     r"in earnest|to and fro": "plain words",
 }
 
-EXCEPTIONS = {
-    "benchmarks/fitting.py",
-    "embedllm/datasets/formats/_csv.py",
-    "embedllm/plots/cost.py",
-    "embedllm/plots/forecasting.py",
-    "embedllm/plots/label_rules.py",
-    "embedllm/plots/routing.py",
-    "embedllm/protocol/calibration.py",
-    "embedllm/studies/benchmark_prediction.py",
-    "embedllm/studies/contributions.py",
-    "embedllm/studies/cost.py",
-    "embedllm/studies/dataset.py",
-    "embedllm/studies/explore.py",
-    "embedllm/studies/forecasting.py",
-    "embedllm/studies/label_rules.py",
-    "embedllm/studies/routing.py",
-    "embedllm/studies/summary.py",
-    "notebooks/benchmark_prediction.py",
-    "notebooks/contributions.py",
-    "notebooks/cost.py",
-    "notebooks/dataset.py",
-    "notebooks/explore.py",
-    "notebooks/forecasting.py",
-    "notebooks/label_rules.py",
-    "notebooks/routing.py",
-    "notebooks/summary.py",
-    "notebooks/tuning.py",
-}
+EXCEPTIONS = {"benchmarks/fitting.py"}
 
 
 def found(text: str) -> list[str]:

@@ -1,7 +1,8 @@
-"""How figures are handed out: drawn in one style, described in words and, where the book asks for it, kept as files.
+"""What all figures share: one style, a description in words and, where the book asks for it, files.
 
-Each function of :mod:`embedllm.plots` is decorated by `figure_of`. What it returns tells IPython its description, so
-that an executed notebook carries it beside the image, as its alternative text; :mod:`embedllm.book.gallery` shows it.
+Each function of :mod:`embedllm.plots` that draws a figure is decorated by `figure_of`. The figure tells IPython its
+description, so that an executed notebook holds it beside the image, as its alternative text;
+:mod:`embedllm.book.gallery` shows it.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import inspect
 import itertools
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
 from typing import Any, ParamSpec
@@ -21,13 +22,14 @@ import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 TARGET = "EMBEDLLM_FIGURES"
 """Environment variable that names the folder to write to."""
 
-# By value: a colour named "C0" would be looked up when the figure is shown, after the style is gone.
+# By value: a colour named "C0" would be looked up when the figure is shown, outside its style.
 PALETTE = sns.color_palette("colorblind").as_hex()
 GREY = PALETTE[7]
 COLORS = {
@@ -52,9 +54,9 @@ def figure_of(
 ) -> Callable[[Callable[_P, Figure]], Callable[_P, Figure]]:
     """Decorate a function that draws a figure.
 
-    The figure comes out in the companion's style, closed, so that a notebook shows it once, and described. Where the
-    environment variable `EMBEDLLM_FIGURES` names a folder, it is also kept there as SVG, PDF and PNG, with its data as
-    CSV, under the names of the folder and the function, and from the second of a process on a number.
+    The figure is drawn in the companion's style, closed, so that a notebook shows it once, and described. Where the
+    environment variable `EMBEDLLM_FIGURES` names a folder, it is also written there as SVG, PDF and PNG, with its data
+    as CSV, under the names of the folder and the function and, from the second figure of a process on, a number.
 
     Parameters
     ----------
@@ -73,18 +75,15 @@ def figure_of(
             with plt.style.context(str(resources.files("embedllm.plots").joinpath("companion.mplstyle"))):
                 drawn = draw(*args, **kwargs)
                 drawn.draw_without_rendering()  # the layout is part of the style
-                title = _summary(draw)
-                description = {
-                    "title": title,
-                    "alt": describe(title, drawn),
-                    "function": f"{draw.__module__}.{draw.__name__}",
-                }
+                title = (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
+                function = f"{draw.__module__}.{draw.__name__}"
+                description = {"title": title, "alt": describe(title, drawn), "function": function}
                 if target := os.environ.get(TARGET):
                     given = inspect.signature(draw).bind(*args, **kwargs)
                     name = draw.__name__.removeprefix("plot_").replace("_", "-")
                     description["name"] = _keep(drawn, title, behind(*given.args), Path(target), name)
             plt.close(drawn)
-            _tell_ipython(drawn, description)
+            drawn.__dict__["_repr_mimebundle_"] = functools.partial(_bundle, description)
             return drawn
 
         return wrapper
@@ -92,12 +91,8 @@ def figure_of(
     return decorate
 
 
-def _summary(draw: Callable[..., Any]) -> str:
-    return (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
-
-
 def describe(title: str, drawn: Figure) -> str:
-    """Put a figure into words that hold whatever the data: what is drawn, then what is written on it.
+    """Describe a figure in words that do not depend on the data: what is drawn, then the texts on it.
 
     Parameters
     ----------
@@ -131,11 +126,11 @@ def _keep(drawn: Figure, title: str, table: pd.DataFrame, folder: Path, name: st
     """Write a figure and its data into a folder, and return the name of the files without suffix."""
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
-    # Numbers begin anew with the process, so that a notebook that runs again replaces its files.
+    # Numbers start again with the process, so that a notebook that runs again replaces its files.
     _kept[folder / name] += 1
     number = _kept[folder / name]
     name = f"{folder.name}-{name}" + (f"-{number}" if number > 1 else "")
-    # Without the time of its making, the same figure is the same file.
+    # Without a date, the same figure is the same file.
     for suffix, undated in {"svg": {"Date": None}, "pdf": {"CreationDate": None}, "png": {}}.items():
         drawn.savefig(folder / f"{name}.{suffix}", bbox_inches="tight", metadata={"Title": title, **undated})
     named = any(table.index.names)  # otherwise it numbers the rows
@@ -143,78 +138,89 @@ def _keep(drawn: Figure, title: str, table: pd.DataFrame, folder: Path, name: st
     return name
 
 
-def _tell_ipython(drawn: Figure, description: dict[str, str]) -> None:
-    """Put the description into the metadata of the image, where nbconvert, too, looks for an alternative text."""
-    # The image itself comes from matplotlib's own hook, which knows only the class.
-    drawn.__dict__["_repr_mimebundle_"] = functools.partial(_bundle, description)
-
-
 def _bundle(
     description: dict[str, str], include: object = None, exclude: object = None
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    return {}, {"image/png": description}
+    """Data and metadata for IPython: nbconvert also looks for an alternative text in the metadata of the image."""
+    return {}, {"image/png": description}  # the image itself comes from matplotlib's hook, which knows only the class
 
 
-def specialization_colors(positions: pd.DataFrame) -> dict[str, str]:
-    """Colours of the specializations on a map of the models, the most frequent first; as many as there are colours."""
+def tag_colors(positions: pd.DataFrame) -> dict[str, str]:
+    """Return colours of the specializations on a map of the models, the most frequent first, as many as there are."""
     counts = positions["specialization"].value_counts().drop("", errors="ignore")
     return {str(name): color for name, color in zip(counts.index, PALETTE[:7] + PALETTE[8:], strict=False)}
 
 
 def marker_areas(billions: pd.Series) -> pd.Series:
-    """Areas of markers, in square points, that grow with the logarithm of the size; the smallest if it is not known."""
+    """Return areas of markers, in square points, that grow with the logarithm of the size; NaN is the smallest."""
     return 12 + 12 * np.log2(1 + billions.fillna(0).clip(lower=0))
+
+
+def styles_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Return `color` and `marker` of each method: the same in every figure, or some that no known method has."""
+    colors = itertools.cycle(color for color in PALETTE if color not in COLORS.values())
+    markers = itertools.cycle("<>ph*d")
+    return {
+        name: {"color": COLORS.get(name) or next(colors), "marker": MARKERS.get(name) or next(markers)}
+        for name in methods
+    }
 
 
 def beside_row(axes: Axes, place: float, text: str, bold: bool = False) -> None:
     """Write a text to the right of the axes, at the height of a row."""
-    axes.annotate(
-        text,
-        (1, place),
-        (4, 0),
-        xycoords=axes.get_yaxis_transform(),
-        textcoords="offset points",
-        va="center",
-        fontsize=8,
-        fontweight="bold" if bold else "normal",
-    )
+    at: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
+    axes.annotate(text, (1, place), (4, 0), va="center", fontsize=8, weight="bold" if bold else "normal", **at)
+
+
+def sources(table: pd.DataFrame) -> str:
+    """Return what the data of a table are."""
+    return ", ".join(pd.unique(table["data"]))
+
+
+def head(figure: Figure, text: str) -> None:
+    """Write a heading at the left of a figure of several panels."""
+    figure.suptitle(text, x=0.01, ha="left", fontsize=11)
+
+
+def label_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Make a row for each label, from the top."""
+    axes.set_yticks(range(len(labels)), labels)
+    axes.set_ylim(len(labels) - 0.5, -0.5)
+
+
+def label_benchmarks(axes: Axes, table: pd.DataFrame, count: str = "n_questions") -> list[str]:
+    """Make a row for each benchmark of a table, labelled with its count, and return the benchmarks from the top."""
+    counts = table.drop_duplicates("benchmark").set_index("benchmark")[count]
+    label_rows(axes, [f"{name} ({n:,})" for name, n in counts.items()])
+    return counts.index.tolist()
 
 
 def by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
-    """One row for each benchmark, one marker for each method."""
-    benchmarks = list(pd.unique(table["benchmark"]))
-    sizes = table.drop_duplicates("benchmark").set_index("benchmark")["n_questions"]
-    methods = list(pd.unique(table[method]))
-    figure, axes = plt.subplots(figsize=(7.5, max(0.36, 0.07 * len(methods)) * len(benchmarks) + 1.6))
-    colors = colors_of(methods)
-    for offset, name in zip(offsets(len(methods)), methods, strict=True):
+    """Draw one row for each benchmark and one marker for each method."""
+    n_benchmarks, methods = table["benchmark"].nunique(), list(pd.unique(table[method]))
+    figure, axes = plt.subplots(figsize=(7.5, max(0.36, 0.07 * len(methods)) * n_benchmarks + 1.6))
+    benchmarks = label_benchmarks(axes, table)
+    for offset, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = table[table[method] == name]
-        positions = [benchmarks.index(benchmark) + offset for benchmark in rows["benchmark"]]
-        axes.plot(rows["accuracy"], positions, MARKERS.get(name, "o"), color=colors[name], markersize=5, label=name)
-        axes.errorbar(
-            rows["accuracy"], positions, xerr=2 * rows["stderr"], fmt="none", ecolor=colors[name], elinewidth=0.8
-        )
-    axes.set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]:,})" for name in benchmarks])
+        places = [benchmarks.index(benchmark) + offset for benchmark in rows["benchmark"]]
+        axes.plot(rows["accuracy"], places, linewidth=0, markersize=5, label=name, **style)
+        error = {"fmt": "none", "ecolor": style["color"], "elinewidth": 0.8}
+        axes.errorbar(rows["accuracy"], places, xerr=2 * rows["stderr"], **error)
     axes.axhline(0.5, color="#888888", linewidth=0.8)
-    axes.invert_yaxis()
     left, right = axes.get_xlim()
-    axes.set_xlim(max(left, -0.02), min(right, 1.02))  # bars of few questions reach beyond what is possible
-    percent_axis(axes)
-    axes.set(xlabel=label, ylabel="benchmark (test questions)", title=", ".join(pd.unique(table["data"])))
+    axes.set_xlim(max(left, -0.02), min(right, 1.02))  # error bars of few questions reach beyond 0 and 1
+    percent(axes.xaxis)
+    axes.set(xlabel=label, ylabel="benchmark (test questions)", title=sources(table))
     figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 
-def colors_of(methods: Iterable[str]) -> dict[str, str]:
-    """Colour of each method: its own everywhere, or, for one that the companion does not know, one of the rest."""
-    rest = itertools.cycle(color for color in PALETTE if color not in COLORS.values())
-    return {name: COLORS.get(name) or next(rest) for name in methods}
+def percent(*axes: Axis) -> None:
+    """Write shares on an axis as whole percentages."""
+    for axis in axes:
+        axis.set_major_formatter(PercentFormatter(1, decimals=0))
 
 
 def offsets(n: int) -> list[float]:
-    """Small vertical steps that keep markers of one row apart."""
+    """Return small vertical steps that keep the markers of one row apart."""
     return [min(0.15, 0.75 / n) * (i - (n - 1) / 2) for i in range(n)]
-
-
-def percent_axis(axes: Axes) -> None:
-    axes.xaxis.set_major_formatter(PercentFormatter(1, decimals=0))

@@ -1,4 +1,4 @@
-"""Figures of the page on benchmark accuracy prediction."""
+"""Figures of the page on predicting accuracy on a held-out benchmark."""
 
 from __future__ import annotations
 
@@ -7,14 +7,9 @@ import itertools
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter
+from matplotlib.ticker import MaxNLocator
 
-from embedllm.plots._style import (
-    GREY,
-    PALETTE,
-    figure_of,
-    offsets,
-)
+from embedllm.plots._style import GREY, PALETTE, figure_of, head, label_benchmarks, offsets, percent, sources
 
 _HELDOUT_COLORS = {"embeddings": PALETTE[0], "model directions": PALETTE[2], "mean accuracy": GREY}
 
@@ -51,11 +46,11 @@ def plot_heldout(predictions: pd.DataFrame, predictor: str = "embeddings") -> Fi
         axes.set_box_aspect(1)
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(3))
-            axis.set_major_formatter(PercentFormatter(1, decimals=0))
+        percent(axes.xaxis, axes.yaxis)
         axes.tick_params(labelsize=8)
     figure.supxlabel("actual accuracy of a model", fontsize=10)
     figure.supylabel(f"predicted from {predictor}", fontsize=10)
-    figure.suptitle(", ".join(pd.unique(rows["data"])), x=0.01, ha="left", fontsize=11)
+    head(figure, sources(rows))
     return figure
 
 
@@ -70,9 +65,8 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
         drawn.
     """
     rows = summary[summary["predictor"].isin(list(_HELDOUT_COLORS))]
-    benchmarks = list(pd.unique(rows["benchmark"]))
-    sizes = rows.drop_duplicates("benchmark").set_index("benchmark")["n_models"]
-    figure, axes = plt.subplots(figsize=(7.5, 0.42 * len(benchmarks) + 1.6))
+    figure, axes = plt.subplots(figsize=(7.5, 0.42 * rows["benchmark"].nunique() + 1.6))
+    benchmarks = label_benchmarks(axes, rows, "n_models")
     names = list(pd.unique(rows["predictor"]))
     for offset, name, marker in zip(offsets(len(names)), names, "osD", strict=False):
         of_name = rows[rows["predictor"] == name]
@@ -80,15 +74,10 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
         color = _HELDOUT_COLORS[name]
         axes.hlines(places, of_name["low"], of_name["high"], color=color, linewidth=1)
         axes.plot(of_name["tau"], places, marker, color=color, markersize=5, linewidth=0, label=name)
-    axes.set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]})" for name in benchmarks])
     axes.axhline(0.5, color="#888888", linewidth=0.8)
     axes.axvline(0, color="#888888", linewidth=0.8)
-    axes.set_ylim(len(benchmarks) - 0.5, -0.5)
     axes.grid(axis="y", visible=False)
-    axes.set(
-        xlabel="Kendall's tau between predicted and actual accuracy",
-        ylabel="held-out benchmark (models)",
-        title=", ".join(pd.unique(rows["data"])),
-    )
+    axes.set(xlabel="Kendall's tau between predicted and actual accuracy", ylabel="held-out benchmark (models)")
+    axes.set_title(sources(rows))
     figure.legend(loc="outside upper center", ncols=3)
     return figure

@@ -12,14 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from embedllm.plots._style import (
-    GREY,
-    PALETTE,
-    beside_row,
-    figure_of,
-    marker_areas,
-    specialization_colors,
-)
+from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, label_rows, marker_areas, tag_colors
 
 
 @figure_of()
@@ -38,9 +31,8 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     places = np.arange(len(first))
     for axes, space in zip(panels[0], spaces, strict=True):
         rows = table[table["space"] == space]
-        axes.hlines(
-            places, rows["null_low"], rows["null_high"], color="#d9d9d9", linewidth=7, label="95 % of random ones"
-        )
+        null = {"color": "#d9d9d9", "linewidth": 7, "label": "95 % of random ones"}
+        axes.hlines(places, rows["null_low"], rows["null_high"], **null)
         axes.axvline(1, color="black", linewidth=0.8)
         paper = rows["paper"].to_numpy(bool)
         axes.plot(rows["ratio"][paper], places[paper], "o", color=PALETTE[0], label="the paper's")
@@ -54,9 +46,9 @@ def plot_communities(table: pd.DataFrame) -> Figure:
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(xlabel="distance within / between", title=f"by {space}s")
     axes = panels[0, 0]
-    axes.set_yticks(places, [f"{name} ({n})" for name, n in zip(first["community"], first["n_models"], strict=True)])
-    axes.set(ylim=(len(first) - 0.5, -0.5), ylabel="community (models)")
-    figure.suptitle(first["data"].iat[0], x=0.01, ha="left", fontsize=11)
+    label_rows(axes, [f"{name} ({n})" for name, n in zip(first["community"], first["n_models"], strict=True)])
+    axes.set_ylabel("community (models)")
+    head(figure, first["data"].iat[0])
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
@@ -70,7 +62,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
     positions : DataFrame
         From `embedllm.studies.communities.map_models`.
     """
-    colors = specialization_colors(positions)
+    colors = tag_colors(positions)
     areas = marker_areas(positions["params_b"])
     figure, axes = plt.subplots(figsize=(7.5, 6.5))
     looks = [*zip(colors, colors.values(), itertools.cycle("os^DvP"), strict=False), ("none or other", "#bbbbbb", "o")]
@@ -83,7 +75,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
             kinds.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=color, label=name))
     axes.margins(0.06)
     axes.set(xticks=[], yticks=[], title=positions["data"].iat[0])
-    axes.set_xlabel("near models are alike; the axes mean nothing")
+    axes.set_xlabel("near models are alike; the axes have no meaning")
     figure.legend(handles=kinds, loc="outside right upper", title="specialization")
     # The smallest, the median and the largest size, and one for those that are not known.
     shown = positions["params_b"].quantile([0, 0.5, 1], interpolation="nearest").drop_duplicates()
@@ -94,11 +86,11 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
         for label, area in zip(words, marker_areas(sizes), strict=True)
     ]
     figure.legend(handles=dots, loc="outside right lower", title="size")
-    _label_points(axes, positions, np.sqrt(areas.to_numpy()) / 2)
+    _label_points(figure, axes, positions, np.sqrt(areas.to_numpy()) / 2)
     return figure
 
 
-def _label_points(axes: Axes, points: pd.DataFrame, radii: np.ndarray, fontsize: float = 6) -> None:
+def _label_points(figure: Figure, axes: Axes, points: pd.DataFrame, radii: np.ndarray) -> None:
     """Write the name of each point beside it, if one of eight places beside it is free.
 
     A place is free if it is inside the axes and covers neither another label nor the marker of a point. The points that
@@ -106,15 +98,13 @@ def _label_points(axes: Axes, points: pd.DataFrame, radii: np.ndarray, fontsize:
 
     Parameters
     ----------
-    axes : Axes
-        Otherwise complete: its layout is fixed here.
+    figure, axes : Figure, Axes
+        Otherwise complete: the layout is fixed here.
     points : DataFrame indexed by name
         `x` and `y`.
     radii : ndarray of shape (n_points,)
         Of the markers, in typographic points.
     """
-    figure = axes.get_figure(root=True)
-    assert figure is not None
     figure.draw_without_rendering()
     figure.set_layout_engine("none")
     frame = axes.get_window_extent()
@@ -127,7 +117,7 @@ def _label_points(axes: Axes, points: pd.DataFrame, radii: np.ndarray, fontsize:
     for point in np.argsort(-apart.min(axis=1), kind="stable"):
         name, radius = str(points.index[point]), radii[point] + gap
         xy = (float(points["x"].iat[point]), float(points["y"].iat[point]))
-        label = axes.annotate(name, xy, (0, 0), textcoords="offset points", fontsize=fontsize, in_layout=False)
+        label = axes.annotate(name, xy, (0, 0), textcoords="offset points", fontsize=6, in_layout=False)
         others = np.delete(taken, point, axis=0)
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             distance = radius / np.hypot(right, up)

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import (
-    COLORS,
-    GREY,
-    PALETTE,
-    beside_row,
-    figure_of,
-)
+from embedllm.plots._style import COLORS, GREY, PALETTE, beside_row, figure_of, label_rows
 
 
 @figure_of()
 def plot_training_flops(training: pd.DataFrame, published: float) -> Figure:
-    """FLOPs of training by each procedure, on a logarithmic axis, with the published figure.
+    """FLOPs of training by each procedure, on a logarithmic axis, with the published value.
 
     Parameters
     ----------
@@ -28,20 +21,17 @@ def plot_training_flops(training: pd.DataFrame, published: float) -> Figure:
     published : float
         TFLOPs.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 0.5 * len(training) + 1.3))
-    labels = [
-        f"{procedure}\n{questions:,} questions, {epochs} epochs"
-        for procedure, questions, epochs in zip(training.index, training["questions"], training["epochs"], strict=True)
-    ]
+    sizes = zip(training.index, training["questions"], training["epochs"], strict=True)
+    labels = [f"{procedure}\n{questions:,} questions, {epochs} epochs" for procedure, questions, epochs in sizes]
     colors = [GREY, *[PALETTE[0]] * (len(training) - 1)]  # the first is of the paper's data
-    _log_rows(axes, labels, training["TFLOPs"], colors, f"published: {published:g}", published)
+    figure, axes = _log_rows(labels, training["TFLOPs"], colors, f"published: {published:g}", published, 0.5)
     axes.set(xlabel="TFLOPs of the training", title=training["data"].iat[-1])
     return figure
 
 
 @figure_of()
 def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
-    """Time to route 3,000 questions by each method, on a logarithmic axis, with the published figure.
+    """Time to route 3,000 questions by each method, on a logarithmic axis, with the published value.
 
     Parameters
     ----------
@@ -51,28 +41,25 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
         Seconds, on another machine.
     """
     routes = costs[costs["what"] != "fit"]
-    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(routes) + 1.3))
     labels = [f"{method}: {what}" for method, what in zip(routes["method"], routes["what"], strict=True)]
-    colors = [COLORS[method.partition(",")[0]] for method in routes["method"]]
+    colors = [COLORS.get(method.partition(",")[0], GREY) for method in routes["method"]]
     words = f"published, on an A100: {published:.2f} s"
-    _log_rows(axes, labels, routes["s for 3,000"], colors, words, published)
+    figure, axes = _log_rows(labels, routes["s for 3,000"], colors, words, published, 0.4)
     axes.set(xlabel="seconds for 3,000 questions", title=routes["data"].iat[0])
     return figure
 
 
 def _log_rows(
-    axes: Axes, labels: list[str], values: pd.Series, colors: list[str], reference: str, published: float
-) -> None:
-    """One row and one marker for each value, on a logarithmic axis, with its number at the right and a reference."""
-    places = np.arange(len(labels))
-    axes.scatter(values, places, 50, color=colors, zorder=3)
+    labels: list[str], values: pd.Series, colors: list[str], reference: str, published: float, height: float
+) -> tuple[Figure, Axes]:
+    """One row and one marker for each value, on a logarithmic axis, with the value at the right and a reference."""
+    figure, axes = plt.subplots(figsize=(7.5, height * len(labels) + 1.3))
+    label_rows(axes, labels)
+    axes.scatter(values, range(len(labels)), 50, color=colors, zorder=3)
     for place, value in enumerate(values):
         beside_row(axes, place, f"{value:,.3g}")
     axes.axvline(published, color=PALETTE[3], linestyle=":", label=reference)
     axes.set_xscale("log")
-    axes.set_yticks(places, labels)
-    axes.set_ylim(len(labels) - 0.5, -0.5)
     axes.margins(x=0.08)
-    figure = axes.get_figure(root=True)
-    assert figure is not None
     figure.legend(loc="outside upper right")
+    return figure, axes

@@ -10,11 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.plots._style import (
-    PALETTE,
-    figure_of,
-    percent_axis,
-)
+from embedllm.plots._style import PALETTE, figure_of, label_rows, percent
 
 
 def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
@@ -26,7 +22,7 @@ def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 @figure_of(_accuracies)
 def plot_composition(matrix: CorrectnessMatrix) -> Figure:
-    """Questions of each benchmark, and the accuracies of the models on it.
+    """Number of questions of each benchmark, and the accuracies of the models on it.
 
     Parameters
     ----------
@@ -41,19 +37,12 @@ def plot_composition(matrix: CorrectnessMatrix) -> Figure:
     left.set(xlabel="questions", title=f"{matrix.source}: {matrix.n_questions:,} questions")
     left.grid(axis="y", visible=False)
     accuracy = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
-    right.boxplot(
-        [accuracy[benchmark].dropna() for benchmark in questions.index],
-        positions=range(len(questions)),
-        widths=0.6,
-        orientation="horizontal",
-        manage_ticks=False,
-        patch_artist=True,
-        boxprops={"facecolor": PALETTE[9]},
-        medianprops={"color": "black"},
-        flierprops={"markersize": 3},
-    )
+    boxes = [accuracy[benchmark].dropna() for benchmark in questions.index]
+    looks = {"boxprops": {"facecolor": PALETTE[9]}, "medianprops": {"color": "black"}, "flierprops": {"markersize": 3}}
+    place = {"positions": range(len(questions)), "widths": 0.6, "orientation": "horizontal", "manage_ticks": False}
+    right.boxplot(boxes, patch_artist=True, **place, **looks)
     right.grid(axis="y", visible=False)
-    percent_axis(right)
+    percent(right.xaxis)
     right.set(xlabel="accuracy of a model", title=f"{matrix.n_models} models")
     return figure
 
@@ -70,15 +59,8 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
     table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
     table = table.loc[best_first, matrix.benchmark_names] * 100
     figure, axes = plt.subplots(figsize=(7.5, min(9.0, 1.8 + 0.12 * len(table))))
-    sns.heatmap(
-        table,
-        ax=axes,
-        cmap="cividis",
-        vmin=0,
-        vmax=100,
-        yticklabels=max(1, len(table) // 28),
-        cbar_kws={"label": "accuracy (%)"},
-    )
+    ticks, bar = max(1, len(table) // 28), {"label": "accuracy (%)"}
+    sns.heatmap(table, ax=axes, cmap="cividis", vmin=0, vmax=100, yticklabels=ticks, cbar_kws=bar)
     axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)", title=matrix.source)
     axes.tick_params(axis="y", labelsize=7, rotation=0)
     axes.tick_params(axis="x", rotation=40)
@@ -88,7 +70,7 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
 
 @figure_of()
 def plot_distributions(bars: pd.DataFrame) -> Figure:
-    """Histograms of the accuracies of the models, and of the share of the models that is correct on a question.
+    """Histograms of the accuracies of the models, and of the share of models that are correct on a question.
 
     Parameters
     ----------
@@ -99,19 +81,19 @@ def plot_distributions(bars: pd.DataFrame) -> Figure:
     for axes, (_, rows), color in zip((left, right), bars.groupby("counted"), PALETTE[:2], strict=True):
         axes.bar(rows["low"], rows["count"], rows["high"] - rows["low"], align="edge", color=color, edgecolor="white")
     left.set(xlabel="accuracy of a model", ylabel="models", title=bars["data"].iat[0])
-    right.set(xlabel="share of the models that is correct", ylabel="questions")
+    right.set(xlabel="share of models that are correct", ylabel="questions")
     for axes in (left, right):
         axes.set_xlim(0, 1)
         axes.grid(axis="x", visible=False)
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-        percent_axis(axes)
+        percent(axes.xaxis)
     return figure
 
 
 @figure_of()
 def plot_coverage(coverage: pd.DataFrame) -> Figure:
-    """How many models answered all, some and none of the questions of each benchmark, and the share that is missing.
+    """Models that answered all, some and none of the questions of each benchmark, and the share that is missing.
 
     Parameters
     ----------
@@ -127,8 +109,7 @@ def plot_coverage(coverage: pd.DataFrame) -> Figure:
     for place, missing in zip(places, coverage["missing (%)"], strict=True):
         text = f"{missing:.1f} % missing"
         axes.annotate(text, (start[place], place), (4, 0), textcoords="offset points", va="center")
-    axes.set_yticks(places, coverage.index)
-    axes.invert_yaxis()
+    label_rows(axes, coverage.index)
     axes.margins(x=0.2)
     axes.set_xlim(left=0)
     axes.grid(axis="y", visible=False)
@@ -140,7 +121,7 @@ def plot_coverage(coverage: pd.DataFrame) -> Figure:
 
 @figure_of()
 def plot_agreement(pairs: pd.DataFrame, order: list[str], data: str) -> Figure:
-    """Heatmaps of the agreement of each pair of models and of Cohen's kappa, in one order that puts like beside like.
+    """Heatmaps of the agreement of each pair of models and of Cohen's kappa, models that agree next to each other.
 
     Parameters
     ----------
@@ -156,17 +137,11 @@ def plot_agreement(pairs: pd.DataFrame, order: list[str], data: str) -> Figure:
     words = {"agreement": "agreement", "kappa": "Cohen's kappa"}
     for axes, (name, title), color in zip(panels, words.items(), ("cividis", "viridis"), strict=True):
         table = mirrored.pivot(index="model", columns="other", values=name).reindex(index=order, columns=order)
-        sns.heatmap(
-            table,
-            ax=axes,
-            cmap=color,
-            **({} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}),  # no pair shares a question
-            square=True,
-            rasterized=True,  # thousands of cells would make a heavy drawing
-            xticklabels=False,
-            yticklabels=max(1, len(order) // 28),
-            cbar_kws={"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03},
-        )
+        ends = {} if table.notna().any(axis=None) else {"vmin": 0, "vmax": 1}  # no pair shares a question
+        looks = {"cmap": color, "square": True, "rasterized": True}  # thousands of cells would make a large file
+        bar = {"label": title, "location": "bottom", "shrink": 0.8, "pad": 0.03}
+        ticks = {"xticklabels": False, "yticklabels": max(1, len(order) // 28)}
+        sns.heatmap(table, ax=axes, cbar_kws=bar, **ticks, **looks, **ends)
         axes.set(xlabel=f"{len(order)} models, same order", ylabel="")
         axes.tick_params(axis="y", labelsize=6, rotation=0)
     panels[0].set_title(data)

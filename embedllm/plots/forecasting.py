@@ -5,16 +5,8 @@ from __future__ import annotations
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 
-from embedllm.plots._style import (
-    COLORS,
-    GREY,
-    MARKERS,
-    by_benchmark,
-    colors_of,
-    figure_of,
-)
+from embedllm.plots._style import COLORS, GREY, by_benchmark, figure_of, percent, sources, styles_of
 
 
 @figure_of(lambda history, data: history.set_axis(history.index + 1).rename_axis("epoch").assign(data=data))
@@ -46,7 +38,7 @@ def plot_forecasts(forecasts: pd.DataFrame) -> Figure:
     forecasts : DataFrame
         From `evaluate_forecasts`.
     """
-    return by_benchmark(forecasts, "predictor", "share of answers forecast rightly")
+    return by_benchmark(forecasts, "predictor", "share of answers predicted correctly")
 
 
 @figure_of()
@@ -56,59 +48,44 @@ def plot_training_sizes(curve: pd.DataFrame) -> Figure:
     Parameters
     ----------
     curve : DataFrame
-        From `embedllm.studies.learning_curve.learning_curve`.
+        From `embedllm.studies.forecasting.learning_curve`.
     """
-    sizes = sorted(pd.unique(curve["size"]))
-    methods = list(pd.unique(curve["predictor"]))
-    colors = colors_of(methods)
+    sizes, styles = sorted(pd.unique(curve["size"])), styles_of(pd.unique(curve["predictor"]))
     figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.6))
-    words = {"accuracy": "share of answers forecast rightly", "log_loss": "log loss (nats per answer)"}
+    words = {"accuracy": "share of answers predicted correctly", "log_loss": "log loss (nats per answer)"}
     for axes, (metric, label) in zip(panels, words.items(), strict=True):
-        for name in methods:
-            over_seeds = curve[curve["predictor"] == name].groupby("size")[metric].agg(["mean", "min", "max"])
-            axes.plot(
-                over_seeds.index,
-                over_seeds["mean"],
-                f"-{MARKERS.get(name, 'o')}",
-                color=colors[name],
-                markersize=5,
-                label=name,
-            )
-            axes.fill_between(
-                over_seeds.index, over_seeds["min"], over_seeds["max"], color=colors[name], alpha=0.2, linewidth=0
-            )
+        for name, style in styles.items():
+            runs = curve[curve["predictor"] == name].groupby("size")[metric].agg(["mean", "min", "max"])
+            axes.plot(runs.index, runs["mean"], markersize=5, label=name, **style)
+            axes.fill_between(runs.index, runs["min"], runs["max"], color=style["color"], alpha=0.2, linewidth=0)
         axes.set_xscale("log")
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=90)
         axes.minorticks_off()
         axes.set(xlabel="training questions", ylabel=label)
-    panels[0].set_title(", ".join(pd.unique(curve["data"])))
-    panels[0].yaxis.set_major_formatter(PercentFormatter(1, decimals=0))
+    panels[0].set_title(sources(curve))
+    percent(panels[0].yaxis)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure
 
 
 @figure_of()
 def plot_reliability(bins: pd.DataFrame) -> Figure:
-    """Observed frequency of right answers against the predicted probability, and how often each was predicted.
+    """Observed frequency of correct answers against the predicted probability, and how often each was predicted.
 
     Parameters
     ----------
     bins : DataFrame
-        From `embedllm.protocol.calibration.pool_repetitions`.
+        From `embedllm.protocol.calibration.pool_runs`.
     """
-    methods = list(pd.unique(bins["predictor"]))
-    colors = colors_of(methods)
     figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.9))
     left.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle="--", label="perfect")
-    for name in methods:
+    for name, style in styles_of(pd.unique(bins["predictor"])).items():
         rows = bins[bins["predictor"] == name]
-        style = {"color": colors[name], "marker": MARKERS.get(name, "o"), "markersize": 5}
-        left.plot(rows["predicted"], rows["observed"], label=name, **style)
-        right.plot(rows["predicted"], rows["share"], **style)
-    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=", ".join(pd.unique(bins["data"])))
-    left.set(xlabel="predicted probability of a right answer", ylabel="share of right answers")
+        left.plot(rows["predicted"], rows["observed"], label=name, markersize=5, **style)
+        right.plot(rows["predicted"], rows["share"], markersize=5, **style)
+    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=sources(bins))
+    left.set(xlabel="predicted probability of a correct answer", ylabel="share of correct answers")
     right.set(xlim=(0, 1), ylim=(0, None), xlabel="predicted probability, mean of its bin", ylabel="share of answers")
-    for axis in (left.xaxis, left.yaxis, right.xaxis, right.yaxis):
-        axis.set_major_formatter(PercentFormatter(1, decimals=0))
+    percent(left.xaxis, left.yaxis, right.xaxis, right.yaxis)
     figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return figure

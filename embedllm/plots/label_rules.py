@@ -8,16 +8,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from embedllm.plots._style import (
-    COLORS,
-    GREY,
-    figure_of,
-)
+from embedllm.plots._style import GREY, figure_of, label_rows, sources, styles_of
+
+_NO_METHODS = ["data", "protocol", "scored on", "difference", "gap", "low", "high", "runs"]
 
 
 @figure_of(lambda comparison: comparison.drop(columns="runs", errors="ignore"))
 def plot_protocols(comparison: pd.DataFrame) -> Figure:
-    """Accuracies under each rule for labels, and MF minus KNN with its 95 % interval, by each way of scoring.
+    """Accuracies under each rule for labels, and the difference of two methods, by each way of scoring.
 
     Parameters
     ----------
@@ -25,23 +23,24 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
         From `embedllm.studies.label_rules.compare_protocols`.
     """
     protocols, ways = list(pd.unique(comparison["protocol"])), list(pd.unique(comparison["scored on"]))
-    methods = ["MF", "KNN", "benchmark mean"]
+    styles = styles_of(name for name in comparison if name not in _NO_METHODS)
     figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.55 * len(protocols) + 1.5))
     for number, (way, shape) in enumerate(zip(ways, "osD", strict=True)):
         rows = comparison[comparison["scored on"] == way]
         places = [protocols.index(name) + 0.24 * (number - (len(ways) - 1) / 2) for name in rows["protocol"]]
-        for method in methods:
-            left.plot(rows[method], places, shape, color=COLORS[method], markersize=5)
+        for name, style in styles.items():
+            left.plot(rows[name], places, shape, color=style["color"], markersize=5)
         right.plot(rows["gap"], places, shape, color="#333333", markersize=5)
         right.hlines(places, rows["low"], rows["high"], color="#333333", linewidth=1)
     right.axvline(0, color=GREY, linewidth=0.8)
-    left.set_yticks(range(len(protocols)), protocols)
-    left.invert_yaxis()
+    label_rows(left, protocols)
     left.xaxis.set_major_formatter(PercentFormatter())
-    left.set(xlabel="labels forecast rightly", title=comparison["data"].iat[0])
-    right.set(xlabel="MF minus KNN (points)")
-    colors = [Line2D([], [], linestyle="", marker="_", markeredgewidth=3, color=COLORS[name]) for name in methods]
-    shapes = [Line2D([], [], linestyle="", marker=shape, color="#333333", markersize=5) for shape in "osD"]
-    figure.legend(colors, methods, loc="outside upper left", ncols=3, columnspacing=1, handletextpad=0.3)
+    left.set(xlabel="labels predicted correctly", title=sources(comparison))
+    right.set(xlabel=f"{comparison['difference'].iat[0]} (points)")
+    colors = [
+        Line2D([], [], linewidth=0, marker="_", markeredgewidth=3, color=each["color"]) for each in styles.values()
+    ]
+    shapes = [Line2D([], [], linewidth=0, marker=shape, color="#333333", markersize=5) for shape in "osD"]
+    figure.legend(colors, list(styles), loc="outside upper left", ncols=3, columnspacing=1, handletextpad=0.3)
     figure.legend(shapes, ways, loc="outside upper right", ncols=3, columnspacing=1, handletextpad=0.1)
     return figure

@@ -6,13 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import (
-    MARKERS,
-    by_benchmark,
-    colors_of,
-    figure_of,
-    percent_axis,
-)
+from embedllm.plots._style import by_benchmark, figure_of, head, label_benchmarks, percent, sources, styles_of
 
 
 @figure_of()
@@ -24,7 +18,7 @@ def plot_routers(evaluation: pd.DataFrame) -> Figure:
     evaluation : DataFrame
         From `evaluate_routers`.
     """
-    return by_benchmark(evaluation, "router", "share of questions answered rightly")
+    return by_benchmark(evaluation, "router", "share of questions answered correctly")
 
 
 @figure_of()
@@ -36,34 +30,25 @@ def plot_router_gains(gains: pd.DataFrame) -> Figure:
     gains : DataFrame
         `Tally.differences` of routes.
     """
-    benchmarks = list(pd.unique(gains["benchmark"]))
-    sizes = gains.drop_duplicates("benchmark").set_index("benchmark")["n_questions"]
-    # The oracle, which is no router in earnest, comes last.
+    # The oracle, which needs the answers, comes last.
     methods = sorted(pd.unique(gains["router"]), key=lambda name: name == "oracle")
-    colors = colors_of(methods)
+    styles, n_benchmarks = styles_of(methods), gains["benchmark"].nunique()
     n_columns = min(3, len(methods))
     n_rows = -(-len(methods) // n_columns)
-    figure, grid = plt.subplots(
-        n_rows,
-        n_columns,
-        sharex="row",
-        sharey=True,
-        squeeze=False,
-        figsize=(7.5, n_rows * (0.2 * len(benchmarks) + 0.9) + 0.4),
-    )
+    size = (7.5, n_rows * (0.2 * n_benchmarks + 0.9) + 0.4)
+    figure, grid = plt.subplots(n_rows, n_columns, sharex="row", sharey=True, squeeze=False, figsize=size)
+    benchmarks = label_benchmarks(grid[0, 0], gains)
     for axes, name in zip(grid.flat, methods, strict=False):
         rows = gains[gains["router"] == name]
         places = [benchmarks.index(benchmark) for benchmark in rows["benchmark"]]
         axes.axvline(0, color="black", linewidth=0.8)
         axes.axhline(0.5, color="#888888", linewidth=0.8)
-        axes.hlines(places, rows["low"], rows["high"], color=colors[name], linewidth=1.5)
-        axes.plot(rows["points"], places, MARKERS.get(name, "o"), color=colors[name], markersize=5)
+        axes.hlines(places, rows["low"], rows["high"], color=styles[name]["color"], linewidth=1.5)
+        axes.plot(rows["points"], places, linewidth=0, markersize=5, **styles[name])
         axes.set(title=name, xlabel=f"minus {rows['minus'].iat[0]}\n(points)")
     for axes in grid.flat[len(methods) :]:
         axes.set_visible(False)
-    figure.suptitle(", ".join(pd.unique(gains["data"])), x=0.01, ha="left", fontsize=11)
-    grid[0, 0].set_yticks(range(len(benchmarks)), [f"{name} ({sizes[name]:,})" for name in benchmarks])
-    grid[0, 0].invert_yaxis()
+    head(figure, sources(gains))
     figure.supylabel("benchmark (test questions)", fontsize=10)
     return figure
 
@@ -83,10 +68,10 @@ def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) ->
     table = pd.DataFrame(shares)
     table = table.loc[table.max(axis=1).nlargest(top).index]
     figure, axes = plt.subplots(figsize=(7.5, 0.3 * len(table) + 1.2))
-    table.plot.barh(ax=axes, color=colors_of(table), width=0.8)
+    table.plot.barh(ax=axes, color={name: style["color"] for name, style in styles_of(table).items()}, width=0.8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)
-    percent_axis(axes)
+    percent(axes.xaxis)
     axes.set(xlabel="share of the test questions", ylabel="", title=data)
     axes.legend(title="router")
     return figure

@@ -7,17 +7,12 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import (
-    GREY,
-    PALETTE,
-    beside_row,
-    figure_of,
-)
+from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, label_rows
 
 
 @figure_of()
 def plot_speed(times: pd.DataFrame) -> Figure:
-    """Time of each case, ours and the plain procedure's, on a logarithmic axis, with the ratio at the right.
+    """Time of each case, of the package and of a plain implementation, on a logarithmic axis, with their ratio.
 
     Parameters
     ----------
@@ -32,10 +27,9 @@ def plot_speed(times: pd.DataFrame) -> Figure:
     for place, ratio in enumerate(times["plain"] / times["ours"]):
         beside_row(axes, place, f"{ratio:,.0f} x")
     axes.set_xscale("log")
-    axes.set_yticks(places, times.index)
-    axes.set_ylim(len(times) - 0.5, -0.5)
+    label_rows(axes, times.index)
     axes.set(xlabel="seconds")
-    figure.suptitle(times["data"].iat[0], x=0.01, ha="left")
+    head(figure, times["data"].iat[0])
     figure.legend(loc="outside lower right", ncols=2)
     return figure
 
@@ -59,6 +53,6 @@ def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
         axes.set(xscale="log", yscale="log", xlabel=axis)
         axes.grid(True, which="both", alpha=0.3)
     row[0][0].set_ylabel("seconds" if measure == "seconds" else "peak of the process (MB)")
-    figure.suptitle(points["data"].iat[0], x=0.01, ha="left")
+    head(figure, points["data"].iat[0])
     figure.legend(loc="outside lower center", ncols=2)
     return figure

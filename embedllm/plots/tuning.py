@@ -9,17 +9,9 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
 
-from embedllm.plots._style import (
-    COLORS,
-    GREY,
-    figure_of,
-)
+from embedllm.plots._style import COLORS, GREY, figure_of, head
 
-_PARAMETERS = {
-    "n_neighbors": "k, neighbours",
-    "dim": "dim, size of a model embedding",
-    "alpha": "alpha, noise in training",
-}
+_PARAMETERS = {"n_neighbors": "k, neighbours", "dim": "dim, size of an embedding", "alpha": "alpha, noise in training"}
 
 
 @figure_of()
@@ -62,7 +54,7 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
 
 @figure_of()
 def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
-    """Training and validation loss over the epochs, mean over the seeds, for some values of a hyperparameter.
+    """Training and validation loss over the epochs, mean over the seeds, for several values of a hyperparameter.
 
     Parameters
     ----------
@@ -83,7 +75,6 @@ def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
         axes.set(xlabel="epoch", title=label)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     panels[0].set_ylabel("cross-entropy (nats per answer)")
-    parameter, data = curves["parameter"].iat[0], curves["data"].iat[0]
-    figure.suptitle(data, x=0.01, ha="left", fontsize=11)
-    panels[1].legend(title=parameter)
+    head(figure, curves["data"].iat[0])
+    panels[1].legend(title=curves["parameter"].iat[0])
     return figure

@@ -1,8 +1,12 @@
 """Uncertainty of a mean over questions, by resampling the questions.
 
-Answers to one question are right or wrong together, so questions are the unit: a resample takes a question with all its
-answers, of every model, method and repetition, or leaves it out. Methods are resampled together, which makes the
+The answers of different models to one question are correlated, so questions are the unit: a resample takes a question
+with all its answers, of every model, method and run, or leaves it out. Methods are resampled together, which makes the
 interval of a difference the paired one.
+
+References
+----------
+*Bootstrap Methods: Another Look at the Jackknife*, Annals of Statistics 7 (1979); the intervals are percentiles.
 """
 
 from __future__ import annotations

@@ -1,62 +1,54 @@
-"""Calibration: of the answers given a probability of 70 %, are 70 % right?"""
+"""Calibration: of the answers with a predicted probability of 70 %, are 70 % correct?
+
+References
+----------
+*Obtaining Well Calibrated Probabilities Using Bayesian Binning*, AAAI 2015: the expected calibration error.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 import numpy as np
 import pandas as pd
 
 from embedllm._checks import check_positive
-from embedllm.matrix import CORRECT, CorrectnessMatrix
-from embedllm.predictors.base import CorrectnessPredictor
-from embedllm.protocol.runs import Fitted
+from embedllm.matrix import CORRECT
+from embedllm.protocol.runs import Run
 
 
-def reliability(
-    predictors: Mapping[str, CorrectnessPredictor], matrix: CorrectnessMatrix, n_bins: int = 10, seed: int = 0
-) -> pd.DataFrame:
-    """Compare predicted probabilities with observed frequencies, in bins of equal width.
+def reliability(runs: Iterable[Run], n_bins: int = 10) -> pd.DataFrame:
+    """Compare predicted probabilities with observed frequencies on the test questions, in bins of equal width.
 
     Parameters
     ----------
-    predictors : mapping from a name to a fitted predictor
-    matrix : CorrectnessMatrix
-        Its observed cells are counted.
+    runs : iterable of Run
+        The observed entries of their test parts are counted.
     n_bins : int
-        A probability at an edge belongs to the bin above it, 1 to the last.
-    seed : int
-        Of the repetition.
+        A probability on an edge belongs to the bin above it, 1 to the last.
 
     Returns
     -------
     DataFrame
-        One row for each predictor and each bin with an observed cell. Columns: `data` (the source of the matrix),
-        `seed`, `predictor`, `bin` (from 0), `predicted` (mean probability), `observed` (share of right answers),
-        `n_observed` (cells).
-
-    Raises
-    ------
-    KeyError
-        If a model of the matrix was not there at fit time.
+        One row for each run, predictor and bin with an observed entry. Columns: `data` (the source of the matrix),
+        `seed`, `predictor`, `bin` (from 0), `predicted` (mean probability), `observed` (share of correct answers),
+        `n_observed` (entries).
     """
     check_positive("n_bins", n_bins)
-    right = (matrix.labels == CORRECT)[matrix.observed]
     frames = []
-    for name, predictor in predictors.items():
-        probability = predictor.predict_matrix(matrix)[matrix.observed].astype(float)
-        cells = pd.DataFrame({"predicted": probability, "observed": right.astype(float), "n_observed": 1})
-        bins = np.minimum((probability * n_bins).astype(int), n_bins - 1)
-        of_bin = cells.groupby(bins).agg({"predicted": "mean", "observed": "mean", "n_observed": "sum"})
-        of_bin = of_bin.rename_axis("bin").reset_index().assign(data=matrix.source, seed=seed, predictor=name)
-        frames.append(of_bin[["data", "seed", "predictor", "bin", "predicted", "observed", "n_observed"]])
-    return pd.concat(frames, ignore_index=True)
-
-
-def reliability_repetitions(fits: Iterable[Fitted], n_bins: int = 10) -> pd.DataFrame:
-    """Do what `reliability` does on the test questions of each repetition."""
-    frames = [reliability(each.predictors, each.split.test, n_bins, each.seed) for each in fits]
-    return pd.concat(frames, ignore_index=True)
+    for run in runs:
+        test = run.split.test
+        correct = (test.labels == CORRECT)[test.observed].astype(float)
+        for name, predicted in run.probabilities.items():
+            probability = predicted[test.observed].astype(float)
+            entries = pd.DataFrame({"predicted": probability, "observed": correct, "n_observed": 1})
+            bins = np.minimum((probability * n_bins).astype(int), n_bins - 1)
+            of_bin = entries.groupby(bins).agg({"predicted": "mean", "observed": "mean", "n_observed": "sum"})
+            frames.append(
+                of_bin.rename_axis("bin").reset_index().assign(data=test.source, seed=run.seed, predictor=name)
+            )
+    columns = ["data", "seed", "predictor", "bin", "predicted", "observed", "n_observed"]
+    return pd.concat(frames, ignore_index=True)[columns]
 
 
 def calibration_errors(bins: pd.DataFrame) -> pd.DataFrame:
@@ -65,7 +57,7 @@ def calibration_errors(bins: pd.DataFrame) -> pd.DataFrame:
     Parameters
     ----------
     bins : DataFrame
-        From `reliability` or `reliability_repetitions`.
+        From `reliability`.
 
     Returns
     -------
@@ -78,13 +70,13 @@ def calibration_errors(bins: pd.DataFrame) -> pd.DataFrame:
     return errors.unstack("predictor")
 
 
-def pool_repetitions(bins: pd.DataFrame) -> pd.DataFrame:
-    """Put the answers of all repetitions into the same bins.
+def pool_runs(bins: pd.DataFrame) -> pd.DataFrame:
+    """Put the answers of all runs into the same bins.
 
     Parameters
     ----------
     bins : DataFrame
-        From `reliability_repetitions`.
+        From `reliability`.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """FLOPs of fitting and of routing with a factorization.
 
-They are those of the matrix products, two for a multiplication with its addition. They are counted twice: by a formula,
-and by PyTorch's `FlopCounterMode` on a step that is really taken, forward and backward. Neither counts what is done
-element by element (noise, biases, loss, optimizer). The backward pass of a product costs as much again for each factor
-that needs a gradient. The embedding of a question is frozen, so the projection needs one for its weights only.
+FLOPs are those of the matrix products, two for a multiplication with its addition. They are counted twice: by a
+formula, and by PyTorch's `FlopCounterMode` on a training step that is taken, forward and backward. Neither counts
+elementwise operations (noise, biases, loss, optimizer). The backward pass of a product costs as much again for each
+factor that needs a gradient. The embedding of a question is frozen, so the projection needs one for its weights only.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ def initial_parameters(shape: Shape) -> Parameters:
 
 
 def pair_flops(shape: Shape) -> dict[str, int]:
-    """FLOPs of one (model, question) pair in the authors' procedure, which projects the question of every pair.
+    """Return the FLOPs of one (model, question) pair in the authors' procedure, which projects each pair's question.
 
     Returns
     -------
     dict
-        `forward`; `needed`, with the gradients that training needs; `all`, with that of the question, too: three times
+        `forward`; `needed`, with the gradients that training needs; `all`, with that of the question too: three times
         `forward`, the rule of thumb.
     """
     projection, classifier = 2 * shape.width * shape.dim, 2 * shape.dim * 2
@@ -55,7 +55,7 @@ def pair_flops(shape: Shape) -> dict[str, int]:
 
 
 def block_flops(shape: Shape) -> dict[str, int]:
-    """FLOPs of one question with all models in the form of :mod:`embedllm.predictors.sgd`, which projects it once.
+    """Return the FLOPs of one question with all models in :mod:`embedllm.predictors.sgd`, which projects it once.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def block_flops(shape: Shape) -> dict[str, int]:
 
 
 def pair_logits(parameters: Parameters, questions: torch.Tensor, models: torch.Tensor) -> torch.Tensor:
-    """Logits of wrong and right, pair by pair, as the authors compute them.
+    """Compute the logits of incorrect and correct, pair by pair, as the authors do.
 
     Parameters
     ----------
@@ -86,7 +86,7 @@ def pair_logits(parameters: Parameters, questions: torch.Tensor, models: torch.T
 
 
 def count_pair_step(shape: Shape, n_pairs: int = COUNTED) -> int:
-    """FLOPs of one training step of the authors' procedure, as PyTorch counts them."""
+    """Return the FLOPs of one training step of the authors' procedure, as PyTorch counts them."""
     generator = torch.Generator().manual_seed(0)
     questions = torch.randn(n_pairs, shape.width, generator=generator)
     models = torch.randint(shape.n_models, (n_pairs,), generator=generator)
@@ -95,7 +95,7 @@ def count_pair_step(shape: Shape, n_pairs: int = COUNTED) -> int:
 
 
 def count_block_step(shape: Shape, n_questions: int = COUNTED) -> int:
-    """FLOPs of one training step of :mod:`embedllm.predictors.sgd`, as PyTorch counts them."""
+    """Return the FLOPs of one training step of :mod:`embedllm.predictors.sgd`, as PyTorch counts them."""
     generator = torch.Generator().manual_seed(0)
     questions = torch.randn(n_questions, shape.width, generator=generator)
     labels = torch.randint(2, (n_questions, shape.n_models), generator=generator).float()

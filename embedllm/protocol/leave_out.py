@@ -7,13 +7,14 @@ from typing import NamedTuple
 
 from tqdm import tqdm
 
+from embedllm._checks import check_positive
 from embedllm.matrix import CorrectnessMatrix, Split
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.protocol.runs import Settings, repetitions, seeds_of
+from embedllm.protocol.runs import fit_clone, split_runs
 
 
 class FitWithout(NamedTuple):
-    """A factorization fitted on the training part of a repetition without one benchmark.
+    """A factorization fitted on the training part of a run without one benchmark.
 
     Attributes
     ----------
@@ -33,28 +34,27 @@ class FitWithout(NamedTuple):
 
 
 def fits_without(
-    matrix: CorrectnessMatrix, settings: Settings, seed: int = 0, n_seeds: int = 3
+    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_seeds: int = 3
 ) -> Iterator[FitWithout]:
-    """Fit the factorization without each benchmark in turn, once for each seed.
+    """Fit clones of a factorization without each benchmark in turn, once for each seed.
 
     Yields
     ------
     FitWithout
         Seed by seed, the benchmarks in the order of `matrix.benchmark_names`.
     """
-    total = len(seeds_of(seed, n_seeds)) * len(matrix.benchmark_names)
+    total = check_positive("n_seeds", n_seeds) * len(matrix.benchmark_names)
     with tqdm(total=total, desc="fits without a benchmark", unit="fit", disable=None) as progress:
-        for repetition in repetitions(matrix, seed, n_seeds):
-            train = repetition.split.train
+        for run_seed, split in split_runs(matrix, seed, n_seeds):
             for benchmark in matrix.benchmark_names:
-                rest = train.subset(questions=train.benchmarks != benchmark)
-                mf = settings.mf(repetition.seed).fit(rest) if rest.observed.any() else None
-                yield FitWithout(repetition.seed, repetition.split, benchmark, mf)
+                rest = split.train.subset(questions=split.train.benchmarks != benchmark)
+                fitted = fit_clone(mf, rest, run_seed) if rest.observed.any() else None
+                yield FitWithout(run_seed, split, benchmark, fitted)
                 progress.update()
 
 
 def benchmarks_named(benchmarks: Iterable[str], parts: Iterable[str]) -> list[str]:
-    """Return the benchmarks whose name, in small letters and without punctuation, holds one of the parts."""
+    """Return the benchmarks whose name, in lower case and without punctuation, contains one of the parts."""
     parts = list(parts)
     plain = {name: "".join(filter(str.isalnum, name.lower())) for name in benchmarks}
     return [name for name, letters in plain.items() if any(part in letters for part in parts)]

@@ -1,142 +1,122 @@
-"""What the result pages share: hyperparameters, repetitions over seeds, predictors fitted alike.
+"""Runs over seeds: one division of the questions and one fit of every predictor for each seed.
 
-A repetition is a seed. It draws the division of the questions, where the source brings none of its own, and all that is
-random in training. Predictors without randomness, on the source's own division, are computed once for all seeds.
+The seed draws the division, where the source brings none of its own, and all that is random in training.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple, TypeVar
 
 import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import has_fit_parameter
 
 from embedllm._checks import check_positive, check_seed
 from embedllm.matrix import CorrectnessMatrix, Split
 from embedllm.predictors.base import CorrectnessPredictor
-from embedllm.predictors.baselines import BenchmarkMean
-from embedllm.predictors.knn import KNNCorrectness
-from embedllm.predictors.mf import MatrixFactorization
+
+Predictor = TypeVar("Predictor", bound=CorrectnessPredictor)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Hyperparameters of the two predictors that the paper compares.
-
-    Parameters
-    ----------
-    dim, alpha, preset : int, float, str
-        Of `MatrixFactorization`.
-    n_neighbors : int
-        Of `KNNCorrectness`.
-    """
-
-    dim: int = 232
-    alpha: float = 0.05
-    n_neighbors: int = 131
-    preset: str = "fast"
-
-    def mf(self, seed: int) -> MatrixFactorization:
-        """Return a factorization that is not fitted yet."""
-        return MatrixFactorization(dim=self.dim, alpha=self.alpha, preset=self.preset, random_state=seed)
-
-    def knn(self) -> KNNCorrectness:
-        """Return a KNN that is not fitted yet."""
-        return KNNCorrectness(self.n_neighbors)
-
-
-class Repetition(NamedTuple):
-    """One seed and its division of the questions.
+class Run(NamedTuple):
+    """Predictors fitted on the training part of one division, and their predictions of its test part.
 
     Attributes
     ----------
     seed : int
     split : Split
-        The same object in all repetitions where the source brings its own division.
-    """
-
-    seed: int
-    split: Split
-
-
-class Fitted(NamedTuple):
-    """Predictors fitted on the training part of a repetition.
-
-    Attributes
-    ----------
-    seed : int
-    split : Split
-    predictors : dict
-        `MF`, `KNN` and `benchmark mean`, the floor. Their predictions for a matrix are computed once.
+        The same object in all runs where the source brings its own division.
+    predictors : dict of str to CorrectnessPredictor
+    probabilities : dict of str to ndarray of shape (n_models, n_test)
+        What each predictor predicts for the test questions; axes as in ``split.test.labels``.
     """
 
     seed: int
     split: Split
     predictors: dict[str, CorrectnessPredictor]
+    probabilities: dict[str, np.ndarray]
 
 
-class Remembered(CorrectnessPredictor):
-    """A fitted predictor that predicts a matrix once, however often it is asked for the same one.
+def fit_runs(
+    matrix: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor], seed: int = 0, n_seeds: int = 3
+) -> Iterator[Run]:
+    """Fit clones of the predictors and predict the test questions, once for each seed.
+
+    The seed becomes the `random_state` of every predictor that has one. A predictor without one is fitted once for all
+    runs if the source brings its own division. A predictor whose `fit` takes `validation` gets the validation part.
 
     Parameters
     ----------
-    predictor : CorrectnessPredictor
-        Already fitted.
-    """
+    matrix : CorrectnessMatrix
+    predictors : mapping of str to CorrectnessPredictor
+        Name to estimator; the estimators themselves stay unfitted.
+    seed : int
+        The first of the seeds, which are consecutive.
+    n_seeds : int
 
-    def __init__(self, predictor: CorrectnessPredictor) -> None:
-        self.predictor = predictor
-        self.model_names_ = predictor.model_names_
-        self._matrix: CorrectnessMatrix | None = None
-
-    def fit(self, matrix: CorrectnessMatrix) -> Remembered:
-        raise NotImplementedError("fit the predictor first, then have its predictions remembered")
-
-    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        return self.predictor.predict_proba(embeddings)
-
-    def predict_matrix(self, matrix: CorrectnessMatrix) -> np.ndarray:
-        if matrix is not self._matrix:
-            self._matrix, self._probability = matrix, self.predictor.predict_matrix(matrix)
-        return self._probability
-
-
-def seeds_of(seed: int, n_seeds: int) -> range:
-    """Return the seeds of the repetitions: `seed` and those that follow it.
+    Yields
+    ------
+    Run
+        In the order of the seeds.
 
     Raises
     ------
     ValueError
-        If `seed` is no seed, or `n_seeds` not a positive whole number.
+        If `seed` is not a seed, or `n_seeds` is not a positive whole number.
+
+    Examples
+    --------
+    >>> from embedllm import BenchmarkMean, KNNCorrectness, fit_runs, load_dataset
+    >>> matrix = load_dataset("simulated", scale=0.01)
+    >>> predictors = {"KNN": KNNCorrectness(n_neighbors=15), "benchmark mean": BenchmarkMean()}
+    >>> for run in fit_runs(matrix, predictors, n_seeds=2):
+    ...     print(run.seed, run.split.test.n_questions, run.probabilities["KNN"].shape)
+    0 30 (112, 30)
+    1 30 (112, 30)
+    """
+    known: dict[str, tuple[CorrectnessPredictor, np.ndarray]] = {}
+    previous: Split | None = None
+    for run_seed, split in split_runs(matrix, seed, n_seeds):
+        known = {name: pair for name, pair in known.items() if split is previous and not takes_seed(predictors[name])}
+        for name, predictor in predictors.items():
+            if name not in known:
+                fitted = fit_clone(predictor, split.train, run_seed, validation=split.val)
+                known[name] = fitted, fitted.predict_matrix(split.test)
+        previous = split
+        fits, probabilities = (
+            {name: known[name][0] for name in predictors},
+            {name: known[name][1] for name in predictors},
+        )
+        yield Run(run_seed, split, fits, probabilities)
+
+
+def split_runs(matrix: CorrectnessMatrix, seed: int = 0, n_seeds: int = 3) -> Iterator[tuple[int, Split]]:
+    """Yield each seed with its division of the questions: the source's own (the same object) or a random one.
+
+    Raises
+    ------
+    ValueError
+        If `seed` is not a seed, or `n_seeds` is not a positive whole number.
     """
     first = check_seed(seed)
-    return range(first, first + check_positive("n_seeds", n_seeds))
+    own = matrix.split(random_state=first) if "split" in matrix.questions else None
+    for each in range(first, first + check_positive("n_seeds", n_seeds)):
+        yield each, own or matrix.split(random_state=each)
 
 
-def repetitions(matrix: CorrectnessMatrix, seed: int = 0, n_seeds: int = 3) -> Iterator[Repetition]:
-    """Yield the repetitions of an experiment."""
-    split = matrix.split(random_state=seed) if "split" in matrix.questions else None
-    for each in seeds_of(seed, n_seeds):
-        yield Repetition(each, split or matrix.split(random_state=each))
+def fit_clone(
+    predictor: Predictor, train: CorrectnessMatrix, seed: int, validation: CorrectnessMatrix | None = None
+) -> Predictor:
+    """Fit a clone of a predictor, with the seed as its `random_state` and the validation data, if it takes them."""
+    fitted = clone(predictor)
+    if takes_seed(predictor):
+        fitted.set_params(random_state=seed)
+    if validation is not None and has_fit_parameter(fitted, "validation"):
+        return fitted.fit(train, validation=validation)  # type: ignore[call-arg]
+    return fitted.fit(train)
 
 
-def fit_repetitions(matrix: CorrectnessMatrix, settings: Settings, seed: int = 0, n_seeds: int = 3) -> Iterator[Fitted]:
-    """Fit the predictors that the paper compares, once for each seed.
-
-    Yields
-    ------
-    Fitted
-        In the order of the seeds.
-    """
-    previous, unseeded = None, {}
-    for repetition in repetitions(matrix, seed, n_seeds):
-        train, val, _ = repetition.split
-        if repetition.split is not previous:
-            previous = repetition.split
-            unseeded = {
-                "KNN": Remembered(settings.knn().fit(train)),
-                "benchmark mean": Remembered(BenchmarkMean().fit(train)),
-            }
-        mf = settings.mf(repetition.seed).fit(train, validation=val)
-        yield Fitted(repetition.seed, repetition.split, {"MF": Remembered(mf), **unseeded})
+def takes_seed(predictor: CorrectnessPredictor) -> bool:
+    """Tell whether a predictor has a `random_state`."""
+    return "random_state" in predictor.get_params()

@@ -1,4 +1,4 @@
-"""Scores of single forecasts."""
+"""Scores of single predictions."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from embedllm.predictors.base import THRESHOLD
 
 LOG_LOSS_CLIP = 1e-3
-"""A certain forecast that is incorrect has an infinite log loss: probabilities are kept this far from 0 and 1."""
+"""A certain prediction that is incorrect has an infinite log loss: probabilities are kept this far from 0 and 1."""
 
 METRICS = ("accuracy", "log_loss", "brier")
 
 
 def score_cells(probability: np.ndarray, correct: np.ndarray) -> dict[str, np.ndarray]:
-    """Score the forecast of each cell.
+    """Score the prediction of each entry.
 
     Parameters
     ----------
@@ -25,7 +25,7 @@ def score_cells(probability: np.ndarray, correct: np.ndarray) -> dict[str, np.nd
     Returns
     -------
     dict
-        `accuracy` (whether the thresholded forecast agrees), `log_loss` (nats) and `brier`, arrays of the same shape.
+        `accuracy` (whether the thresholded prediction agrees), `log_loss` (nats) and `brier`, arrays of the same shape.
 
     Examples
     --------

@@ -1,13 +1,13 @@
-"""What each question adds to an accuracy, kept apart so that repetitions are averaged and questions resampled.
+"""Accuracies as sums and counts of each question, so that runs can be averaged and questions resampled.
 
 A mean over answers is a sum over questions divided by a count over questions. From these follow, for forecasts and for
-routes alike, the mean over the repetitions, its standard error and the paired intervals of
-:mod:`embedllm.protocol.bootstrap`. Each repetition weighs the same, and a question stays one unit with all its answers
-in all of them.
+routes alike, the mean over the runs, its standard error and the paired intervals of :mod:`embedllm.protocol.bootstrap`.
+Each run has the same weight, and a question stays one unit with all its answers in all of them.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -20,13 +20,13 @@ from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 
 @dataclass(frozen=True)
 class Tally:
-    """Sums and counts of each question, in one repetition or several.
+    """Sums and counts of each question, in one run or several.
 
     Parameters
     ----------
     rows : DataFrame
-        A row for each repetition and question, and for each model too if these are the groups. Columns: `seed`,
-        `group` (its benchmark or model), `question` (id) and `count` (what is scored there; 0 for nothing).
+        A row for each run and question, and for each model too if these are the groups. Columns: `seed`, `group` (its
+        benchmark or model), `question` (id) and `count` (how many entries are scored there).
     sums : DataFrame of shape (n_rows, n_metrics * n_methods)
         What the row adds to the sum of each metric; rows as in `rows`, columns (metric, method), the metric `accuracy`
         first.
@@ -46,75 +46,60 @@ class Tally:
 
     @classmethod
     def join(cls, tallies: Iterable[Tally]) -> Tally:
-        """Put repetitions of one experiment together."""
-        first, *rest = tallies
-        return replace(
-            first,
-            rows=pd.concat([first.rows, *(tally.rows for tally in rest)], ignore_index=True),
-            sums=pd.concat([first.sums, *(tally.sums for tally in rest)], ignore_index=True),
-        )
+        """Put runs of one experiment together."""
+        parts = list(tallies)
+        frames = {name: [getattr(each, name) for each in parts] for name in ("rows", "sums")}
+        return replace(parts[0], **{name: pd.concat(each, ignore_index=True) for name, each in frames.items()})
 
     @property
     def groups(self) -> list[str]:
-        """The group of everything, then the others in the order in which they first occur."""
+        """`overall`, then the others in the order in which they first occur."""
         return [OVERALL, *pd.unique(self.rows["group"])]
 
     def table(self) -> pd.DataFrame:
-        """Mean over the repetitions of each metric.
+        """Return the mean of each metric over the runs.
 
         Returns
         -------
         DataFrame
             One row for each method and each group, `overall` first. Columns: `data`, the method, the grouping,
             `accuracy` with its `stderr`, the other metrics, `count`, `n_questions`. The standard error is over
-            questions, those of all repetitions; NaN below two. A repetition with nothing to score in a group says
-            nothing about it: metrics are means, and `count` and `n_questions` rounded means, over the others. Without
-            any, metrics are NaN and counts 0.
+            questions, those of all runs; NaN below two. A run with nothing to score in a group is left out of its row:
+            metrics are means, and `count` and `n_questions` rounded means, over the others. Without any, metrics are
+            NaN and counts 0.
         """
         methods, (_, *others) = self.sums["accuracy"].columns, self.sums.columns.unique(level=0)
         parts = {}
         for group in self.groups:
             sums, counts = self._questions(group)
-            n, n_repetitions = len(counts), counts.sum()
-            means = sums.sum() / n_repetitions
+            n, n_runs = len(counts), counts.sum()
+            means = sums.sum() / n_runs
             deviations = sums["accuracy"] - np.outer(counts, means["accuracy"])
-            errors = np.sqrt(n / max(n - 1, 1) * (deviations**2).sum()) / n_repetitions
+            errors = np.sqrt(n / max(n - 1, 1) * (deviations**2).sum()) / n_runs
             each = self._scored(group).groupby("seed").agg(count=("count", "sum"), n_questions=("question", "nunique"))
             parts[group] = means, errors if n > 1 else errors * np.nan, each.mean().fillna(0).round().astype(int)
-        return pd.DataFrame(
-            [
-                {
-                    "data": self.data,
-                    self.method: method,
-                    self.by: group,
-                    "accuracy": means["accuracy", method],
-                    "stderr": errors[method],
-                    **{metric: means[metric, method] for metric in others},
-                    **sizes,
-                }
-                for method in methods
-                for group, (means, errors, sizes) in parts.items()
-            ]
-        )
+        rows = []
+        for method, (group, (means, errors, sizes)) in itertools.product(methods, parts.items()):
+            metrics = [means[metric, method] for metric in others]
+            rows.append((self.data, method, group, means["accuracy", method], errors[method], *metrics, *sizes))
+        columns = ["data", self.method, self.by, "accuracy", "stderr", *others, "count", "n_questions"]
+        return pd.DataFrame(rows, columns=columns)
 
     def by_seed(self, group: str = OVERALL) -> pd.DataFrame:
-        """Metrics of each repetition, (n_seeds, n_metrics * n_methods), columns as in `sums`.
-
-        NaN for a repetition with nothing to score.
-        """
+        """Return the metrics of each run, (n_seeds, n_metrics * n_methods), as in `sums`; NaN where none is scored."""
         rows = self.rows if group == OVERALL else self.rows[self.rows["group"] == group]
         counts = rows["count"].groupby(rows["seed"]).sum()
         means = self.sums.loc[rows.index].groupby(rows["seed"]).sum().div(counts.where(counts > 0), axis=0)
         return means.reindex(self.rows["seed"].unique())
 
     def resampled(self, group: str = OVERALL) -> pd.DataFrame:
-        """Mean accuracy of each method over resampled questions, (n_resamples, n_methods)."""
+        """Return the mean accuracy of each method over resampled questions, (n_resamples, n_methods)."""
         sums, counts = self._questions(group)
         accuracy = sums["accuracy"]
         return bootstrap_ratios(accuracy, pd.DataFrame({method: counts for method in accuracy}))
 
     def differences(self, reference: str) -> pd.DataFrame:
-        """Accuracy of each other method minus that of the reference, with paired 95 % intervals over questions.
+        """Return each other method's accuracy minus that of the reference, with paired 95 % intervals over questions.
 
         Returns
         -------
@@ -131,18 +116,18 @@ class Tally:
             method, group = row[self.method], row[self.by]
             low, high = interval(samples[group][method] - samples[group][reference])
             points = accuracy.loc[group, method] - accuracy.loc[group, reference]
-            named = {"data": self.data, self.method: method, self.by: group, "minus": reference}
-            rows.append({**named, "points": points, "low": low, "high": high, "n_questions": row["n_questions"]})
-        return pd.DataFrame(rows)
+            rows.append((self.data, method, group, reference, points, low, high, row["n_questions"]))
+        columns = ["data", self.method, self.by, "minus", "points", "low", "high", "n_questions"]
+        return pd.DataFrame(rows, columns=columns)
 
     def _scored(self, group: str) -> pd.DataFrame:
         rows = self.rows[self.rows["count"] > 0]
         return rows if group == OVERALL else rows[rows["group"] == group]
 
     def _questions(self, group: str) -> tuple[pd.DataFrame, pd.Series]:
-        """Sums, (n_questions, n_metrics * n_methods), and counts, weighted so that those of a repetition sum to 1.
+        """Sums, (n_questions, n_metrics * n_methods), and counts, weighted so that those of a run sum to 1.
 
-        The ratio of their totals is then the mean over the repetitions.
+        The ratio of their totals is then the mean over the runs.
         """
         rows = self._scored(group)
         weight = 1 / rows.groupby("seed")["count"].transform("sum")
@@ -151,7 +136,7 @@ class Tally:
 
 
 def difference_table(differences: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Differences as text, such as "+1.50 (+1.00 to +2.00)", one row for each benchmark and one column for each method.
+    """Return differences as text, such as "+1.50 (+1.00 to +2.00)", rows benchmarks, columns methods.
 
     Parameters
     ----------
@@ -166,11 +151,31 @@ def difference_table(differences: pd.DataFrame, method: str) -> pd.DataFrame:
     """
     cells = differences[["points", "low", "high"]].apply(_signed, axis=1)
     named = differences[method] + " minus " + differences["minus"]
-    wide = differences.assign(cell=cells, named=named).pivot(
-        index=["data", "benchmark"], columns="named", values="cell"
-    )
-    rows = differences[["data", "benchmark"]].drop_duplicates().itertuples(index=False, name=None)
-    return wide.loc[list(rows), list(pd.unique(named))].rename_axis(columns=None)
+    return _wide(differences.assign(cell=cells, named=named), "named", "cell").rename_axis(columns=None)
+
+
+def percent_table(table: pd.DataFrame, method: str) -> pd.DataFrame:
+    """Return accuracies in percent, rows benchmarks, columns methods.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `evaluate_forecasts` or `evaluate_routers`.
+    method : "predictor" or "router"
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `data` and `benchmark`; rows and columns in the order of the frame, rounded to a tenth of a point.
+    """
+    return (100 * _wide(table, method, "accuracy")).round(1)
+
+
+def _wide(table: pd.DataFrame, columns: str, values: str) -> pd.DataFrame:
+    """Rows are the benchmarks; both axes in the order of the table."""
+    wide = table.pivot(index=["data", "benchmark"], columns=columns, values=values)
+    rows = table[["data", "benchmark"]].drop_duplicates().itertuples(index=False, name=None)
+    return wide.loc[list(rows), list(pd.unique(table[columns]))]
 
 
 def _signed(row: pd.Series) -> str:

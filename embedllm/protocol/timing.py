@@ -1,13 +1,14 @@
 """Time and memory of a call.
 
-Time is wall-clock time, the median of some repeats. Memory is how far the resident set of the process rises above where
-it was before the call, by the kernel's high-water mark (Linux only, undefined elsewhere). What the process already held
-and could use again is not in it.
+Time is wall-clock time, the median over repeats. Memory is the rise of the resident set of the process during the call,
+by the kernel's high-water mark (Linux only, undefined elsewhere). Memory that the process already held and could use
+again is not counted.
 """
 
 from __future__ import annotations
 
 import gc
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,7 +29,7 @@ class Measured(NamedTuple):
     seconds : float
         Median over the repeats.
     peak_mb : float
-        Highest rise of the resident set in any of them (10^6 bytes); NaN where it cannot be told.
+        Highest rise of the resident set in any of them (10^6 bytes); NaN where it is not known.
     repeats : int
     """
 
@@ -37,8 +38,15 @@ class Measured(NamedTuple):
     repeats: int
 
 
-def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
+def measure(call: Callable[[], object], repeats: int = 1, limit: float = math.inf) -> Measured:
     """Measure a call, as the module says.
+
+    Parameters
+    ----------
+    call : callable
+    repeats : int
+    limit : float
+        Seconds after which the call is not repeated again.
 
     Raises
     ------
@@ -52,11 +60,13 @@ def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), repeats)
+        if sum(seconds) > limit:
+            break
+    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), len(seconds))
 
 
 def _reset_peak() -> float:
-    """Have the kernel's high-water mark start again from the present, and return that."""
+    """Reset the kernel's high-water mark to the present resident set, and return that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:

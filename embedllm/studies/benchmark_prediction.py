@@ -1,15 +1,20 @@
-"""Held-out benchmarks: do the embeddings foretell how models rank on a benchmark that they were not fitted on?
+"""Predict the accuracies of the models on a held-out benchmark from what was learned on the other benchmarks.
 
 For each benchmark the factorization is fitted without its questions. The accuracies of the models on the benchmark are
 then regressed on what was learned of the models, each model being predicted from others, and the ranks of predicted and
-actual accuracies compared. Everything is linear in the embeddings, in one of two sets of coordinates::
+actual accuracies are compared. The regression is linear in one of two sets of coordinates::
 
-    embeddings          p_m, as the paper has it
-    model directions    W' ((c1 - c0) * p_m): what the embedding weighs the coordinates of a question with
+    embeddings          p_m, as in the paper
+    model directions    W' ((c1 - c0) * p_m): the weights of the model on the coordinates of a question embedding
 
-The answers settle the second; of the first they settle little beyond it, and the rest is where training started. Each
-coordinate is standardized, which makes the scale of the classifier, c1 - c0, drop out of the first. Beside both stands
-the *mean accuracy* of the model on the other benchmarks, which needs no embedding.
+The answers determine the second; the first is determined only up to a linear map, and the rest of it depends on the
+start of training. Each coordinate is standardized, so that the scale of the classifier, c1 - c0, has no effect on the
+first. Both are compared with the *mean accuracy* of the model on the other benchmarks, which needs no embedding.
+
+References
+----------
+EmbedLLM (arXiv 2410.02223), section 5.3 and Figure 5. Ridge regression in folds of models is this companion's; the
+paper has a plain linear regression over 100 random splits of the models.
 """
 
 from __future__ import annotations
@@ -24,13 +29,13 @@ from sklearn.preprocessing import StandardScaler
 
 from embedllm._checks import check_positive, check_seed
 from embedllm.matrix import OVERALL, CorrectnessMatrix
+from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.leave_out import benchmarks_named, fits_without
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import Settings
 
-EMBEDDINGS, WEIGHTS, MEAN_ACCURACY = PREDICTORS = ("embeddings", "model directions", "mean accuracy")
-MIN_MODELS = 4  # fewer have no rank correlation worth the name
+EMBEDDINGS, DIRECTIONS, MEAN_ACCURACY = PREDICTORS = ("embeddings", "model directions", "mean accuracy")
+MIN_MODELS = 4  # with fewer, no rank correlation is computed
 N_FOLDS = 10
 PENALTIES = np.logspace(-2, 6, 17)
 SIGNIFICANT = 0.05
@@ -39,11 +44,20 @@ SIGNIFICANT = 0.05
 _EXCEPTIONS = ("gpqa", "asdiv", "social")
 
 
-def predict_heldout(matrix: CorrectnessMatrix, settings: Settings, seed: int = 0, n_seeds: int = 3) -> pd.DataFrame:
-    """Predict the accuracies of the models on each benchmark from what the other benchmarks say of them.
+def predict_heldout(
+    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_seeds: int = 3
+) -> pd.DataFrame:
+    """Predict the accuracies of the models on each benchmark from the answers to the other benchmarks.
 
     The actual accuracy is over all observed answers to a benchmark, none of which was in the fit. A model is left out
-    that has no such answer, or none to a training question of another benchmark.
+    if it has no such answer, or none to a training question of another benchmark.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    mf : MatrixFactorization
+        Clones of it are fitted.
+    seed, n_seeds : int
 
     Returns
     -------
@@ -54,7 +68,7 @@ def predict_heldout(matrix: CorrectnessMatrix, settings: Settings, seed: int = 0
     """
     actual = _accuracies(matrix)
     frames = []
-    for fit in fits_without(matrix, settings, seed, n_seeds):
+    for fit in fits_without(matrix, mf, seed, n_seeds):
         elsewhere = _accuracies(fit.split.train).drop(columns=fit.benchmark, errors="ignore")
         known = actual[fit.benchmark].notna() & elsewhere.notna().any(axis=1)
         names = known.index[known].sort_values()  # so that the folds do not depend on the order of the matrix
@@ -62,7 +76,7 @@ def predict_heldout(matrix: CorrectnessMatrix, settings: Settings, seed: int = 0
         predicted = pd.DataFrame(np.nan, index=names, columns=list(PREDICTORS))
         if fit.mf is not None and len(names) >= MIN_MODELS:
             places = pd.Index(fit.mf.model_names_).get_indexer(names)
-            for predictor, vectors in ((EMBEDDINGS, fit.mf.model_embeddings_), (WEIGHTS, fit.mf.coef_)):
+            for predictor, vectors in ((EMBEDDINGS, fit.mf.model_embeddings_), (DIRECTIONS, fit.mf.coef_)):
                 predicted[predictor] = regress_out_of_fold(vectors[places], target.to_numpy(), fit.seed)
             predicted[MEAN_ACCURACY] = mean_accuracy(elsewhere.loc[names])
         predicted = predicted.reindex(matrix.model_names).rename_axis("model").assign(actual=target)
@@ -83,10 +97,10 @@ def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0
 
     The coordinates are standardized and the penalty is chosen inside the models of the other folds, by leaving one out.
 
-    A regression that learns nothing predicts the mean of the models it was fitted on, which is the lower, the better
-    those are that it was not: in ten folds, let alone in as many as there are models, that would rank the models in
-    reverse. So the mean is taken over all folds, and only the slope is from the others; it adds the same to every
-    prediction and gives no rank away.
+    A regression that learns nothing predicts the mean of the models it was fitted on, and that mean is lower when the
+    left-out models are better: over the folds, this would rank the models in reverse. The mean is therefore taken over
+    all models, and only the slope is from the other folds; the mean adds the same to every prediction, so that no rank
+    depends on it.
 
     Parameters
     ----------
@@ -109,10 +123,10 @@ def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0
 
 
 def mean_accuracy(accuracies: pd.DataFrame) -> pd.Series:
-    """Return the mean accuracy of each model over benchmarks, each benchmark counting alike.
+    """Return the mean accuracy of each model over benchmarks, with equal weights.
 
-    Not every model answers every benchmark, and who skips a hard one is not the better for it: what is averaged is the
-    distance to the mean of the models on each benchmark. Without holes, this is the plain mean.
+    Not every model answers every benchmark, and skipping a hard one must not help: what is averaged is the difference
+    to the mean of the models on each benchmark. With nothing missing, this is the plain mean.
 
     Parameters
     ----------
@@ -124,7 +138,7 @@ def mean_accuracy(accuracies: pd.DataFrame) -> pd.Series:
 
 
 def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Kendall's tau between predicted and actual accuracies.
+    """Return Kendall's tau between predicted and actual accuracies.
 
     Parameters
     ----------
@@ -135,7 +149,7 @@ def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
     -------
     DataFrame
         One row for each seed, benchmark and predictor. Columns: `data`, `seed`, `benchmark`, `predictor`, `n_models`,
-        `tau`, `p_value` (two-sided; both NaN with fewer than four models or where all are alike) and `significant`:
+        `tau`, `p_value` (two-sided; both NaN with fewer than four models or where all are equal) and `significant`:
         whether tau is above 0 with a p-value below 0.05.
     """
     rows = []
@@ -147,17 +161,19 @@ def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*keys, "n_models", "tau", "p_value", "significant"])
 
 
-def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, random_state: int = 0) -> pd.DataFrame:
-    """Kendall's tau as a mean over the seeds, with a bootstrap interval over the models.
+def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -> pd.DataFrame:
+    """Return Kendall's tau as a mean over the seeds, with a bootstrap interval over the models.
 
-    A resample draws models, with their predictions and accuracies for all benchmarks; a model that is drawn twice is
-    never compared with itself. So the interval of a difference is the paired one. Predictions are not made anew.
+    A resample draws models, with their predictions and accuracies for all benchmarks, so that the interval of a
+    difference is the paired one; a model that is drawn twice is not compared with itself. The regressions are not
+    fitted again.
 
     Parameters
     ----------
     predictions : DataFrame
         From `predict_heldout`.
-    n_resamples, random_state : int
+    n_resamples : int
+        Drawn with a fixed seed.
 
     Returns
     -------
@@ -170,7 +186,7 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, r
     benchmarks = list(pd.unique(predictions["benchmark"]))
     keys = ["benchmark", "predictor"]
     taus = _with_differences(correlations.groupby(keys)["tau"].mean().to_frame().T, benchmarks).iloc[0]
-    resampled = _with_differences(_resample(predictions, n_resamples, random_state), benchmarks)
+    resampled = _with_differences(_resample(predictions, n_resamples), benchmarks)
     n_models = correlations.groupby("benchmark")["n_models"].max()
     n_models[OVERALL] = n_models.max()
     rows = []
@@ -183,20 +199,18 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000, r
 def _with_differences(taus: pd.DataFrame, benchmarks: list[str]) -> pd.DataFrame:
     """Add the mean over the benchmarks and the differences to the mean accuracy to columns (benchmark, predictor)."""
     columns: dict[tuple[str, str], pd.Series] = {}
-    for benchmark in (OVERALL, *benchmarks):
-        for predictor in PREDICTORS:
-            named = [(each, predictor) for each in (benchmarks if benchmark == OVERALL else [benchmark])]
-            columns[benchmark, predictor] = taus[named].mean(axis=1)
-        for predictor in (EMBEDDINGS, WEIGHTS):
-            difference = columns[benchmark, predictor] - columns[benchmark, MEAN_ACCURACY]
-            columns[benchmark, f"{predictor} minus {MEAN_ACCURACY}"] = difference
+    for benchmark, parts in {OVERALL: benchmarks, **{name: [name] for name in benchmarks}}.items():
+        means = {predictor: taus[[(each, predictor) for each in parts]].mean(axis=1) for predictor in PREDICTORS}
+        columns |= {(benchmark, predictor): mean for predictor, mean in means.items()}
+        for predictor in (EMBEDDINGS, DIRECTIONS):
+            columns[benchmark, f"{predictor} minus {MEAN_ACCURACY}"] = means[predictor] - means[MEAN_ACCURACY]
     return pd.DataFrame(columns)
 
 
-def _resample(predictions: pd.DataFrame, n_resamples: int, random_state: int) -> pd.DataFrame:
+def _resample(predictions: pd.DataFrame, n_resamples: int) -> pd.DataFrame:
     """Taus of resampled models, mean over the seeds: (n_resamples, n_benchmarks x n_predictors)."""
     models = np.sort(pd.unique(predictions["model"]))
-    rng, n = np.random.default_rng(check_seed(random_state)), len(models)
+    rng, n = np.random.default_rng(0), len(models)
     times = rng.multinomial(n, np.full(n, 1 / n), size=check_positive("n_resamples", n_resamples))
     taus: dict[tuple[str, str], list[np.ndarray]] = {}
     for (_, benchmark, predictor), group in predictions.groupby(["seed", "benchmark", "predictor"], sort=False):
@@ -208,7 +222,7 @@ def _resample(predictions: pd.DataFrame, n_resamples: int, random_state: int) ->
 
 
 def weighted_taus(predicted: np.ndarray, actual: np.ndarray, times: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b of samples that hold each model a number of times.
+    """Return Kendall's tau-b of samples that hold each model a number of times.
 
     Parameters
     ----------
@@ -230,7 +244,7 @@ def weighted_taus(predicted: np.ndarray, actual: np.ndarray, times: np.ndarray) 
 
 
 def heldout_values(predictions: pd.DataFrame) -> list[ReportedValue]:
-    """Return the numbers that the page quotes.
+    """Return the values that the page reports.
 
     Parameters
     ----------
@@ -238,40 +252,32 @@ def heldout_values(predictions: pd.DataFrame) -> list[ReportedValue]:
         From `predict_heldout`.
     """
     correlations = rank_correlations(predictions)
+    defined = correlations[correlations["tau"].notna()]
+    seeds, by_seed = pd.unique(correlations["seed"]), ["seed", "predictor"]
+
+    def per_seed(rows: pd.DataFrame, column: str, how: str) -> pd.DataFrame:
+        return rows.groupby(by_seed)[column].agg(how).unstack("predictor").reindex(seeds, columns=list(PREDICTORS))
+
+    significant, taus = per_seed(defined, "significant", "sum"), per_seed(defined, "tau", "mean")
+    exceptions = defined[defined["benchmark"].isin(benchmarks_named(pd.unique(defined["benchmark"]), _EXCEPTIONS))]
     summary = summarize_correlations(predictions).set_index(["benchmark", "predictor"]).loc[OVERALL]
-    defined = correlations["tau"].notna()
-    by_seed = ["seed", "predictor"]
-    counts = defined.groupby([correlations[key] for key in by_seed]).sum().unstack("predictor")
-    significant = correlations.groupby(by_seed)["significant"].sum().unstack("predictor").where(counts > 0)
-    taus = correlations.groupby(by_seed)["tau"].mean().unstack("predictor")
-    for predictor in (EMBEDDINGS, WEIGHTS):
-        taus[f"{predictor} minus {MEAN_ACCURACY}"] = taus[predictor] - taus[MEAN_ACCURACY]
 
-    named = benchmarks_named(pd.unique(correlations["benchmark"]), _EXCEPTIONS)
-    exceptions = correlations[correlations["benchmark"].isin(named) & (correlations["predictor"] == EMBEDDINGS)]
-    exceptions = exceptions[exceptions["tau"].notna()].groupby("seed")["significant"].sum().reindex(counts.index)
-
-    def mean_tau(key: str, what: str, predictor: str) -> ReportedValue:
-        low, high = summary.loc[predictor, ["low", "high"]]
-        return ReportedValue(key, what, taus[predictor].tolist(), interval=(float(low), float(high)))
-
-    def count(key: str, what: str, values: pd.Series) -> ReportedValue:
-        return ReportedValue(key, what, values.astype(float).tolist())
+    def mean_tau(key: str, what: str, name: str, values: pd.Series) -> ReportedValue:
+        low, high = summary.loc[name, ["low", "high"]].astype(float)
+        return ReportedValue(key, f"mean tau{what}: {name}", values, interval=(low, high))
 
     positive = "benchmarks with a tau significantly above 0 (p < 0.05)"
+    of_exceptions = per_seed(exceptions, "significant", "sum")[EMBEDDINGS]
+    keys = {"embeddings": EMBEDDINGS, "weights": DIRECTIONS, "mean_accuracy": MEAN_ACCURACY}
+    n_defined = per_seed(defined, "tau", "size")[EMBEDDINGS].fillna(0)
+    minus, mean = f"minus {MEAN_ACCURACY}", taus[MEAN_ACCURACY]
     return [
-        count("heldout_benchmarks", "benchmarks held out, with a defined tau", counts[EMBEDDINGS]),
-        count("significant_embeddings", f"{positive}: embeddings", significant[EMBEDDINGS]),
-        count("significant_weights", f"{positive}: model directions", significant[WEIGHTS]),
-        count("significant_mean_accuracy", f"{positive}: mean accuracy", significant[MEAN_ACCURACY]),
-        count("significant_exceptions", f"{positive}: embeddings, among GPQA, ASDiv and SocialQA", exceptions),
-        mean_tau("tau_embeddings", "mean tau over the benchmarks: embeddings", EMBEDDINGS),
-        mean_tau("tau_weights", "mean tau over the benchmarks: model directions", WEIGHTS),
-        mean_tau("tau_mean_accuracy", "mean tau over the benchmarks: mean accuracy", MEAN_ACCURACY),
-        mean_tau(
-            "embeddings_minus_mean", "mean tau: embeddings minus mean accuracy", f"{EMBEDDINGS} minus {MEAN_ACCURACY}"
+        ReportedValue("heldout_benchmarks", "benchmarks held out, with a defined tau", n_defined, count=True),
+        *(ReportedValue(f"significant_{key}", f"{positive}: {name}", significant[name]) for key, name in keys.items()),
+        ReportedValue(
+            "significant_exceptions", f"{positive}: embeddings, among GPQA, ASDiv and SocialQA", of_exceptions
         ),
-        mean_tau(
-            "weights_minus_mean", "mean tau: model directions minus mean accuracy", f"{WEIGHTS} minus {MEAN_ACCURACY}"
-        ),
+        *(mean_tau(f"tau_{key}", " over the benchmarks", name, taus[name]) for key, name in keys.items()),
+        mean_tau("embeddings_minus_mean", "", f"{EMBEDDINGS} {minus}", taus[EMBEDDINGS] - mean),
+        mean_tau("weights_minus_mean", "", f"{DIRECTIONS} {minus}", taus[DIRECTIONS] - mean),
     ]

@@ -1,35 +1,41 @@
-"""Do models of one size, or of one specialization, lie closer together than models do at random?
+"""Compare distances between models of one size, or of one specialization, with those between random models.
 
-Between what? The logit of model m on question q is ``u_m . q + t_m``, with ``u_m = W^T ((c1 - c0) * p_m)`` (see
-:mod:`embedllm.predictors.mf`). Scale a coordinate of all embeddings p_m, undo it in the classifier c, and no prediction
-changes; nor does it if an invertible matrix is put between ``(c1 - c0) * p_m`` and W. So the answers determine p_m, and
-the distances between them, only up to such a map: what is left of it depends on how the fit was started. The
-*direction* u_m is determined by the predictions, and its distance has a meaning: move a question at random, by e ~ N(0,
-I), and the logits of two models move apart with standard deviation ``|u_m - u_n|``. Directions are therefore what is
-compared here, and the embeddings p_m, which the paper compares, are shown beside them. The constant t_m, how much a
-model knows whatever the question, is left out of both.
+The logit of model m on question q is ``u_m . q + t_m``, with ``u_m = W^T ((c1 - c0) * p_m)`` (see
+:mod:`embedllm.predictors.mf`). Scale a coordinate of all embeddings p_m and undo it in the classifier c: no prediction
+changes. Nor does one if an invertible matrix is put between ``(c1 - c0) * p_m`` and W. So the answers determine p_m,
+and the distances between them, only up to such a map; the rest depends on the start of the fit. The model *direction*
+u_m is determined by the predictions, and its distance has a meaning: add noise e ~ N(0, I) to a question, and the
+difference of the logits of two models changes by a standard deviation of ``|u_m - u_n|``. Directions are therefore
+compared here, and the embeddings p_m, which the paper compares, are shown beside them. The constant t_m, how good a
+model is whatever the question, is left out of both.
 
-Every fit has a random start, so distances are averaged over repetitions, each divided by its mean over all pairs.
+Every fit has a random start, so distances are averaged over runs, each divided by its mean over all pairs.
+
+References
+----------
+EmbedLLM (arXiv 2410.02223), section 6.1 and Figure 6, for the distances between embeddings; the test against random
+communities and the distances between directions are this companion's.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
 from scipy.spatial.distance import pdist, squareform
 from sklearn.manifold import TSNE
 
-from embedllm._checks import check_positive, check_seed, name_positions
+from embedllm._checks import check_positive, name_positions
 from embedllm.datasets.communities import PAPER, Community, find_communities, tags_of
 from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import Settings, repetitions
+from embedllm.protocol.runs import fit_clone, split_runs
 
 SPACES = ("direction", "embedding")
-"""What distances are taken between: u_m, which the predictions determine, and p_m, as in the paper."""
+"""The vectors that are compared: u_m, which the predictions determine, and p_m, as in the paper."""
 
 SIGNIFICANT = 0.05
 
@@ -46,7 +52,7 @@ class ModelDistances:
     Parameters
     ----------
     by_seed : dict of int to DataFrame of shape (n_models, n_models)
-        Seed of a repetition to its distances, with mean 1 over all pairs; rows and columns are model names, sorted.
+        Seed of a run to its distances, with mean 1 over all pairs; rows and columns are model names, sorted.
     space : "direction" or "embedding"
     data : str
         What the data are.
@@ -57,44 +63,43 @@ class ModelDistances:
     data: str
 
     def mean(self) -> pd.DataFrame:
-        """Mean over the repetitions, (n_models, n_models)."""
-        first, *_ = self.by_seed.values()
-        values = np.mean([each.to_numpy() for each in self.by_seed.values()], axis=0)
-        return pd.DataFrame(values, first.index, first.columns)
+        """Return the mean over the runs, (n_models, n_models)."""
+        first, *others = self.by_seed.values()
+        return sum(others, start=first) / len(self.by_seed)
 
 
 def measure_distances(
-    matrix: CorrectnessMatrix, settings: Settings, seed: int = 0, n_seeds: int = 3
+    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_seeds: int = 3
 ) -> dict[str, ModelDistances]:
-    """Fit a factorization for each repetition and measure the distances between its models.
+    """Fit a factorization for each seed and measure the distances between its models.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
-    settings : Settings
+    mf : MatrixFactorization
+        Clones of it are fitted.
     seed, n_seeds : int
 
     Returns
     -------
     dict of str to ModelDistances
-        For each of `SPACES`. A model without a training answer in some repetition was never learned, and is left out.
+        For each of `SPACES`. A model without a training answer in one of the runs is left out.
     """
     fits, learned = {}, np.ones(matrix.n_models, dtype=bool)
-    for repetition in repetitions(matrix, seed, n_seeds):
-        train = repetition.split.train
-        fits[repetition.seed] = settings.mf(repetition.seed).fit(train)
+    for run_seed, (train, _, _) in split_runs(matrix, seed, n_seeds):
+        fits[run_seed] = fit_clone(mf, train, run_seed)
         learned &= train.observed.any(axis=1)
     names = sorted(matrix.model_names[learned])
     found: dict[str, dict[int, pd.DataFrame]] = {space: {} for space in SPACES}
-    for each, mf in fits.items():
-        rows = name_positions("model", names, mf.model_names_)
-        for space, vectors in zip(SPACES, (mf.coef_, mf.model_embeddings_), strict=True):
-            found[space][each] = scaled_distances(pd.DataFrame(vectors[rows], names))
+    for run_seed, fitted in fits.items():
+        rows = name_positions("model", names, fitted.model_names_)
+        for space, vectors in zip(SPACES, (fitted.coef_, fitted.model_embeddings_), strict=True):
+            found[space][run_seed] = scaled_distances(pd.DataFrame(vectors[rows], names))
     return {space: ModelDistances(by_seed, space, matrix.source) for space, by_seed in found.items()}
 
 
 def scaled_distances(vectors: pd.DataFrame) -> pd.DataFrame:
-    """L2 distances between the rows of a frame, divided by their mean over all pairs.
+    """Return the L2 distances between the rows of a frame, divided by their mean over all pairs.
 
     Parameters
     ----------
@@ -103,7 +108,7 @@ def scaled_distances(vectors: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_models, n_models)
-        Undefined (NaN) beside the diagonal if all vectors are the same.
+        NaN off the diagonal if all vectors are equal.
     """
     pairs = pdist(vectors.to_numpy(float))
     scale = pairs.mean() if pairs.any() else np.nan
@@ -111,14 +116,9 @@ def scaled_distances(vectors: pd.DataFrame) -> pd.DataFrame:
 
 
 def compare_communities(
-    distances: Mapping[str, ModelDistances],
-    models: pd.DataFrame,
-    *,
-    min_size: int = _MIN_SIZE,
-    n_permutations: int = 10_000,
-    random_state: int = 0,
+    distances: Mapping[str, ModelDistances], models: pd.DataFrame, n_permutations: int = 10_000
 ) -> pd.DataFrame:
-    """Compare the distances within each community with those to the other models, averaged over the repetitions.
+    """Compare the distances within each community with those to the other models, averaged over the runs.
 
     Parameters
     ----------
@@ -126,61 +126,48 @@ def compare_communities(
         From `measure_distances`.
     models : DataFrame indexed by model name
         As in `find_communities`.
-    min_size : int
-        A community needs so many models, and a model outside.
-    n_permutations, random_state : int
-        Random communities of the same size.
+    n_permutations : int
+        Random communities of the same size, drawn with a fixed seed.
 
     Returns
     -------
     DataFrame
-        One row for each space and each community that is large enough, or is one of the paper's. Columns: `data`,
+        One row for each space and each community of three models or more, or of the paper's. Columns: `data`,
         `space`, `community`, `kind`, `paper` (whether it is one of the paper's), `n_models`, `within` and `between`
         (mean distance of two members, and of a member and another model), `ratio` (of the two), `null_low` and
-        `null_high` (the middle 95 % of the ratios of random communities), `p` (probability that a random community has
-        a ratio as low, one-sided: (1 + those drawn that have) / (1 + drawn)). NaN where a community is too small.
+        `null_high` (the central 95 % of the ratios of random communities), `p` (one-sided probability that a random
+        community has a ratio as low: (1 + those drawn that have) / (1 + drawn)). NaN where a community is too small.
     """
     rows = [
         {"data": each.data, "space": space, **row}
         for space, each in distances.items()
-        for row in _compare(each.mean(), find_communities(models), min_size, n_permutations, random_state)
+        for row in _compare(each.mean(), find_communities(models), n_permutations)
     ]
     return pd.DataFrame(rows)
 
 
-def compare_each_repetition(
-    distances: Mapping[str, ModelDistances],
-    models: pd.DataFrame,
-    *,
-    min_size: int = _MIN_SIZE,
-    n_permutations: int = 10_000,
-    random_state: int = 0,
-) -> pd.DataFrame:
-    """Do what `compare_communities` does for each repetition alone; the column `seed` says which."""
-    rows = [
-        {"data": each.data, "space": space, "seed": seed, **row}
+def compare_each_seed(distances: Mapping[str, ModelDistances], models: pd.DataFrame) -> pd.DataFrame:
+    """Do what `compare_communities` does for each run alone; the column `seed` says which."""
+    parts = [
+        compare_communities({space: replace(each, by_seed={seed: frame})}, models).assign(seed=seed)
         for space, each in distances.items()
         for seed, frame in each.by_seed.items()
-        for row in _compare(frame, find_communities(models), min_size, n_permutations, random_state)
     ]
-    return pd.DataFrame(rows)
+    return pd.concat(parts, ignore_index=True)
 
 
-def _compare(
-    distances: pd.DataFrame, communities: list[Community], min_size: int, n_permutations: int, random_state: int
-) -> list[dict[str, object]]:
+def _compare(distances: pd.DataFrame, communities: list[Community], n_permutations: int) -> list[dict[str, object]]:
     values, n_models = distances.to_numpy(), len(distances)
-    rng = np.random.default_rng(check_seed(random_state))
-    # One set of random orders for all: the first n models of an order are a random community of n.
+    # One set of random permutations for all: the first n models of a permutation are a random community of n.
     draws = (check_positive("n_permutations", n_permutations), n_models)
-    places = rng.permuted(np.broadcast_to(np.arange(n_models), draws), axis=1)
+    places = np.random.default_rng(0).permuted(np.broadcast_to(np.arange(n_models), draws), axis=1)
     drawn: dict[int, np.ndarray] = {}
     rows: list[dict[str, object]] = []
     for community in communities:
         members = distances.index.isin(community.members)
         size, paper = int(members.sum()), community.name in PAPER
         row = {"community": community.name, "kind": community.kind, "paper": paper, "n_models": size}
-        if min_size <= size < n_models:
+        if _MIN_SIZE <= size < n_models:
             if size not in drawn:
                 drawn[size] = _ratios(*_means(values, places < size))
             within, between = _means(values, members[None])
@@ -213,43 +200,33 @@ def _ratios(within: np.ndarray, between: np.ndarray) -> np.ndarray:
     return np.divide(within, between, out=np.full(len(within), np.nan), where=between > 0)
 
 
-def map_models(distances: ModelDistances, models: pd.DataFrame, min_size: int = _MIN_SIZE) -> pd.DataFrame:
-    """Lay the models out in a plane, so that neighbours stay neighbours.
+def map_models(distances: ModelDistances, models: pd.DataFrame) -> pd.DataFrame:
+    """Lay the models out in a plane by t-SNE of the mean distances.
 
-    t-SNE of the mean distances, started from classical scaling: deterministic, and the order of the models changes
-    nothing. It keeps near models together; how far apart groups lie, and the axes, mean nothing.
+    t-SNE starts from classical scaling: the map is deterministic and does not depend on the order of the models. Models
+    that are near stay near; the distances between groups, and the axes, have no meaning.
 
     Parameters
     ----------
     distances : ModelDistances
     models : DataFrame indexed by model name
         As in `find_communities`.
-    min_size : int
-        Of a specialization that is told apart.
 
     Returns
     -------
     DataFrame indexed by model name
-        `data`, `x`, `y`, `params_b` (NaN if not known), and `specialization`: the rarest tag of the model, of those
-        that at least `min_size` of the models bear; empty without one.
+        `data`, `x`, `y`, `params_b` (NaN if not known), and `specialization`: the rarest tag of the model among those
+        that at least three of the models have; empty without one.
     """
     mean = distances.mean()
     known = models.reindex(mean.index)
-    frequent = {
-        community.name: len(community.members)
-        for community in find_communities(known)
-        if community.kind == "specialization" and len(community.members) >= min_size
-    }
-    tags = tags_of(known)
-    rarest = [
-        min((tag for tag in tags.get(model, []) if tag in frequent), key=lambda tag: (frequent[tag], tag), default="")
-        for model in mean.index
-    ]
+    sizes = {each.name: len(each.members) for each in find_communities(known) if each.kind == "specialization"}
+    tags = {model: [tag for tag in each if sizes[tag] >= _MIN_SIZE] for model, each in tags_of(known).items()}
+    rarest = [min(tags.get(model, []), key=lambda tag: (sizes[tag], tag), default="") for model in mean.index]
     x, y = _layout(mean.to_numpy()).T
-    sizes = known["params_b"].astype(float) if "params_b" in known else np.nan
-    return pd.DataFrame(
-        {"data": distances.data, "x": x, "y": y, "params_b": sizes, "specialization": rarest}, index=mean.index
-    )
+    billions = known["params_b"].astype(float) if "params_b" in known else np.nan
+    table = {"data": distances.data, "x": x, "y": y, "params_b": billions, "specialization": rarest}
+    return pd.DataFrame(table, index=mean.index)
 
 
 def _layout(distances: np.ndarray) -> np.ndarray:
@@ -270,7 +247,7 @@ def _layout(distances: np.ndarray) -> np.ndarray:
 
 
 def choose_model(matrix: CorrectnessMatrix, model: str = "", seed: int = 0) -> str:
-    """Return the name of a model: the one that is asked for or, if it is empty, the best in training.
+    """Return the name of the given model or, if it is empty, of the best model in training.
 
     Parameters
     ----------
@@ -286,12 +263,12 @@ def choose_model(matrix: CorrectnessMatrix, model: str = "", seed: int = 0) -> s
     """
     if model:
         return str(matrix.model_names[name_positions("model", [model], matrix.model_names)[0]])
-    train = next(repetitions(matrix, seed, 1)).split.train
+    _, (train, _, _) = next(split_runs(matrix, seed, 1))
     return str(train.accuracy(by="model")["accuracy"].fillna(-1.0).sort_index().idxmax())
 
 
 def nearest_models(distances: ModelDistances, models: pd.DataFrame, model: str, n: int = 10) -> pd.DataFrame:
-    """Return the models nearest to one, by the mean over the repetitions.
+    """Return the models nearest to one, by the mean over the runs.
 
     Parameters
     ----------
@@ -305,7 +282,7 @@ def nearest_models(distances: ModelDistances, models: pd.DataFrame, model: str, 
     -------
     DataFrame
         Indexed by `rank`, from 1. Columns: `data`, `model`, `distance` (1: mean over all pairs of models), `spread`
-        (standard deviation over the repetitions; NaN for one) and, where they are known, `params_b` and `tags`.
+        (standard deviation over the runs; NaN for one) and, where they are known, `params_b` and `tags`.
 
     Raises
     ------
@@ -322,41 +299,36 @@ def nearest_models(distances: ModelDistances, models: pd.DataFrame, model: str, 
     return nearest.set_index(pd.RangeIndex(1, len(nearest) + 1, name="rank"))
 
 
-def community_values(repeated: pd.DataFrame) -> list[ReportedValue]:
-    """Return the numbers that the page of the communities quotes.
+def community_values(by_seed: pd.DataFrame) -> list[ReportedValue]:
+    """Return the values that the page on communities reports.
 
     Parameters
     ----------
-    repeated : DataFrame
-        From `compare_each_repetition`.
+    by_seed : DataFrame
+        From `compare_each_seed`.
     """
 
-    tested = repeated[repeated["ratio"].notna()]
+    tested = by_seed[by_seed["ratio"].notna()]
     closer = tested["ratio"] < 1
     tested = tested.assign(closer=closer, found=closer & (tested["p"] < SIGNIFICANT))
-    seeds = repeated["seed"].unique()
-
-    def runs(space: str, column: str, paper: bool) -> list[float]:
-        rows = tested[(tested["space"] == space) & (tested["paper"] | (not paper))]
-        groups = rows[column].astype(float).groupby(rows["seed"])
-        # Undefined, not 0, where nothing was tested.
-        return (groups.mean() if column == "ratio" else groups.sum()).reindex(seeds).tolist()
-
+    seeds = by_seed["seed"].unique()
     one = tested[(tested["space"] == SPACES[0]) & (tested["seed"] == seeds[0])]
-    found = [
-        ReportedValue("communities_tested", "Communities tested", [float(len(one))]),
-        ReportedValue("paper_communities", "Communities of the paper among them", [float(one["paper"].sum())]),
-    ]
+
     significantly = f"closer than random ones (p < {SIGNIFICANT:g})"
+    named = {
+        "ratio": ("Distance within / between, mean over the communities", "ratio", "mean", False),
+        "found": (f"Communities {significantly}", "found", "sum", False),
+        "paper_closer": ("Communities of the paper with a ratio below 1", "closer", "sum", True),
+        "paper_found": (f"Communities of the paper {significantly}", "found", "sum", True),
+    }
+    values = [
+        ReportedValue("communities_tested", "Communities tested", [len(one)], count=True),
+        ReportedValue("paper_communities", "Communities of the paper among them", [one["paper"].sum()], count=True),
+    ]
     for space in SPACES:
-        named = {
-            f"{space}_ratio": ("Distance within / between, mean over the communities", "ratio", False),
-            f"{space}_found": (f"Communities {significantly}", "found", False),
-            f"{space}_paper_closer": ("Communities of the paper with a ratio below 1", "closer", True),
-            f"{space}_paper_found": (f"Communities of the paper {significantly}", "found", True),
-        }
-        found += [
-            ReportedValue(key, f"{what}, by {space}s", runs(space, column, paper))
-            for key, (what, column, paper) in named.items()
-        ]
-    return found
+        for key, (what, column, how, paper) in named.items():
+            rows = tested[(tested["space"] == space) & (tested["paper"] | (not paper))]
+            # NaN, not 0, where nothing was tested.
+            runs = rows[column].astype(float).groupby(rows["seed"]).agg(how).reindex(seeds)
+            values.append(ReportedValue(f"{space}_{key}", f"{what}, by {space}s", runs))
+    return values

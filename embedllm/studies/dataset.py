@@ -1,7 +1,11 @@
-"""How models compare before anything is learned: who agrees with whom, who answered what, and the numbers of that page.
+"""Describe a correctness matrix: agreement between models, coverage, accuracies, and the values of that page.
 
-Two models agree on a question if both are right or both are wrong. Good models agree often because both are mostly
-right, so agreement is set against what two models of their accuracies would reach by chance (Cohen's kappa).
+Two models agree on a question if both are correct or both are incorrect. Good models agree often because both are
+mostly correct, so agreement is compared with what two independent models of their accuracies would reach.
+
+References
+----------
+*A Coefficient of Agreement for Nominal Scales*, Educational and Psychological Measurement 20 (1960): Cohen's kappa.
 """
 
 from __future__ import annotations
@@ -25,11 +29,11 @@ class Agreement(NamedTuple):
     n_shared : DataFrame of shape (n_models, n_models)
         Questions where both were observed.
     agreement : DataFrame of shape (n_models, n_models)
-        Share of these on which both are right or both are wrong; NaN if there is none.
+        Share of these on which both are correct or both are incorrect; NaN if there is none.
     expected : DataFrame of shape (n_models, n_models)
         The same for independent models of their accuracies on these questions.
     kappa : DataFrame of shape (n_models, n_models)
-        Cohen's: (agreement - expected) / (1 - expected); NaN also where one label is all that both have.
+        Cohen's: (agreement - expected) / (1 - expected); NaN also where both have one and the same label throughout.
     source : str
         What the data are.
     """
@@ -50,24 +54,22 @@ class Agreement(NamedTuple):
         """
         names = self.kappa.index
         one, two = np.triu_indices(len(names), k=1)
-        values = {
-            name: getattr(self, name).to_numpy()[one, two] for name in ("n_shared", "agreement", "expected", "kappa")
-        }
+        values = {name: table.to_numpy()[one, two] for name, table in self._asdict().items() if name != "source"}
         table = pd.DataFrame({"data": self.source, "model": names[one], "other": names[two], **values})
         return table.sort_values("kappa", ascending=False, kind="stable", ignore_index=True)
 
     def order(self) -> list[str]:
-        """Return the names of the models, those that agree beyond chance beside each other.
+        """Return the names of the models, those that agree beyond chance next to each other.
 
-        The order of the leaves of a tree of average linkage with the distance 1 - kappa; a pair without a kappa is as
-        far apart as the mean pair.
+        The order is that of the leaves of a tree of average linkage with the distance 1 - kappa; a pair without a kappa
+        gets the mean distance.
         """
         names = self.kappa.index.tolist()
         if len(names) < 3:
             return names
         distance = 1 - self.kappa.to_numpy()
-        one, two = np.triu_indices(len(names), k=1)
-        known = distance[one, two][~np.isnan(distance[one, two])]
+        known = distance[np.triu_indices(len(names), k=1)]
+        known = known[~np.isnan(known)]
         distance = np.where(np.isnan(distance), known.mean() if len(known) else 1.0, distance)
         np.fill_diagonal(distance, 0)
         tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=True)
@@ -77,31 +79,31 @@ class Agreement(NamedTuple):
 def pairwise_agreement(matrix: CorrectnessMatrix) -> Agreement:
     """Compare every model with every other."""
     observed = matrix.observed.astype(np.float32)  # sums of ones are exact up to 2**24 questions
-    right = (matrix.labels == CORRECT).astype(np.float32)
+    correct = (matrix.labels == CORRECT).astype(np.float32)
     n_shared = (observed @ observed.T).astype(float)
-    both_right, own_right = (right @ right.T).astype(float), (right @ observed.T).astype(float)
+    both_correct, own_correct = (correct @ correct.T).astype(float), (correct @ observed.T).astype(float)
     n = np.where(n_shared > 0, n_shared, np.nan)
-    # Both wrong are those shared where neither is right.
-    agreement = (n_shared - own_right - own_right.T + 2 * both_right) / n
-    accuracy = own_right / n  # (i, j): of i on the questions that it shares with j
+    # Both are incorrect on the shared questions where neither is correct.
+    agreement = (n_shared - own_correct - own_correct.T + 2 * both_correct) / n
+    accuracy = own_correct / n  # (i, j): of i on the questions that it shares with j
     expected = accuracy * accuracy.T + (1 - accuracy) * (1 - accuracy.T)
     kappa = (agreement - expected) / np.where(expected < 1, 1 - expected, np.nan)
 
-    def frame(values: np.ndarray) -> pd.DataFrame:
-        return pd.DataFrame(values, matrix.models.index, matrix.models.index)
+    names = matrix.models.index
+    tables = (n_shared.astype(int), agreement, expected, kappa)
+    shared, share, chance, kappas = (pd.DataFrame(each, names, names) for each in tables)
+    return Agreement(shared, share, chance, kappas, matrix.source)
 
-    return Agreement(frame(n_shared.astype(int)), frame(agreement), frame(expected), frame(kappa), matrix.source)
 
-
-def right_shares(matrix: CorrectnessMatrix) -> pd.Series:
-    """Share of the models observed on each question that are right; NaN for a question that nobody answered."""
+def correct_shares(matrix: CorrectnessMatrix) -> pd.Series:
+    """Return the share of the observed models that answer each question correctly; NaN without an observed model."""
     n_observed = matrix.observed.sum(axis=0)
     shares = (matrix.labels == CORRECT).sum(axis=0) / np.where(n_observed > 0, n_observed, np.nan)
-    return pd.Series(shares, matrix.questions.index, name="right")
+    return pd.Series(shares, matrix.questions.index, name="correct")
 
 
 def histograms(matrix: CorrectnessMatrix) -> pd.DataFrame:
-    """Count models by accuracy, and questions by the share of the models that is correct, in each twentieth.
+    """Count models by accuracy, and questions by the share of models that are correct, in bins of 5 points.
 
     Returns
     -------
@@ -109,10 +111,10 @@ def histograms(matrix: CorrectnessMatrix) -> pd.DataFrame:
         Columns `counted` ("models by accuracy" or "questions by share"), `low` and `high` (of the bin), `count`,
         `data`.
     """
-    values = {"models by accuracy": matrix.accuracy(by="model")["accuracy"], "questions by share": right_shares(matrix)}
+    accuracy, shares = matrix.accuracy(by="model")["accuracy"], correct_shares(matrix)
     parts = []
-    for what, shares in values.items():
-        counts, edges = np.histogram(shares.dropna(), np.linspace(0, 1, 21))
+    for what, values in (("models by accuracy", accuracy), ("questions by share", shares)):
+        counts, edges = np.histogram(values.dropna(), np.linspace(0, 1, 21))
         parts.append(pd.DataFrame({"counted": what, "low": edges[:-1], "high": edges[1:], "count": counts}))
     return pd.concat(parts, ignore_index=True).assign(data=matrix.source)
 
@@ -124,7 +126,7 @@ def coverage(matrix: CorrectnessMatrix) -> pd.DataFrame:
     -------
     DataFrame
         Indexed by `benchmark`, `overall` last. Columns: `data`, `questions`, `all`, `some` and `none` (models), and the
-        share of its cells that is `missing (%)`.
+        share of its entries that is `missing (%)`.
     """
     table = matrix.accuracy(by=["model", "benchmark"])["n_observed"].unstack("benchmark")[matrix.benchmark_names]
     table[OVERALL] = table.sum(axis=1)
@@ -143,7 +145,7 @@ def coverage(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 
 def model_table(matrix: CorrectnessMatrix) -> pd.DataFrame:
-    """Return accuracy and missing cells of each model, best first.
+    """Return the accuracy and the missing entries of each model, best first.
 
     Returns
     -------
@@ -167,44 +169,32 @@ def model_table(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 def split_table(split: Split) -> pd.DataFrame:
     """Return the `questions` and the observed `answers` of each part."""
-    parts = split._asdict()
-    return pd.DataFrame(
-        {
-            "data": [part.source for part in parts.values()],
-            "questions": [part.n_questions for part in parts.values()],
-            "answers": [int(part.observed.sum()) for part in parts.values()],
-        },
-        pd.Index(parts, name="part"),
-    )
+    rows = [(part.source, part.n_questions, int(part.observed.sum())) for part in split]
+    return pd.DataFrame(rows, pd.Index(split._fields, name="part"), ["data", "questions", "answers"])
 
 
 def dataset_values(matrix: CorrectnessMatrix, split: Split, agreement: Agreement) -> list[ReportedValue]:
-    """Return the numbers of the page."""
+    """Return the values that the page reports."""
     accuracy = 100 * matrix.accuracy(by="model")["accuracy"]
-    shares, pairs = right_shares(matrix).dropna(), agreement.pairs()
+    shares, pairs = correct_shares(matrix).dropna(), agreement.pairs()
+    counts = [
+        ("data_models", "models", matrix.n_models),
+        ("data_questions", "questions", matrix.n_questions),
+        ("data_benchmarks", "benchmarks", len(matrix.benchmark_names)),
+        ("data_train", "training questions", split.train.n_questions),
+        ("data_test", "test questions", split.test.n_questions),
+    ]
+    percentages = [
+        ("data_observed", "entries that were observed", 100 * matrix.observed.mean()),
+        ("data_worst", "accuracy of the worst model", accuracy.min()),
+        ("data_best", "accuracy of the best model", accuracy.max()),
+        ("data_all_right", "questions that all models answer correctly", 100 * (shares == 1).mean()),
+        ("data_none_right", "questions that no model answers correctly", 100 * (shares == 0).mean()),
+        ("data_agreement", "agreement of a pair of models, mean", 100 * pairs["agreement"].mean()),
+        ("data_expected", "agreement expected from the accuracies of a pair, mean", 100 * pairs["expected"].mean()),
+    ]
     return [
-        ReportedValue("data_models", "models", [matrix.n_models]),
-        ReportedValue("data_questions", "questions", [matrix.n_questions]),
-        ReportedValue("data_benchmarks", "benchmarks", [len(matrix.benchmark_names)]),
-        ReportedValue("data_train", "training questions", [split.train.n_questions]),
-        ReportedValue("data_test", "test questions", [split.test.n_questions]),
-        ReportedValue("data_observed", "cells that were observed", [100 * float(matrix.observed.mean())], "%"),
-        ReportedValue("data_worst", "accuracy of the worst model", [float(accuracy.min())], "%"),
-        ReportedValue("data_best", "accuracy of the best model", [float(accuracy.max())], "%"),
-        ReportedValue(
-            "data_all_right", "questions that all models answer rightly", [100 * float((shares == 1).mean())], "%"
-        ),
-        ReportedValue(
-            "data_none_right", "questions that no model answers rightly", [100 * float((shares == 0).mean())], "%"
-        ),
-        ReportedValue(
-            "data_agreement", "agreement of a pair of models, mean", [100 * float(pairs["agreement"].mean())], "%"
-        ),
-        ReportedValue(
-            "data_expected",
-            "agreement that the accuracies of a pair alone would give, mean",
-            [100 * float(pairs["expected"].mean())],
-            "%",
-        ),
-        ReportedValue("data_kappa", "Cohen's kappa of a pair of models, mean", [float(pairs["kappa"].mean())]),
+        *(ReportedValue(key, what, [n], count=True) for key, what, n in counts),
+        *(ReportedValue(key, what, [value], "%") for key, what, value in percentages),
+        ReportedValue("data_kappa", "Cohen's kappa of a pair of models, mean", [pairs["kappa"].mean()]),
     ]

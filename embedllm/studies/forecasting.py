@@ -1,32 +1,45 @@
-"""Correctness forecasting: how well is it known beforehand who answers what rightly?"""
+"""Correctness forecasting: predict which model answers which question correctly, and from how many questions.
+
+References
+----------
+EmbedLLM (arXiv 2410.02223), section 5.1 and Table 1.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.protocol.calibration import calibration_errors
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
-from embedllm.protocol.runs import Fitted
-from embedllm.protocol.scores import score_cells
+from embedllm.protocol.runs import Run, fit_clone
+from embedllm.protocol.scores import METRICS, score_cells
 from embedllm.protocol.tally import Tally
+
+Grouping = Literal["benchmark", "model"]
+
+SIZES = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 25_000)
+"""Numbers of training questions below all of them: those of the paper's Table 1, and 2,000."""
+
+FRACTIONS = (0.05, 0.1, 0.25, 0.5)
+"""Shares of the training questions taken instead where fewer than three of `SIZES` are below all."""
 
 
 def evaluate_forecasts(
-    predictors: Mapping[str, CorrectnessPredictor],
-    matrix: CorrectnessMatrix,
-    by: Literal["benchmark", "model"] = "benchmark",
+    predictors: Mapping[str, CorrectnessPredictor], matrix: CorrectnessMatrix, by: Grouping = "benchmark"
 ) -> pd.DataFrame:
-    """Compare predictors over the observed cells of a matrix.
+    """Compare fitted predictors over the observed entries of a matrix.
 
     Parameters
     ----------
-    predictors : mapping from a name to a fitted predictor
+    predictors : mapping of str to CorrectnessPredictor
+        Name to fitted predictor.
     matrix : CorrectnessMatrix
         Its models are matched by name to those fitted.
     by : "benchmark" or "model"
@@ -36,129 +49,219 @@ def evaluate_forecasts(
     DataFrame
         One row for each predictor and each group, the group `overall` first. Columns: `data` (the source of the
         matrix), `predictor`, the grouping, `accuracy` with its `stderr`, `log_loss` (nats, probabilities clipped to
-        [0.001, 0.999]), `brier`, `n_observed` (cells), `n_questions`. The metrics of a group without an observed cell
-        are NaN. The standard error is over questions: answers to one question are right or wrong together.
+        [0.001, 0.999]), `brier`, `n_observed` (entries), `n_questions`. The metrics of a group without an observed
+        entry are NaN. The standard error is over questions, because the answers to one question are correlated.
 
     Raises
     ------
     KeyError
         If a model of the matrix was not there at fit time.
+
+    Examples
+    --------
+    >>> from embedllm import BenchmarkMean, KNNCorrectness, evaluate_forecasts, load_dataset
+    >>> train, val, test = load_dataset("simulated", scale=0.01).split()
+    >>> predictors = {"KNN": KNNCorrectness(n_neighbors=15).fit(train), "benchmark mean": BenchmarkMean().fit(train)}
+    >>> evaluate_forecasts(predictors, test, by="model").query("model == 'overall'")["predictor"].tolist()
+    ['KNN', 'benchmark mean']
     """
-    return forecast_table(tally_forecasts(predictors, matrix, by))
+    probabilities = {name: predictor.predict_matrix(matrix) for name, predictor in predictors.items()}
+    return forecast_table(tally_forecasts(probabilities, matrix, by))
 
 
 def tally_forecasts(
-    predictors: Mapping[str, CorrectnessPredictor],
-    matrix: CorrectnessMatrix,
-    by: Literal["benchmark", "model"] = "benchmark",
-    seed: int = 0,
+    probabilities: Mapping[str, np.ndarray], matrix: CorrectnessMatrix, by: Grouping = "benchmark", seed: int = 0
 ) -> Tally:
-    """Add up, for each question, the accuracy, log loss and Brier score of its observed cells.
+    """Add up, for each question, the accuracy, log loss and Brier score of its observed entries.
 
     Parameters
     ----------
-    predictors, matrix, by
-        As in `evaluate_forecasts`.
+    probabilities : mapping of str to ndarray of shape (n_models, n_questions)
+        Name of a predictor to what it predicts; axes as in `matrix.labels`.
+    matrix : CorrectnessMatrix
+    by : "benchmark" or "model"
     seed : int
-        Of the repetition.
-
-    Raises
-    ------
-    KeyError
-        If a model of the matrix was not there at fit time.
+        Of the run.
     """
-    right = matrix.labels == CORRECT
+    correct = matrix.labels == CORRECT
     group = {"benchmark": matrix.benchmarks, "model": np.repeat(matrix.model_names, matrix.n_questions)}[by]
 
-    def add_up(cells: np.ndarray) -> np.ndarray:
-        observed = np.where(matrix.observed, cells, 0)  # (n_models, n_questions)
+    def add_up(entries: np.ndarray) -> np.ndarray:
+        observed = np.where(matrix.observed, entries, 0)  # (n_models, n_questions)
         return observed.sum(axis=0) if by == "benchmark" else observed.ravel()
 
-    sums = {}
-    for name, predictor in predictors.items():
-        for metric, cells in score_cells(predictor.predict_matrix(matrix), right).items():
-            sums[metric, name] = add_up(cells)
+    sums = {
+        (metric, name): add_up(entries)
+        for name, probability in probabilities.items()
+        for metric, entries in score_cells(probability, correct).items()
+    }
     question = np.resize(matrix.question_ids, len(group))
     rows = {"seed": seed, "group": group, "question": question, "count": add_up(matrix.observed)}
     return Tally(pd.DataFrame(rows), pd.DataFrame(sums), matrix.source, "predictor", by)
 
 
-def tally_repetitions(fits: Iterable[Fitted]) -> Tally:
-    """Do what `tally_forecasts` does by benchmark, on the test questions of each repetition."""
-    return Tally.join(tally_forecasts(each.predictors, each.split.test, seed=each.seed) for each in fits)
+def tally_runs(runs: Iterable[Run]) -> Tally:
+    """Do what `tally_forecasts` does by benchmark, with the predictions of each run for its test questions."""
+    return Tally.join(tally_forecasts(run.probabilities, run.split.test, seed=run.seed) for run in runs)
 
 
 def forecast_table(tally: Tally) -> pd.DataFrame:
-    """Return the means over the repetitions: the columns of `evaluate_forecasts`.
+    """Return the means over the runs: the columns of `evaluate_forecasts`.
 
-    `n_observed` and `n_questions` are those of one repetition, where they differ the mean.
+    `n_observed` and `n_questions` are means over the runs.
     """
     return tally.table().rename(columns={"count": "n_observed"})
 
 
-def forecast_values(tally: Tally, bins: pd.DataFrame, curve: pd.DataFrame) -> list[ReportedValue]:
-    """Return the numbers that the forecasting page quotes.
+def training_sizes(n_questions: int) -> list[int]:
+    """Return the sizes to train on, ascending, the last one all questions.
 
     Parameters
     ----------
-    tally : Tally
-        From `tally_repetitions`.
-    bins : DataFrame
-        From `reliability_repetitions`.
-    curve : DataFrame
-        From `learning_curve`.
+    n_questions : int
+        In the training part.
     """
-    runs, errors = tally.by_seed(), 100 * calibration_errors(bins)
-    accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
-    tested = pd.DataFrame({group: each["MF"].notna() for group, each in accuracy.items()})
-    above = pd.DataFrame({group: each["MF"] > each["benchmark mean"] for group, each in accuracy.items()})
-    answers = tally.rows.groupby("seed")["count"].sum()
-    size = curve["size"].min()
-    smallest = 100 * curve[curve["size"] == size].pivot(index="seed", columns="predictor", values="accuracy")
-    few = f"Forecasting accuracy of MF minus KNN, fitted on {size:,} questions"
-
-    def reported(key: str, what: str, values: pd.Series, unit: str = "") -> ReportedValue:
-        return ReportedValue(key, what, values.astype(float).tolist(), unit)
-
-    return [
-        *accuracy_values(
-            tally,
-            [
-                Wanted("mf_accuracy", "Forecasting accuracy of MF", "MF"),
-                Wanted("knn_accuracy", "Forecasting accuracy of KNN", "KNN"),
-                Wanted("floor_accuracy", "Forecasting accuracy of the floor (benchmark mean)", "benchmark mean"),
-                Wanted("mf_minus_knn", "Forecasting accuracy of MF minus KNN", "MF", minus="KNN"),
-            ],
-        ),
-        reported("mf_minus_knn_smallest", few, smallest["MF"] - smallest["KNN"], "points"),
-        ReportedValue("smallest_size", "Smallest number of training questions", [float(size)]),
-        reported("above_floor", "Benchmarks where MF is above the floor", above.sum(axis=1)),
-        reported("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1)),
-        reported("forecast_answers", "Test answers", answers),
-        *(
-            reported(f"{key}_{metric}", f"{words} of {method}", runs[metric, method], unit)
-            for metric, words, unit in (("log_loss", "Log loss", "nats"), ("brier", "Brier score", ""))
-            for key, method in (("mf", "MF"), ("knn", "KNN"))
-        ),
-        reported("mf_ece", "Expected calibration error of MF", errors["MF"], "points"),
-        reported("knn_ece", "Expected calibration error of KNN", errors["KNN"], "points"),
-    ]
+    sizes = [size for size in SIZES if size < n_questions]
+    if len(sizes) < 3:
+        sizes = sorted({round(share * n_questions) for share in FRACTIONS} - {0, n_questions})
+    return [*sizes, n_questions]
 
 
-def percent_table(table: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Accuracies of a tidy frame in percent, one row for each benchmark and one column for each method.
+def nested_subsets(train: CorrectnessMatrix, sizes: Sequence[int], seed: int) -> Iterator[CorrectnessMatrix]:
+    """Draw training questions, the smaller subsets from the larger ones.
+
+    Questions without an observed answer, from which nothing is learned, are drawn last.
 
     Parameters
     ----------
-    table : DataFrame
-        From `evaluate_forecasts` or `evaluate_routers`.
-    method : "predictor" or "router"
+    train : CorrectnessMatrix
+    sizes : sequence of int
+    seed : int
+
+    Yields
+    ------
+    CorrectnessMatrix
+        Of each size, with questions in the order of `train`.
+    """
+    order = np.random.default_rng(seed).permutation(train.n_questions)
+    answered = np.asarray(train.observed.any(axis=0))
+    order = np.concatenate([order[answered[order]], order[~answered[order]]])
+    for size in sizes:
+        yield train.subset(questions=np.isin(np.arange(train.n_questions), order[:size]))
+
+
+def neighbors_for(n_neighbors: int, size: int, n_questions: int) -> int:
+    """Return the k of KNN for a subset of the training questions.
+
+    The best k grows with the data. A k chosen for all of them is reduced with the cube root of the share that is left:
+    with the full k, small subsets would make KNN look worse than it is.
+    """
+    return max(1, round(n_neighbors * (size / n_questions) ** (1 / 3)))
+
+
+def learning_curve(runs: Iterable[Run]) -> pd.DataFrame:
+    """Fit the predictors on nested subsets of the training questions and evaluate them on all test questions.
+
+    The predictions of a run, whose predictors are fitted on all its training questions, are the last point. A predictor
+    with `n_neighbors` gets those of `neighbors_for`.
+
+    Parameters
+    ----------
+    runs : iterable of Run
 
     Returns
     -------
     DataFrame
-        Indexed by `data` and `benchmark`; rows and columns in the order of the frame, rounded to a tenth of a point.
+        One row for each run, training size and predictor. Columns: `data`, `seed`, `size` (training questions),
+        `predictor`, `accuracy`, `log_loss`, `brier`.
     """
-    wide = table.pivot(index=["data", "benchmark"], columns=method, values="accuracy") * 100
-    rows = table[["data", "benchmark"]].drop_duplicates().itertuples(index=False, name=None)
-    return wide.loc[list(rows), list(pd.unique(table[method]))].round(1)
+    return pd.concat([_points(run) for run in runs], ignore_index=True)
+
+
+def _points(run: Run) -> pd.DataFrame:
+    train, _, test = run.split
+    *smaller, everything = training_sizes(train.n_questions)
+    predicted = {}
+    for size, part in zip(smaller, nested_subsets(train, smaller, run.seed), strict=True):
+        predicted[size] = {
+            name: fit_clone(_for_size(predictor, size, everything), part, run.seed).predict_matrix(test)
+            for name, predictor in run.predictors.items()
+        }
+    points = []
+    for size, probabilities in (predicted | {everything: run.probabilities}).items():
+        overall = tally_forecasts(probabilities, test).by_seed().iloc[0]
+        metrics = pd.DataFrame({metric: overall[metric] for metric in METRICS}).rename_axis("predictor").reset_index()
+        points.append(metrics.assign(data=test.source, seed=run.seed, size=size))
+    return pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", *METRICS]]
+
+
+def _for_size(predictor: CorrectnessPredictor, size: int, n_questions: int) -> CorrectnessPredictor:
+    k = predictor.get_params().get("n_neighbors")
+    return predictor if k is None else clone(predictor).set_params(n_neighbors=neighbors_for(k, size, n_questions))
+
+
+def size_table(curve: pd.DataFrame) -> pd.DataFrame:
+    """Return the mean accuracy over the seeds in percent, rows training sizes, columns predictors.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        From `learning_curve`.
+
+    Returns
+    -------
+    DataFrame
+        Indexed by `data` and `size`; rounded to a hundredth of a point.
+    """
+    wide = curve.pivot_table(index=["data", "size"], columns="predictor", values="accuracy", dropna=False) * 100
+    return wide[list(pd.unique(curve["predictor"]))].round(2)
+
+
+def forecast_values(
+    tally: Tally, bins: pd.DataFrame, curve: pd.DataFrame, mf: str, knn: str, baseline: str
+) -> list[ReportedValue]:
+    """Return the values that the forecasting page reports.
+
+    Parameters
+    ----------
+    tally : Tally
+        From `tally_runs`.
+    bins : DataFrame
+        From `embedllm.protocol.calibration.reliability`.
+    curve : DataFrame
+        From `learning_curve`.
+    mf, knn, baseline : str
+        Names of the predictors that are reported under the keys `mf_...`, `knn_...` and `floor_accuracy`.
+    """
+    runs, errors = tally.by_seed(), 100 * calibration_errors(bins)
+    accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
+    tested = pd.DataFrame({group: each[mf].notna() for group, each in accuracy.items()})
+    above = pd.DataFrame({group: each[mf] > each[baseline] for group, each in accuracy.items()})
+    size = curve["size"].min()
+    smallest = 100 * curve[curve["size"] == size].pivot(index="seed", columns="predictor", values="accuracy")
+    what, few = "Forecasting accuracy of", f"fitted on {size:,} questions"
+    wanted = [
+        *(Wanted(f"{key}_accuracy", f"{what} {name}", name) for key, name in (("mf", mf), ("knn", knn))),
+        Wanted("floor_accuracy", f"{what} the baseline ({baseline})", baseline),
+        Wanted("mf_minus_knn", f"{what} {mf} minus {knn}", mf, minus=knn),
+    ]
+    metrics = (
+        ("log_loss", "Log loss", runs["log_loss"], "nats"),
+        ("brier", "Brier score", runs["brier"], ""),
+        ("ece", "Expected calibration error", errors, "points"),
+    )
+    answers = tally.rows.groupby("seed")["count"].sum()
+    gap = smallest[mf] - smallest[knn]
+    return [
+        *accuracy_values(tally, wanted),
+        ReportedValue("mf_minus_knn_smallest", f"{what} {mf} minus {knn}, {few}", gap, "points"),
+        ReportedValue("smallest_size", "Smallest number of training questions", [size], count=True),
+        ReportedValue("above_floor", f"Benchmarks where {mf} is above the baseline", above.sum(axis=1)),
+        ReportedValue("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1), count=True),
+        ReportedValue("forecast_answers", "Test answers", answers, count=True),
+        *(
+            ReportedValue(f"{key}_{metric}", f"{words} of {name}", values[name], unit)
+            for metric, words, values, unit in metrics
+            for key, name in (("mf", mf), ("knn", knn))
+        ),
+    ]

@@ -1,13 +1,14 @@
-"""The forecasting experiment under every published rule for repeated labels and for missing cells.
+"""The forecasting experiment under every published rule for duplicated labels and for missing entries.
 
 The same rows can be read as several matrices of labels. A *reading* is a rule for a (model, question) with several rows
-(:data:`embedllm.datasets.duplicates.Duplicates`), with cells without a row left out or counted as wrong. Predictors are
-trained on one reading and scored on another, which tells what a rule does to a fit from what it does to a score.
+(:data:`embedllm.datasets.duplicates.Duplicates`), with entries without a row left out or counted as incorrect.
+Predictors are trained on one reading and scored on another, which separates the effect of a rule on a fit from its
+effect on a score.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
@@ -18,36 +19,43 @@ from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.load import load_dataset
 from embedllm.datasets.lookalike import draw_answers, release_categories
 from embedllm.datasets.simulate import N_QUESTIONS
-from embedllm.matrix import (
-    CORRECT,
-    INCORRECT,
-    NOT_OBSERVED,
-    REPORT_COLUMNS,
-    SPLITS,
-    CorrectnessMatrix,
-    Split,
-)
+from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, REPORT_COLUMNS, SPLITS, CorrectnessMatrix, Split
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
-from embedllm.predictors.baselines import BenchmarkMean
 from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import Settings, repetitions
+from embedllm.protocol.runs import fit_clone, split_runs, takes_seed
 
 RULES: tuple[Duplicates, ...] = ("majority", "any", "rows", "last")
-"""The published rules; `majority` is this book's."""
+"""The published rules; `majority` is this companion's."""
 
-MISSING_AS_INCORRECT = ", missing as wrong"
-"""What the name of a reading ends in if cells without a row count as wrong."""
+MISSING_AS_INCORRECT = ", missing as incorrect"
+"""End of the name of a reading in which entries without a row count as incorrect."""
 
 _MAJORITY_INCORRECT, _ANY_INCORRECT, _ROWS_INCORRECT = (f"{rule}{MISSING_AS_INCORRECT}" for rule in RULES[:3])
 _AUTHORS = "authors' mixture"
-_PREDICTORS = ("MF", "KNN", "benchmark mean")
+_COUNTED = ("duplicated rows", "conflicting labels", "tied labels")  # in the report of a matrix
+_WAYS = {"own labels": None, "majority labels": "majority", "every row": "rows"}  # of scoring
 
-PROTOCOLS: dict[str, dict[str, str]] = {
-    **{reading: dict.fromkeys(_PREDICTORS, reading) for reading in (*RULES, _MAJORITY_INCORRECT)},
-    _AUTHORS: {"MF": _ROWS_INCORRECT, "KNN": _ANY_INCORRECT, "benchmark mean": _ROWS_INCORRECT},
-}
-"""The reading on which each predictor is trained. In the authors' scripts MF and KNN have different ones."""
+
+def label_protocols(predictors: Iterable[str], knn: str) -> dict[str, dict[str, str]]:
+    """Return the reading on which each protocol trains each predictor.
+
+    Parameters
+    ----------
+    predictors : iterable of str
+        Names.
+    knn : str
+        The one of them that the authors' scripts train on the rule `any`; they train the others on `rows`.
+
+    Returns
+    -------
+    dict of str to dict
+        Protocol to a reading for each predictor: each rule for all alike, `majority` with missing entries as incorrect,
+        and the authors' mixture.
+    """
+    names = list(predictors)
+    alike = {reading: dict.fromkeys(names, reading) for reading in (*RULES, _MAJORITY_INCORRECT)}
+    return alike | {_AUTHORS: {name: _ANY_INCORRECT if name == knn else _ROWS_INCORRECT for name in names}}
 
 
 class Reading(NamedTuple):
@@ -66,7 +74,7 @@ class Reading(NamedTuple):
 
 
 class Readings(NamedTuple):
-    """The same rows, read in every way.
+    """The readings of the same rows.
 
     Attributes
     ----------
@@ -80,7 +88,7 @@ class Readings(NamedTuple):
     readings: dict[str, Reading]
 
     def same_as(self) -> dict[str, str]:
-        """Return for each reading the first one with the same labels: itself, where no earlier one has them."""
+        """Return for each reading the first one with the same labels, which may be itself."""
         first: dict[str, str] = {}
         for name, (labels, _) in self.readings.items():
             earlier = (other for other in first.values() if np.array_equal(self.readings[other].labels, labels))
@@ -88,56 +96,54 @@ class Readings(NamedTuple):
         return first
 
     def counts(self) -> dict[str, int]:
-        """Return the numbers of `duplicated rows`, and of cells with `conflicting labels` and with `tied labels`."""
+        """Return the numbers of duplicated rows, and of entries with conflicting and with tied labels."""
         report = dict(zip(self.matrix.report_["what"], self.matrix.report_["count"], strict=True))
-        return {what: int(report.get(what, 0)) for what in ("duplicated rows", "conflicting labels", "tied labels")}
+        return {what: int(report.get(what, 0)) for what in _COUNTED}
 
     def missing(self) -> np.ndarray:
-        """Return the mask of the cells without a row, (n_models, n_questions)."""
+        """Return the mask of the entries without a row, (n_models, n_questions)."""
         return self.readings["any"].labels == NOT_OBSERVED
 
     def table(self) -> pd.DataFrame:
-        """Return what each reading holds: `columns`, `labels`, the share `right (%)`, and what it is the `same as`."""
-        rows = [
-            {
-                "data": self.matrix.source,
-                "reading": name,
-                "columns": labels.shape[1],
-                "labels": int(np.count_nonzero(labels != NOT_OBSERVED)),
-                "right (%)": 100 * float((labels[labels != NOT_OBSERVED] == CORRECT).mean()),
-                "same as": same if same != name else "",
-            }
-            for (name, (labels, _)), same in zip(self.readings.items(), self.same_as().values(), strict=True)
-        ]
-        return pd.DataFrame(rows).set_index("reading")
+        """Return `columns`, `labels` and `correct (%)` of each reading, and the one that it is the `same as`."""
+        rows = {}
+        for (name, (labels, _)), same in zip(self.readings.items(), self.same_as().values(), strict=True):
+            seen = labels[labels != NOT_OBSERVED]
+            share, earlier = 100 * float((seen == CORRECT).mean()), same if same != name else ""
+            rows[name] = (self.matrix.source, labels.shape[1], len(seen), share, earlier)
+        columns = ["data", "columns", "labels", "correct (%)", "same as"]
+        return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("reading")
 
 
 class Scores(NamedTuple):
-    """Forecasts that were right, and labels that they were compared with, of each test question.
+    """Correct predictions, and labels that they were compared with, of each test question.
 
     Attributes
     ----------
-    right, counted : DataFrame of shape (n_test_questions, n_columns)
+    correct, counted : DataFrame of shape (n_test_questions, n_columns)
         Index: question ids. Columns: `seed`, `predictor`, the readings `trained_on` and `scored_on`.
+    protocols : mapping
+        From `label_protocols`.
     source : str
         What the data are.
     """
 
-    right: pd.DataFrame
+    correct: pd.DataFrame
     counted: pd.DataFrame
+    protocols: Mapping[str, Mapping[str, str]]
     source: str
 
     def accuracy(self) -> pd.Series:
-        """Share of the labels that were forecast rightly, in percent; NaN where there is none."""
+        """Return the share of the labels that were predicted correctly, in percent; NaN where there is none."""
         counted = self.counted.sum()
-        return 100 * self.right.sum() / counted.where(counted > 0)
+        return 100 * self.correct.sum() / counted.where(counted > 0)
 
 
 def read_every_way(dataset: str, matrix: CorrectnessMatrix, missing: float = 0.1, random_state: int = 0) -> Readings:
-    """Read the rows of a data set in every way.
+    """Read the rows of a data set by every rule.
 
-    The simulated pool has neither repeats nor holes, so both are planted: repeats as `embedllm.datasets.lookalike` has
-    them, and holes at random cells.
+    The simulated pool has neither duplicates nor missing entries, so both are simulated: duplicates as in
+    `embedllm.datasets.lookalike`, and missing entries at random.
 
     Parameters
     ----------
@@ -146,9 +152,9 @@ def read_every_way(dataset: str, matrix: CorrectnessMatrix, missing: float = 0.1
     matrix : CorrectnessMatrix
         What `load_dataset(dataset)` returned.
     missing : float in [0, 1)
-        Share of the cells of the simulated pool that lose all their rows; without effect on answers that were observed.
+        Share of the entries of the simulated pool that lose all their rows; without effect on other data.
     random_state : int
-        Seed of what is planted.
+        Seed of the simulated duplicates and missing entries.
 
     Raises
     ------
@@ -158,8 +164,8 @@ def read_every_way(dataset: str, matrix: CorrectnessMatrix, missing: float = 0.1
     if not 0 <= missing < 1:
         raise ValueError(f"missing must be at least 0 and below 1, got {missing!r}")
     if dataset == "simulated":
-        return _in_every_way(*_planted(matrix, missing, random_state))
-    if "duplicated rows" not in set(matrix.report_["what"]):  # there is nothing for the rules to differ about
+        return _in_every_way(*_with_duplicates(matrix, missing, random_state))
+    if _COUNTED[0] not in set(matrix.report_["what"]):  # all rules give the same labels
         return _in_every_way(matrix, dict.fromkeys(RULES, Reading(matrix.labels, np.arange(matrix.n_questions))))
     by_rule = {"majority": Reading(matrix.labels, np.arange(matrix.n_questions))}
     for rule in RULES[1:]:
@@ -170,7 +176,7 @@ def read_every_way(dataset: str, matrix: CorrectnessMatrix, missing: float = 0.1
     return _in_every_way(matrix, by_rule)
 
 
-def _planted(
+def _with_duplicates(
     pool: CorrectnessMatrix, missing: float, random_state: int
 ) -> tuple[CorrectnessMatrix, dict[str, Reading]]:
     rng = np.random.default_rng([check_seed(random_state), 2])  # another stream than those of the pool and its files
@@ -188,7 +194,7 @@ def _planted(
         pool.questions,
         pool.embeddings,
         models=pool.models,
-        source=f"{pool.source} with planted repeats and holes ({missing:.0%})",
+        source=f"{pool.source} with simulated duplicates and missing entries ({missing:.0%})",
         report=pd.DataFrame(resolved["majority"].report, columns=list(REPORT_COLUMNS)),
     )
     return matrix, {rule: Reading(each.labels, each.positions) for rule, each in resolved.items()}
@@ -198,61 +204,64 @@ def _in_every_way(matrix: CorrectnessMatrix, by_rule: Mapping[str, Reading]) -> 
     missing = by_rule["any"].labels == NOT_OBSERVED
     filled = {}
     for rule, (labels, questions) in by_rule.items():
-        first = np.diff(questions, prepend=-1) > 0  # a missing cell is one wrong answer, not one for each copy
+        first = np.diff(questions, prepend=-1) > 0  # a missing entry is one incorrect answer, not one for each copy
         labels = labels.copy()
         labels[:, first] = np.where(missing, INCORRECT, labels[:, first])
         filled[f"{rule}{MISSING_AS_INCORRECT}"] = Reading(labels, questions)
     return Readings(matrix, {**by_rule, **filled})
 
 
-def score_readings(readings: Readings, settings: Settings, seed: int = 0, n_seeds: int = 2) -> Scores:
-    """Train the predictors of every protocol, and score each on every reading of the test questions.
+def score_readings(
+    readings: Readings,
+    predictors: Mapping[str, CorrectnessPredictor],
+    protocols: Mapping[str, Mapping[str, str]],
+    seed: int = 0,
+    n_seeds: int = 2,
+) -> Scores:
+    """Train clones of the predictors under every protocol, and score each on every reading of the test questions.
 
     Readings with the same labels share their fits.
 
     Parameters
     ----------
     readings : Readings
-    settings : Settings
+    predictors : mapping of str to CorrectnessPredictor
+    protocols : mapping
+        From `label_protocols`.
     seed, n_seeds : int
-        As in `embedllm.protocol.runs.repetitions`; copies of a question are in the same part as the question.
+        As in `embedllm.protocol.runs.split_runs`; copies of a question are in the same part as the question.
     """
     same, matrix = readings.same_as(), readings.matrix
-    wanted = dict.fromkeys(pair for protocol in PROTOCOLS.values() for pair in protocol.items())
-    right: dict[tuple[int, str, str, str], pd.Series] = {}
+    wanted = dict.fromkeys(pair for protocol in protocols.values() for pair in protocol.items())
+    correct: dict[tuple[int, str, str, str], pd.Series] = {}
     counted: dict[tuple[int, str, str, str], pd.Series] = {}
+    known: dict[tuple[str, str], np.ndarray] = {}
     previous: Split | None = None
-    unseeded: dict[tuple[str, str], np.ndarray] = {}  # forecasts that no seed moves, of the previous division
-    for repetition in repetitions(matrix, seed, n_seeds):
-        train, _, test = (
-            name_positions("question", part.question_ids, matrix.question_ids) for part in repetition.split
+    for run_seed, split in split_runs(matrix, seed, n_seeds):
+        train, test = (
+            name_positions("question", part.question_ids, matrix.question_ids) for part in (split.train, split.test)
         )
-        if repetition.split is not previous:
-            previous, unseeded = repetition.split, {}
-        forecasts = dict(unseeded)
-        for predictor, name in wanted:
-            key = (predictor, same[name])
-            if key not in forecasts:
-                fitted = _unfitted(predictor, settings, repetition.seed).fit(_part(readings, same[name], train))
-                forecasts[key] = fitted.predict_matrix(repetition.split.test) > THRESHOLD
-        unseeded = {key: forecast for key, forecast in forecasts.items() if key[0] != "MF"}
-        for scored_on, reading in readings.readings.items():
-            labels, column = _columns(reading, test)
-            for predictor, trained_on in wanted:
-                forecast = forecasts[predictor, same[trained_on]][:, column]
-                hits = ((forecast == (labels == CORRECT)) & (labels != NOT_OBSERVED)).sum(axis=0)
-                cell = (repetition.seed, predictor, trained_on, scored_on)
-                right[cell] = _by_question(column, hits, repetition.split.test)
-                counted[cell] = _by_question(column, (labels != NOT_OBSERVED).sum(axis=0), repetition.split.test)
-    return Scores(_wide(right), _wide(counted), matrix.source)
-
-
-def _unfitted(predictor: str, settings: Settings, seed: int) -> CorrectnessPredictor:
-    return {"MF": lambda: settings.mf(seed), "KNN": settings.knn, "benchmark mean": BenchmarkMean}[predictor]()
+        # What no seed moves is computed once for all runs on one division.
+        known = {key: each for key, each in known.items() if split is previous and not takes_seed(predictors[key[0]])}
+        previous = split
+        for name, reading in wanted:
+            if (name, same[reading]) not in known:
+                fitted = fit_clone(predictors[name], _part(readings, same[reading], train), run_seed)
+                known[name, same[reading]] = fitted.predict_matrix(split.test) > THRESHOLD
+        for scored_on, each in readings.readings.items():
+            labels, column = _columns(each, test)
+            observed = labels != NOT_OBSERVED
+            for name, trained_on in wanted:
+                hits = (known[name, same[trained_on]][:, column] == (labels == CORRECT)) & observed
+                entry = (run_seed, name, trained_on, scored_on)
+                for found, each_column in ((correct, hits), (counted, observed)):
+                    of_question = np.bincount(column, each_column.sum(axis=0), len(test))
+                    found[entry] = pd.Series(of_question, split.test.question_ids)
+    return Scores(_by_question(correct), _by_question(counted), protocols, matrix.source)
 
 
 def _columns(reading: Reading, positions: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Labels of the columns that belong to some questions, and for each where its question stands among these."""
+    """Labels of the columns of some questions, and for each column the place of its question among these."""
     where = np.full(reading.questions[-1] + 1, -1)
     where[positions] = np.arange(len(positions))
     column = where[reading.questions]
@@ -260,7 +269,7 @@ def _columns(reading: Reading, positions: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _part(readings: Readings, name: str, positions: np.ndarray) -> CorrectnessMatrix:
-    """The columns of a reading that belong to some questions, as a matrix."""
+    """The columns of some questions in a reading, as a matrix."""
     labels, column = _columns(readings.readings[name], positions)
     questions = readings.matrix.questions.iloc[positions[column]]
     copy = pd.Series(column).groupby(column).cumcount()
@@ -273,64 +282,66 @@ def _part(readings: Readings, name: str, positions: np.ndarray) -> CorrectnessMa
     )
 
 
-def _by_question(column: np.ndarray, values: np.ndarray, test: CorrectnessMatrix) -> pd.Series:
-    return pd.Series(np.bincount(column, values, test.n_questions), test.question_ids)
-
-
-def _wide(columns: Mapping[tuple[int, str, str, str], pd.Series]) -> pd.DataFrame:
-    """Repetitions with a division of their own have test questions of their own: 0 for those of others."""
-    frame = pd.concat(columns, axis=1, sort=False).fillna(0)
+def _by_question(values: Mapping[tuple[int, str, str, str], pd.Series]) -> pd.DataFrame:
+    """Columns of questions that may differ between runs: 0 for those of other runs."""
+    frame = pd.concat(values, axis=1, sort=False).fillna(0)
     return frame.rename_axis(columns=["seed", "predictor", "trained_on", "scored_on"])
 
 
-def compare_protocols(scores: Scores) -> pd.DataFrame:
-    """Set every protocol beside the others, by each way of scoring.
+def compare_protocols(scores: Scores, method: str, minus: str) -> pd.DataFrame:
+    """Compare the protocols, by each way of scoring.
+
+    Parameters
+    ----------
+    scores : Scores
+    method, minus : str
+        Names of the predictors whose difference is reported.
 
     Returns
     -------
     DataFrame
         One row for each protocol and each way of scoring, `scored on`: "own labels", those of the reading that the
         predictor was trained on; "majority labels", each observed (model, question) once; "every row". Columns: `data`,
-        `protocol`, `scored on`, the accuracies `MF`, `KNN` and `benchmark mean` (%), `gap` (MF minus KNN, points) with
-        its paired 95 % interval over the test questions, `low` and `high`, and `runs`, the gap in each repetition.
+        `protocol`, `scored on`, `difference` (such as "MF minus KNN"), the accuracy of each predictor under its name
+        (%), `gap` (the difference in points) with its paired 95 % interval over the test questions, `low` and `high`,
+        and `runs`, the gap in each run.
     """
     accuracy = scores.accuracy()
     seeds = pd.unique(accuracy.index.get_level_values("seed"))
-    right, counted = (
+    correct, counted = (
         frame.T.groupby(level=["predictor", "trained_on", "scored_on"]).sum().T
-        for frame in (scores.right, scores.counted)
+        for frame in (scores.correct, scores.counted)
     )
-    ways = {"own labels": None, "majority labels": "majority", "every row": "rows"}
     cells = {
-        (protocol, way): {predictor: (predictor, name, reading or name) for predictor, name in trained_on.items()}
-        for protocol, trained_on in PROTOCOLS.items()
-        for way, reading in ways.items()
+        (protocol, way): {name: (name, reading, scored_on or reading) for name, reading in trained_on.items()}
+        for protocol, trained_on in scores.protocols.items()
+        for way, scored_on in _WAYS.items()
     }
-    compared = list(dict.fromkeys(cell[name] for cell in cells.values() for name in ("MF", "KNN")))
-    samples = 100 * bootstrap_ratios(right[compared], counted[compared])
+    compared = list(dict.fromkeys(cell[name] for cell in cells.values() for name in (method, minus)))
+    samples = 100 * bootstrap_ratios(correct[compared], counted[compared])
     rows = []
     for (protocol, way), cell in cells.items():
         by_seed = {name: accuracy.loc[[(seed, *column) for seed in seeds]] for name, column in cell.items()}
-        runs = (by_seed["MF"].to_numpy() - by_seed["KNN"].to_numpy()).tolist()
-        low, high = interval(samples[cell["MF"]] - samples[cell["KNN"]])
+        runs = (by_seed[method].to_numpy() - by_seed[minus].to_numpy()).tolist()
+        low, high = interval(samples[cell[method]] - samples[cell[minus]])
         rows.append(
-            {"data": scores.source, "protocol": protocol, "scored on": way}
+            {"data": scores.source, "protocol": protocol, "scored on": way, "difference": f"{method} minus {minus}"}
             | {name: float(values.mean(skipna=False)) for name, values in by_seed.items()}
             | {"gap": float(np.mean(runs)), "low": low, "high": high, "runs": runs}
         )
     return pd.DataFrame(rows)
 
 
-def cross_rules(scores: Scores) -> pd.DataFrame:
-    """MF minus KNN in points, for every rule in training (rows) and in scoring (columns); missing cells left out."""
+def cross_rules(scores: Scores, method: str, minus: str) -> pd.DataFrame:
+    """Return the difference of two predictors in points, rows rules in training, columns rules in scoring."""
     accuracy = scores.accuracy().unstack("predictor")
-    gap = (accuracy["MF"] - accuracy["KNN"]).unstack("seed").mean(axis=1, skipna=False).unstack("scored_on")
+    gap = (accuracy[method] - accuracy[minus]).unstack("seed").mean(axis=1, skipna=False).unstack("scored_on")
     table = gap.loc[list(RULES), list(RULES)].rename_axis(columns="scored on")
     return pd.concat({scores.source: table}, names=["data", "trained on"])
 
 
 def label_rule_values(readings: Readings, comparison: pd.DataFrame) -> list[ReportedValue]:
-    """Return the numbers of the page.
+    """Return the values that the page reports.
 
     Parameters
     ----------
@@ -338,49 +349,37 @@ def label_rule_values(readings: Readings, comparison: pd.DataFrame) -> list[Repo
     comparison : DataFrame
         From `compare_protocols`.
     """
-    counts = readings.counts()
-    rows = comparison.set_index(["protocol", "scored on"])
+    rows, difference = comparison.set_index(["protocol", "scored on"]), comparison["difference"].iat[0]
+    duplicates, conflicts, ties = readings.counts().values()
 
     def runs(protocol: str, way: str = "own labels") -> np.ndarray:
         return np.array(rows.at[(protocol, way), "runs"])
 
+    def count(key: str, what: str, n: int) -> ReportedValue:
+        return ReportedValue(key, what, [n], count=True)
+
     def gap(key: str, what: str, protocol: str) -> ReportedValue:
         row = rows.loc[(protocol, "own labels")]
-        return ReportedValue(key, f"MF minus KNN, {what}", row["runs"], "points", (row["low"], row["high"]))
+        return ReportedValue(key, f"{difference}, {what}", row["runs"], "points", (row["low"], row["high"]))
 
-    ranges = {
-        way: np.ptp([runs(rule, way) for rule in RULES], axis=0).tolist() for way in ("own labels", "majority labels")
+    majority = runs("majority")
+    spread, spread_training = (
+        np.ptp([runs(rule, way) for rule in RULES], axis=0) for way in ("own labels", "majority labels")
+    )
+    over_rules, change = f"range of {difference} over the four rules", f"change of {difference}"
+    points = {
+        "gap_range": (over_rules, spread),
+        "gap_range_training": (f"{over_rules}, all scored on the majority labels", spread_training),
+        "missing_effect": (f"{change} when missing entries count as incorrect", runs(_MAJORITY_INCORRECT) - majority),
+        "rows_effect": (f"{change} when rows are scored, not entries", runs("majority", "every row") - majority),
+        "authors_effect": (f"{change} from majority labels to the authors' mixture", runs(_AUTHORS) - majority),
     }
     return [
-        ReportedValue("repeated_rows", "duplicated rows of a (model, question)", [counts["duplicated rows"]]),
-        ReportedValue("conflicting_cells", "(model, question) with both labels", [counts["conflicting labels"]]),
-        ReportedValue("tied_cells", "(model, question) with as many right as wrong labels", [counts["tied labels"]]),
-        ReportedValue("missing_cells", "cells without a row", [100 * float(readings.missing().mean())], "%"),
+        count("repeated_rows", "duplicated rows of a (model, question)", duplicates),
+        count("conflicting_cells", "(model, question) with both labels", conflicts),
+        count("tied_cells", "(model, question) with as many correct as incorrect labels", ties),
+        ReportedValue("missing_cells", "entries without a row", [100 * readings.missing().mean()], "%"),
         *(gap(f"gap_{rule}", f"rule {rule}", rule) for rule in RULES),
         gap("gap_authors", "authors' mixture of rules", _AUTHORS),
-        ReportedValue("gap_range", "range of MF minus KNN over the four rules", ranges["own labels"], "points"),
-        ReportedValue(
-            "gap_range_training",
-            "range of MF minus KNN over the four rules, all scored on the majority labels",
-            ranges["majority labels"],
-            "points",
-        ),
-        ReportedValue(
-            "missing_effect",
-            "change of MF minus KNN when missing cells count as wrong",
-            (runs(_MAJORITY_INCORRECT) - runs("majority")).tolist(),
-            "points",
-        ),
-        ReportedValue(
-            "rows_effect",
-            "change of MF minus KNN when every row is scored, not every cell once (trained on majority labels)",
-            (runs("majority", "every row") - runs("majority")).tolist(),
-            "points",
-        ),
-        ReportedValue(
-            "authors_effect",
-            "change of MF minus KNN from majority labels to the authors' mixture",
-            (runs(_AUTHORS) - runs("majority")).tolist(),
-            "points",
-        ),
+        *(ReportedValue(key, what, values.tolist(), "points") for key, (what, values) in points.items()),
     ]

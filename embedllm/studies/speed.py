@@ -1,4 +1,4 @@
-"""The recorded run of the benchmarks: how fast, against plain implementations of the same procedures.
+"""The recorded run of the benchmarks: time and memory of the package and of plain implementations.
 
 `python -m benchmarks --record` measures and writes it, on a quiet machine; pages only show it.
 """
@@ -23,10 +23,10 @@ RECORD = "data/benchmarks.json"
 
 _PARTS = ("recorded", "machine", "data", "repeats", "cases", "fitting", "together", "growth")
 _TARGETS = {
-    "ratio": lambda target, ratio, ours, theirs: ratio >= target,
-    "seconds": lambda target, ratio, ours, theirs: statistics.median(ours["seconds"]) < target,
-    "megabytes": lambda target, ratio, ours, theirs: ours["peak_mb"] < target,
-    "memory_ratio": lambda target, ratio, ours, theirs: theirs["peak_mb"] >= target * ours["peak_mb"],
+    "ratio": lambda target, ratio, ours, plain: ratio >= target,
+    "seconds": lambda target, ratio, ours, plain: statistics.median(ours["seconds"]) < target,
+    "megabytes": lambda target, ratio, ours, plain: ours["peak_mb"] < target,
+    "memory_ratio": lambda target, ratio, ours, plain: plain["peak_mb"] >= target * ours["peak_mb"],
 }
 
 
@@ -41,15 +41,15 @@ def load_run(path: str | os.PathLike[str] = "") -> dict[str, Any]:
     Returns
     -------
     dict
-        `recorded` (the day), `machine`, `data`, `repeats`, `cases`, `fitting`, `together` and `growth`, of which the
-        other functions make tables.
+        `recorded` (the day), `machine`, `data`, `repeats`, `cases`, `fitting`, `together` and `growth`, which the other
+        functions turn into tables.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file.
     ValueError
-        If it holds no run of the benchmarks.
+        If it is not a run of the benchmarks.
     """
     file = Path(path) if str(path) else resources.files("embedllm.data").joinpath(Path(RECORD).name)
     if not file.is_file():
@@ -58,43 +58,42 @@ def load_run(path: str | os.PathLike[str] = "") -> dict[str, Any]:
         run = json.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{file} is not JSON: {error}") from error
-    if not isinstance(run, dict) or (missing := set(_PARTS) - set(run)):
-        what = f"it lacks {', '.join(sorted(missing))}" if isinstance(run, dict) else "it is no JSON object"
-        raise ValueError(f"{file} is no run of the benchmarks: {what}")
+    if missing := set(_PARTS) - set(run if isinstance(run, dict) else {}):
+        raise ValueError(f"{file} is not a run of the benchmarks: it lacks {', '.join(sorted(missing))}")
     return run
 
 
 def machine_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Return what the times depend on, and when they were taken."""
+    """Return what the times depend on, and when they were measured."""
     rows = {"recorded": run["recorded"], "data": run["data"], **run["machine"]}
     return pd.DataFrame.from_dict(rows, orient="index", columns=["the recorded run"])
 
 
 def case_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Lay out the cases.
+    """Return a table of the cases.
 
     Returns
     -------
     DataFrame indexed by `case`
-        Columns: `ours (s)` and `theirs (s)`, medians of the repeats with the least and the most; `ratio` of the
-        medians; `run of theirs`, the part that was run where the time is scaled; `agreement` of the results;
-        `ours (MB)` and `theirs (MB)`, peak memory of the whole process, 10^6 bytes; `targets`, "met" or "missed".
+        Columns: `ours (s)` and `plain (s)`, medians of the repeats with minimum and maximum; `ratio` of the
+        medians; `aimed at` and `targets`, "met" or "missed"; `part of plain run`, where its time is scaled from a
+        part; `agreement` of the results; `ours (MB)` and `plain (MB)`, peak memory of the whole process, 10^6 bytes.
     """
     rows = {}
     for case in run["cases"]:
-        ours, theirs = case["ours"], case["theirs"]
-        ratio = statistics.median(theirs["seconds"]) / statistics.median(ours["seconds"])
-        met = [_TARGETS[name](value, ratio, ours, theirs) for name, value in case["targets"].items()]
+        ours, plain = case["ours"], case["theirs"]
+        ratio = statistics.median(plain["seconds"]) / statistics.median(ours["seconds"])
+        met = [_TARGETS[name](value, ratio, ours, plain) for name, value in case["targets"].items()]
         rows[case["what"]] = {
             "ours (s)": _spread(ours["seconds"]),
-            "theirs (s)": _spread(theirs["seconds"]),
+            "plain (s)": _spread(plain["seconds"]),
             "ratio": round(ratio, 1),
             "aimed at": ", ".join(f"{name} {value:g}" for name, value in case["targets"].items()),
             "targets": "met" if all(met) else "missed",
-            "run of theirs": theirs["how"] or "all",
+            "part of plain run": plain["how"] or "all",
             "agreement": case["agree"],
             "ours (MB)": round(ours["peak_mb"]),
-            "theirs (MB)": round(theirs["peak_mb"]),
+            "plain (MB)": round(plain["peak_mb"]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("case")
 
@@ -102,13 +101,9 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
 def case_times(run: dict[str, Any]) -> pd.DataFrame:
     """Return the medians of the cases in seconds, `ours` and `plain`, indexed by `case`, with a column `data`."""
     medians = {
-        case["what"]: {
-            "ours": statistics.median(case["ours"]["seconds"]),
-            "plain": statistics.median(case["theirs"]["seconds"]),
-        }
-        for case in run["cases"]
+        case["what"]: [statistics.median(case[side]["seconds"]) for side in ("ours", "theirs")] for case in run["cases"]
     }
-    table = pd.DataFrame.from_dict(medians, orient="index").rename_axis("case")
+    table = pd.DataFrame.from_dict(medians, orient="index", columns=["ours", "plain"]).rename_axis("case")
     return table.assign(data=f"{run['data']}\n{_recorded(run)}")
 
 
@@ -121,13 +116,13 @@ def _spread(seconds: list[float]) -> str:
 
 
 def fitting_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Lay out what was tried to fit faster: `seconds`, `val_loss` and `val_accuracy`, indexed by `fit`."""
+    """Return the ways of fitting that were tried: `seconds`, `val_loss` and `val_accuracy`, indexed by `fit`."""
     table = pd.DataFrame(run["fitting"]).set_index("what").rename_axis("fit")
     return table.round({"seconds": 2, "val_loss": 5, "val_accuracy": 5})
 
 
 def together_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Lay out the fit by one process and by several: `seconds` and `val_loss`, indexed by `processes`."""
+    """Return the fits by one process and by several: `seconds` and `val_loss`, indexed by `processes`."""
     return pd.DataFrame(run["together"]).set_index("processes").round({"seconds": 2, "val_loss": 6})
 
 
@@ -137,13 +132,13 @@ def growth_table(run: dict[str, Any]) -> pd.DataFrame:
 
 
 def scaling_table(n_models: int, n_questions: int, dim: int = 232, width: int = 768, block: int = 128) -> pd.DataFrame:
-    """Work out what a fit asks for at some size, with every answer observed.
+    """Compute what a fit needs at a given size, with every answer observed.
 
     Parameters
     ----------
     n_models, n_questions, dim, width : int
     block : int
-        Questions in an optimiser step.
+        Questions in an optimizer step.
 
     Returns
     -------

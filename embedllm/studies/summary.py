@@ -1,12 +1,12 @@
-"""Every claim of the paper beside what a build found, with a verdict that follows from the numbers by a stated rule.
+"""Every claim of the paper beside what a build found, with a verdict that follows from the values by a stated rule.
 
-- A figure *agrees* if the published value lies in our 95 % interval or, for a count or a setting, is equal to ours;
+- A value *agrees* if the published one lies in our 95 % interval or, for a count or a setting, is equal to ours;
   otherwise it *differs*.
 - A difference that the paper says to be positive *holds* if our 95 % interval lies above 0, is *contradicted* if it
   lies below, and is *undecided* if it does not exclude 0.
-- A statement about each of several cases *holds* if all are found, is *contradicted* if none is, and else *holds for n
-  of m*.
-- What the data set cannot tell is *undefined*; what was not executed is *not run*.
+- A statement about each of several cases *holds* if it does for all, is *contradicted* if for none, and otherwise
+  *holds for n of m*.
+- What the data set cannot show is *undefined*; what was not executed is *not run*.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
@@ -29,30 +29,30 @@ if TYPE_CHECKING:
 Rule = Literal["figure", "positive", "each", "shown"]
 
 _FOLDER = Path(__file__).parents[2] / "book" / "notebooks"
-_ROUNDING = 1e-9  # where two methods are right on the same questions, sums leave an interval that ends beside 0
+_ROUNDING = 1e-9  # equal methods leave an interval that ends this close to 0
 _COLUMNS = ["claim", "published", "ours", "95 % interval", "verdict", "page", "figure"]
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A claim of the paper and where this companion looks into it.
+    """A claim of the paper and where this companion tests it.
 
     Parameters
     ----------
     text : str
         The claim, in words.
     page : str
-        Notebook whose reported answers it.
+        Notebook whose reported values answer it.
     figure : str
         The figure of that page that shows it: the end of the name of its files.
     reported : str
-        Key of that reported.
+        Key of the reported value.
     rule : "figure", "positive", "each" or "shown"
         How the verdict follows, as the module says; "shown" has none.
     published : str
-        Key of the published figure, where there is one.
+        Key of the published value, where there is one.
     of : str
-        Key of the reported that counts all cases; "each" needs it.
+        Key of the reported value that counts all cases; "each" needs it.
     """
 
     text: str
@@ -64,87 +64,57 @@ class Claim:
     of: str = ""
 
 
-CLAIMS = (
-    Claim("Language models", "dataset", "composition", "data_models", "figure", "models"),
-    Claim("Questions", "dataset", "composition", "data_questions", "figure", "questions"),
-    Claim("Benchmarks", "dataset", "composition", "data_benchmarks", "figure", "benchmarks"),
-    Claim("k of KNN, chosen on validation questions", "tuning", "sweep", "n_neighbors", "figure", "n_neighbors"),
-    Claim("Size of a model embedding, chosen alike", "tuning", "sweep-2", "dim", "figure", "dim"),
-    Claim("Noise on the question embeddings, chosen alike", "tuning", "sweep-3", "alpha", "figure", "alpha"),
-    Claim("MF forecasts answers rightly", "forecasting", "forecasts", "mf_accuracy", "figure", "mf_accuracy"),
-    Claim("KNN forecasts answers rightly", "forecasting", "forecasts", "knn_accuracy", "figure", "knn_accuracy"),
-    Claim("MF forecasts better than KNN", "forecasting", "forecasts", "mf_minus_knn", "positive"),
-    Claim("The MF router beats the best single model", "routing", "router-gains", "route_gain", "positive"),
-    Claim("The MF router beats the KNN router", "routing", "routers", "route_mf_minus_knn", "positive"),
-    Claim(
-        "The MF router beats a random one with its frequencies",
-        "routing",
-        "routers",
-        "route_mf_minus_weighted",
-        "positive",
-    ),
-    Claim(
-        "Routing is cheap: time for 3,000 questions (ours: arithmetic of one; the page has times)",
-        "cost",
-        "routing-times",
-        "mf_route",
-        "shown",
-        "routing_seconds",
-    ),
-    Claim(
-        "Training cost, about 20,000 questions x 112 models",
-        "cost",
-        "training-flops",
-        "paper_needed",
-        "figure",
-        "training_tflops",
-    ),
-    Claim(
-        "Held-out benchmarks on which embeddings predict the order of the models",
-        "benchmark_prediction",
-        "rank-correlations",
-        "significant_embeddings",
-        "figure",
-        "significant_benchmarks",
-        of="heldout_benchmarks",
-    ),
-    Claim(
-        "Models of one size or specialization are closer than others",
-        "communities",
-        "communities",
-        "embedding_paper_closer",
-        "each",
-        "community_distances",
-        of="paper_communities",
-    ),
-    Claim(
-        "MMLU contributes most to other benchmarks: accuracy", "contributions", "contributions", "mmlu_lead", "positive"
-    ),
-    Claim("The same for MMLU: order of the models", "contributions", "contributions-2", "mmlu_lead_order", "positive"),
-    Claim(
-        "The maths benchmarks contribute to each other: accuracy",
-        "contributions",
-        "contributions",
-        "maths_lead",
-        "positive",
-    ),
-    Claim(
-        "The same for maths: order of the models", "contributions", "contributions-2", "maths_lead_order", "positive"
-    ),
-    Claim(
-        "Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "contributions", "easy_gain", "positive"
-    ),
-    Claim("The same for GPQA: order of the models", "contributions", "contributions-2", "easy_gain_order", "positive"),
-)
+_RANKING = ("Held-out benchmarks on which embeddings predict the ranking of the models", "rank-correlations")
+_CLOSER = ("Models of one size or specialization are closer than others", "communities")
+_BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
+    "dataset": [
+        ("Language models", "composition", "data_models", "figure", "models"),
+        ("Questions", "composition", "data_questions", "figure", "questions"),
+        ("Benchmarks", "composition", "data_benchmarks", "figure", "benchmarks"),
+    ],
+    "tuning": [
+        ("k of KNN, chosen on validation questions", "sweep", "n_neighbors", "figure", "n_neighbors"),
+        ("Size of a model embedding, chosen alike", "sweep-2", "dim", "figure", "dim"),
+        ("Noise on the question embeddings, chosen alike", "sweep-3", "alpha", "figure", "alpha"),
+    ],
+    "forecasting": [
+        ("Forecasting accuracy of MF", "forecasts", "mf_accuracy", "figure", "mf_accuracy"),
+        ("Forecasting accuracy of KNN", "forecasts", "knn_accuracy", "figure", "knn_accuracy"),
+        ("MF forecasts better than KNN", "forecasts", "mf_minus_knn", "positive"),
+    ],
+    "routing": [
+        ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
+        ("The MF router beats the KNN router", "routers", "route_mf_minus_knn", "positive"),
+        ("The MF router beats the weighted random router", "routers", "route_mf_minus_weighted", "positive"),
+    ],
+    "cost": [
+        ("Time to route 3,000 questions (ours: FLOPs of one)", "routing-times", "mf_route", "shown", "routing_seconds"),
+        ("Training, 20,000 questions x 112 models", "training-flops", "paper_needed", "figure", "training_tflops"),
+    ],
+    "benchmark_prediction": [
+        (*_RANKING, "significant_embeddings", "figure", "significant_benchmarks", "heldout_benchmarks")
+    ],
+    "communities": [(*_CLOSER, "embedding_paper_closer", "each", "community_distances", "paper_communities")],
+    "contributions": [
+        ("MMLU contributes most to other benchmarks: accuracy", "contributions", "mmlu_lead", "positive"),
+        ("The same for MMLU: ranking of the models", "contributions-2", "mmlu_lead_order", "positive"),
+        ("The maths benchmarks contribute to each other: accuracy", "contributions", "maths_lead", "positive"),
+        ("The same for maths: ranking of the models", "contributions-2", "maths_lead_order", "positive"),
+        ("Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "easy_gain", "positive"),
+        ("The same for GPQA: ranking of the models", "contributions-2", "easy_gain_order", "positive"),
+    ],
+}
+
+CLAIMS = tuple(Claim(text, page, *rest) for page, rows in _BY_PAGE.items() for text, *rest in rows)
 
 
 def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
-    """Put every claim beside the numbers of the last build.
+    """Compare every claim with the values of the last build.
 
     Parameters
     ----------
     folder : path
-        Where the numbers of the executed notebooks are; empty for the book of this checkout.
+        Where the reported values of the executed notebooks are; empty for the book of this checkout.
     claims : sequence of Claim
 
     Returns
@@ -156,37 +126,28 @@ def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = 
     Raises
     ------
     ValueError
-        If the numbers are of different data sets, or a file is damaged.
+        If the values are of different data sets, or a file is damaged.
     """
     folder = Path(folder) if folder else _FOLDER
-    figures = load_published()
-    texts = published_values(figures)
+    published = load_published()
+    texts = published_values(published)
     pages = {path.name.partition(".")[0]: read_reported(path) for path in sorted(folder.glob("*.reported.json"))}
     if len(sources := {source for source, _ in pages.values()}) > 1:
-        raise ValueError(f"{folder} holds numbers of different data sets, {sorted(sources)}: build the book again")
+        raise ValueError(f"{folder} holds values of different data sets, {sorted(sources)}: build the book again")
     rows = []
     for claim in claims:
-        _, reported_values = pages.get(claim.page, ("", {}))
-        ours, total = reported_values.get(claim.reported), reported_values.get(claim.of)
-        value = figures["value"].get(claim.published)
-        rows.append(
-            {
-                "claim": claim.text,
-                "published": texts.get(claim.published, "so said"),
-                "ours": _ours(ours, total),
-                "95 % interval": _interval(ours),
-                "verdict": verdict(claim.rule, ours, value, total),
-                "page": claim.page,
-                "figure": f"{claim.page}-{claim.figure}",
-            }
-        )
+        _, reported = pages.get(claim.page, ("", {}))
+        ours, total = reported.get(claim.reported), reported.get(claim.of)
+        found = verdict(claim.rule, ours, published["value"].get(claim.published), total)
+        stated, figure = texts.get(claim.published, "stated without a value"), f"{claim.page}-{claim.figure}"
+        rows.append((claim.text, stated, *_shown(ours, total), found, claim.page, figure))
     return pd.DataFrame(rows, columns=_COLUMNS).assign(data=", ".join(sources))
 
 
 def verdict(
     rule: Rule, ours: ReportedValue | None, published: object = None, total: ReportedValue | None = None
 ) -> str:
-    """Say what a number means for a claim, by the rules of this module.
+    """Return the verdict on a claim, by the rules of this module.
 
     Parameters
     ----------
@@ -226,21 +187,17 @@ def claims_html(table: pd.DataFrame) -> HTML:
     shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns=["data", "page", "figure"])
     links = zip(table["claim"], table["page"], table["figure"], strict=True)
     linked = shown.assign(claim=[f'<a href="{page}.html#{figure}">{claim}</a>' for claim, page, figure in links])
-    # Or the theme gives the spare width to the last column.
+    # Otherwise the theme gives the free width to the last column.
     wide = '<th style="min-width: 15em; text-align: left">claim</th>'
     return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
 
 
-def _ours(ours: ReportedValue | None, total: ReportedValue | None) -> str:
+def _shown(ours: ReportedValue | None, total: ReportedValue | None) -> tuple[str, str]:
+    """Our value and its interval as text."""
     if ours is None:
-        return ""
-    if math.isnan(ours.value):
-        return "undefined"
-    text = f"{format_number(ours.value)} {ours.unit}".strip()
-    return f"{text} of {format_number(total.value)}" if total else text
-
-
-def _interval(ours: ReportedValue | None) -> str:
-    if ours is None or ours.interval is None or any(math.isnan(end) for end in ours.interval):
-        return ""
-    return " to ".join(format_number(end) for end in ours.interval)
+        return "", ""
+    text = format_number(ours.value)
+    if not math.isnan(ours.value):
+        text = f"{text} {ours.unit}".strip() + (f" of {format_number(total.value)}" if total else "")
+    ends = ours.interval if ours.interval and not any(map(math.isnan, ours.interval)) else ()
+    return text, " to ".join(map(format_number, ends))

@@ -1,21 +1,27 @@
-"""Choosing k, dim and alpha on the validation questions; the test questions are never seen here.
+"""Choose k, dim and alpha on the validation questions; the test questions are not used.
 
 Of the values tried, the smallest is chosen whose validation accuracy, which is what the paper compares, is within a
-tenth of a point of the best. Near the best, accuracy is flat: a choice by the last digit would be one by chance, other
-on each machine, and would pay for dimensions that gain nothing.
+tenth of a point of the best. Near the best, accuracy is flat: a choice by the last digit would be arbitrary, different
+on each machine, and would spend dimensions that gain nothing.
+
+References
+----------
+EmbedLLM (arXiv 2410.02223), section 5.1: k and the size of a model embedding are tuned on a validation set.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.predictors.knn import KNNCorrectness
+from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import Settings, repetitions
+from embedllm.protocol.runs import fit_clone, split_runs
 from embedllm.protocol.scores import score_cells
 
 TOLERANCE = 0.001
@@ -25,13 +31,15 @@ NEIGHBORS = (1, 2, 4, 8, 16, 31, 61, 91, 131, 181, 251, 351, 501)
 
 
 def sweep_neighbors(
-    matrix: CorrectnessMatrix, values: Sequence[int] = NEIGHBORS, seed: int = 0, n_seeds: int = 3
+    matrix: CorrectnessMatrix, knn: KNNCorrectness, values: Sequence[int] = NEIGHBORS, seed: int = 0, n_seeds: int = 3
 ) -> pd.DataFrame:
-    """Score KNN on the validation questions for several k, which one search answers.
+    """Score KNN on the validation questions for several k, with one search for all of them.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
+    knn : KNNCorrectness
+        Brings the other hyperparameters.
     values : sequence of int
         Those above the number of training questions are left out.
     seed, n_seeds : int
@@ -43,21 +51,20 @@ def sweep_neighbors(
     """
     rows: list[dict[str, object]] = []
     previous, scores = None, {}
-    for repetition in repetitions(matrix, seed, n_seeds):
-        train, val, _ = repetition.split
-        if repetition.split is not previous:
-            previous, ks = repetition.split, [k for k in values if k <= train.n_questions]
-            each = Settings().knn().fit(train).predict_proba_each(val.embeddings, ks)
-            scores = {k: _score(probability.T, val) for k, probability in zip(ks, each, strict=True)}
-        rows += [{"value": k, "seed": repetition.seed, **score} for k, score in scores.items()]
+    for run_seed, split in split_runs(matrix, seed, n_seeds):
+        if split is not previous:
+            previous, ks = split, [k for k in values if k <= split.train.n_questions]
+            each = fit_clone(knn, split.train, run_seed).predict_proba_each(split.val.embeddings, ks)
+            scores = {k: _score(probability.T, split.val) for k, probability in zip(ks, each, strict=True)}
+        rows += [{"value": k, "seed": run_seed, **score} for k, score in scores.items()]
     return _sweep(matrix, "n_neighbors", rows)
 
 
 def sweep_factorization(
     matrix: CorrectnessMatrix,
+    mf: MatrixFactorization,
     parameter: str,
     values: Sequence[float],
-    settings: Settings,
     seed: int = 0,
     n_seeds: int = 3,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -66,10 +73,10 @@ def sweep_factorization(
     Parameters
     ----------
     matrix : CorrectnessMatrix
+    mf : MatrixFactorization
+        Brings the other hyperparameters.
     parameter : "dim" or "alpha"
     values : sequence of numbers
-    settings : Settings
-        The other hyperparameters.
     seed, n_seeds : int
 
     Returns
@@ -83,23 +90,23 @@ def sweep_factorization(
     rows: list[dict[str, object]] = []
     curves = []
     for value in values:
-        chosen = replace(settings, **{parameter: value})  # type: ignore[arg-type]
-        for repetition in repetitions(matrix, seed, n_seeds):
-            train, val, _ = repetition.split
-            mf = chosen.mf(repetition.seed).fit(train, validation=val)
-            rows.append({"value": value, "seed": repetition.seed, **_score(mf.predict_matrix(val), val)})
-            curve = mf.history_[["train_loss", "val_loss"]].reset_index()
-            curves.append(curve.assign(epoch=curve["epoch"] + 1, value=value, seed=repetition.seed))
+        chosen = clone(mf).set_params(**{parameter: value})
+        for run_seed, (train, val, _) in split_runs(matrix, seed, n_seeds):
+            fitted = fit_clone(chosen, train, run_seed, validation=val)
+            rows.append({"value": value, "seed": run_seed, **_score(fitted.predict_matrix(val), val)})
+            curve = fitted.history_[["train_loss", "val_loss"]].reset_index()
+            curves.append(curve.assign(epoch=curve["epoch"] + 1, value=value, seed=run_seed))
     columns = ["data", "parameter", "value", "seed", "epoch", "train_loss", "val_loss"]
     together = pd.concat(curves, ignore_index=True).assign(data=matrix.source, parameter=parameter)
     return _sweep(matrix, parameter, rows), together[columns]
 
 
 def _score(probability: np.ndarray, matrix: CorrectnessMatrix) -> dict[str, float]:
-    """Mean log loss and accuracy over the observed cells; `probability` is (n_models, n_questions)."""
-    cells = score_cells(probability[matrix.observed], (matrix.labels == CORRECT)[matrix.observed])
+    """Mean log loss and accuracy over the observed entries; `probability` is (n_models, n_questions)."""
+    entries = score_cells(probability[matrix.observed], (matrix.labels == CORRECT)[matrix.observed])
     return {
-        metric: float(cells[metric].mean()) if matrix.observed.any() else np.nan for metric in ("log_loss", "accuracy")
+        metric: float(entries[metric].mean()) if matrix.observed.any() else np.nan
+        for metric in ("log_loss", "accuracy")
     }
 
 
@@ -129,7 +136,7 @@ def choose(sweep: pd.DataFrame) -> float:
 
 
 def summarize_sweep(sweep: pd.DataFrame) -> pd.DataFrame:
-    """Mean over the seeds, in the order in which the values were tried.
+    """Return the mean over the seeds, in the order in which the values were tried.
 
     Returns
     -------
@@ -143,25 +150,24 @@ def summarize_sweep(sweep: pd.DataFrame) -> pd.DataFrame:
 
 
 def tuning_values(neighbors: pd.DataFrame, dims: pd.DataFrame, alphas: pd.DataFrame) -> list[ReportedValue]:
-    """The chosen values under the names of the parameters that they are, and what they reach on validation questions.
+    """Return the chosen values, under the names of the parameters, and the validation accuracies they reach.
 
     Parameters
     ----------
     neighbors, dims, alphas : DataFrame
         From `sweep_neighbors` and `sweep_factorization`.
     """
-    chosen = {"n_neighbors": neighbors, "dim": dims, "alpha": alphas}
-    words = {"n_neighbors": "chosen k of KNN", "dim": "chosen size of a model embedding", "alpha": "chosen noise"}
-    found = [ReportedValue(name, words[name], [choose(sweep)]) for name, sweep in chosen.items()]
-    knn, mf = (sweep[sweep["value"] == choose(sweep)] for sweep in (neighbors, alphas))
-    one = dims[dims["value"] == dims["value"].min()]
+    k, dim, alpha = (choose(sweep) for sweep in (neighbors, dims, alphas))
+
+    def accuracy(key: str, what: str, sweep: pd.DataFrame, value: float) -> ReportedValue:
+        runs = 100 * sweep.loc[sweep["value"] == value, "accuracy"]
+        return ReportedValue(key, f"validation accuracy of {what}", runs, "%")
+
     return [
-        *found,
-        ReportedValue("tuned_knn", "validation accuracy of KNN, chosen k", (100 * knn["accuracy"]).tolist(), "%"),
-        ReportedValue(
-            "tuned_mf", "validation accuracy of MF, chosen dim and noise", (100 * mf["accuracy"]).tolist(), "%"
-        ),
-        ReportedValue(
-            "smallest_mf", "validation accuracy of MF, smallest dim tried", (100 * one["accuracy"]).tolist(), "%"
-        ),
+        ReportedValue("n_neighbors", "chosen k of KNN", [k], count=True),
+        ReportedValue("dim", "chosen size of a model embedding", [dim], count=True),
+        ReportedValue("alpha", "chosen noise", [alpha]),
+        accuracy("tuned_knn", "KNN, chosen k", neighbors, k),
+        accuracy("tuned_mf", "MF, chosen dim and noise", alphas, alpha),
+        accuracy("smallest_mf", "MF, smallest dim tried", dims, dims["value"].min()),
     ]

@@ -12,7 +12,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from embedllm.plots import _style as figures
-from embedllm.plots._style import TARGET, figure_of
+from embedllm.plots._style import TARGET, figure_of, styles_of
 
 
 @figure_of()
@@ -127,3 +127,12 @@ def test_same_figure_is_the_same_files(trees, kept):
         plot_heights(trees)
     for suffix in ("csv", "pdf", "png", "svg"):
         assert (kept / f"wood-heights.{suffix}").read_bytes() == (kept / f"wood-heights-2.{suffix}").read_bytes()
+
+
+def test_unknown_methods_have_colours_and_markers_of_their_own():
+    styles = styles_of(["mine", "MF", "KNN", "other"])
+    assert styles["MF"] == styles_of(["MF"])["MF"]
+    assert styles["mine"] == styles_of(["mine", "MF"])["mine"]
+    for part in ("color", "marker"):
+        assert len({style[part] for style in styles.values()}) == 4
+    assert len(styles_of(map(str, range(30)))) == 30  # more than there are colours and markers

@@ -1,5 +1,7 @@
 """Intervals of ratios from resampled questions."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,15 +27,16 @@ def test_spread_is_that_of_the_linearised_ratio(table):
     assert (high - low) / (2 * 1.96) == pytest.approx(stderr["a"], rel=0.08)
 
 
-def test_equals_a_loop_over_resamples():
+def test_each_sample_of_units_is_equally_likely():
     sums, counts = pd.DataFrame({"a": [1.0, 0.0, 2.0]}), pd.DataFrame({"a": [1.0, 1.0, 4.0]})
-    samples = bootstrap_ratios(sums, counts, n_resamples=300, random_state=5)["a"]
-    rng = np.random.default_rng(5)
-    expected = []
-    for n_block in (256, 44):
-        for drawn in rng.integers(0, 3, (n_block, 3)):
-            expected.append(sums["a"][drawn].sum() / counts["a"][drawn].sum())
-    np.testing.assert_allclose(samples, expected)
+    samples = bootstrap_ratios(sums, counts, n_resamples=20_000)["a"]
+    every = [
+        sums["a"][list(drawn)].sum() / counts["a"][list(drawn)].sum() for drawn in itertools.product(range(3), repeat=3)
+    ]
+    values, times = np.unique(np.round(every, 9), return_counts=True)
+    for value, expected in zip(values, times / 27, strict=True):
+        found = np.isclose(samples, value).mean()
+        assert found == pytest.approx(expected, abs=4 * np.sqrt(expected * (1 - expected) / 20_000))
 
 
 def test_columns_are_resampled_together(table):
@@ -43,7 +46,7 @@ def test_columns_are_resampled_together(table):
 
 
 def test_rows_of_one_question_stay_together(table):
-    # Four repetitions of the same answers are no more evidence than one.
+    # Four runs on the same answers are no more evidence than one.
     once = bootstrap_ratios(*table)
     repeated = bootstrap_ratios(*(pd.concat([frame] * 4) for frame in table))
     np.testing.assert_allclose(once, repeated)

@@ -1,87 +1,121 @@
-"""Repetitions over seeds, and predictors that are fitted alike in all of them."""
+"""Runs over seeds: clones fitted alike in all of them, predictions of the test part computed once."""
 
 import numpy as np
 import pytest
 
-from embedllm import KNNCorrectness, MatrixFactorization
-from embedllm.protocol.runs import Remembered, Settings, fit_repetitions, repetitions, seeds_of
+from embedllm import BenchmarkMean, CorrectnessPredictor, KNNCorrectness, MatrixFactorization, TrainingPreset, fit_runs
+from embedllm.protocol.runs import fit_clone, split_runs
+
+BRIEF = TrainingPreset(pairs_per_step=64, epochs=2, learning_rate=0.01, weight_decay=0)
+PREDICTORS = {
+    "MF": MatrixFactorization(dim=4, alpha=0.02, preset=BRIEF, random_state=77),
+    "KNN": KNNCorrectness(n_neighbors=3),
+    "benchmark mean": BenchmarkMean(),
+}
 
 
-@pytest.fixture(scope="module")
-def settings():
-    return Settings(dim=4, alpha=0.02, n_neighbors=3)
+class Counted(CorrectnessPredictor):
+    """Predicts one half, and counts fits and predictions over all its clones."""
+
+    fits, predictions = [], []
+
+    def __init__(self, random_state=0):
+        self.random_state = random_state
+
+    def fit(self, matrix, validation=None):
+        self.fits.append((self.random_state, validation))
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings):
+        self.predictions.append(len(embeddings))
+        return np.full((len(embeddings), len(self.model_names_)), 0.5, dtype=np.float32)
 
 
-def test_defaults_are_the_papers():
-    assert (Settings().dim, Settings().alpha, Settings().n_neighbors) == (232, 0.05, 131)
+class Unseeded(Counted):
+    fits, predictions = [], []
+
+    def __init__(self):
+        pass
+
+    def fit(self, matrix):
+        self.fits.append(None)
+        self.model_names_ = matrix.model_names
+        return self
 
 
-def test_settings_reach_the_predictors(settings):
-    mf = Settings(dim=7, alpha=0.1, preset="paper").mf(5)
-    assert (mf.dim, mf.alpha, mf.preset, mf.random_state) == (7, 0.1, "paper", 5)
-    assert settings.knn().n_neighbors == 3
+@pytest.fixture(autouse=True)
+def reset():
+    for kind in (Counted, Unseeded):
+        kind.fits.clear()
+        kind.predictions.clear()
 
 
-def test_seeds():
-    assert list(seeds_of(3, 2)) == [3, 4]
-    with pytest.raises(ValueError, match="n_seeds must be a positive whole number, got 0"):
-        seeds_of(0, 0)
-    with pytest.raises(ValueError, match="the seed"):
-        seeds_of(-1, 2)
+@pytest.mark.parametrize(
+    ("seed", "n_seeds", "message"),
+    [(0, 0, "n_seeds must be a positive whole number, got 0"), (-1, 2, "the seed"), (0.5, 2, "the seed")],
+)
+def test_bad_seeds_are_named(toy, seed, n_seeds, message):
+    with pytest.raises(ValueError, match=message):
+        next(split_runs(toy, seed, n_seeds))
 
 
 def test_a_random_split_is_drawn_for_each_seed(toy):
-    first, second = repetitions(toy, seed=1, n_seeds=2)
-    assert (first.seed, second.seed) == (1, 2)
-    for repetition in (first, second):
-        expected = toy.split(random_state=repetition.seed)
-        for got, wanted in zip(repetition.split, expected, strict=True):
+    runs = dict(split_runs(toy, seed=1, n_seeds=2))
+    assert list(runs) == [1, 2]
+    for seed, split in runs.items():
+        for got, wanted in zip(split, toy.split(random_state=seed), strict=True):
             assert got.question_ids.tolist() == wanted.question_ids.tolist()
-    assert set(first.split.test.question_ids) != set(second.split.test.question_ids)
+    assert set(runs[1].test.question_ids) != set(runs[2].test.question_ids)
 
 
 def test_the_sources_own_split_is_kept(small_pool):
-    matrix = small_pool[0]
-    first, second = repetitions(matrix, n_seeds=2)
-    assert first.split is second.split
-    assert set(first.split.test.questions["split"]) == {"test"}
+    (_, first), (_, second) = split_runs(small_pool[0], n_seeds=2)
+    assert first is second
+    assert set(first.test.questions["split"]) == {"test"}
 
 
-def test_fits_are_those_of_the_classes(toy_with_holes, settings):
-    for fitted in fit_repetitions(toy_with_holes, settings, seed=2, n_seeds=2):
-        train, val, test = fitted.split
-        alone = MatrixFactorization(dim=4, alpha=0.02, random_state=fitted.seed).fit(train)
-        np.testing.assert_array_equal(fitted.predictors["MF"].predict_matrix(test), alone.predict_matrix(test))
-        knn = KNNCorrectness(3).fit(train)
-        np.testing.assert_array_equal(fitted.predictors["KNN"].predict_matrix(val), knn.predict_matrix(val))
-        assert list(fitted.predictors) == ["MF", "KNN", "benchmark mean"]
+def test_runs_are_fits_and_predictions_of_the_classes(toy_with_holes):
+    for run in fit_runs(toy_with_holes, PREDICTORS, seed=2, n_seeds=2):
+        train, _, test = run.split
+        alone = {
+            "MF": MatrixFactorization(dim=4, alpha=0.02, preset=BRIEF, random_state=run.seed),
+            "KNN": KNNCorrectness(n_neighbors=3),
+            "benchmark mean": BenchmarkMean(),
+        }
+        assert list(run.predictors) == list(run.probabilities) == list(alone)
+        for name, predictor in alone.items():
+            expected = predictor.fit(train).predict_matrix(test)
+            np.testing.assert_array_equal(run.probabilities[name], expected)
+            np.testing.assert_array_equal(run.predictors[name].predict_matrix(test), expected)
 
 
-def test_what_no_seed_moves_is_fitted_once(small_pool, toy, settings):
-    first, second = fit_repetitions(small_pool[0], settings, n_seeds=2)
-    assert first.predictors["KNN"] is second.predictors["KNN"]
-    assert first.predictors["MF"] is not second.predictors["MF"]
-    first, second = fit_repetitions(toy, settings, n_seeds=2)
-    assert first.predictors["KNN"] is not second.predictors["KNN"]
+def test_estimators_given_stay_as_they_are(toy):
+    given = {"MF": MatrixFactorization(dim=4, preset=BRIEF, random_state=77), "KNN": KNNCorrectness(3).fit(toy)}
+    (run,) = fit_runs(toy, given, n_seeds=1)
+    assert not hasattr(given["MF"], "model_names_")
+    assert given["MF"].random_state == 77
+    assert run.predictors["KNN"] is not given["KNN"]
+    assert given["KNN"].predict_matrix(toy).shape == (6, 40)
 
 
-def test_predictions_are_computed_once_for_a_matrix(toy):
-    class Counted(KNNCorrectness):
-        calls = 0
+def test_seed_and_validation_reach_those_that_take_them(toy):
+    for run in fit_runs(toy, {"a": Counted(), "b": Unseeded()}, seed=5, n_seeds=2):
+        assert Counted.fits[-1] == (run.seed, run.split.val)
+    assert [seed for seed, _ in Counted.fits] == [5, 6]
+    assert Unseeded.fits == [None, None]  # each seed divides the questions anew
 
-        def predict_proba(self, embeddings):
-            self.calls += 1
-            return super().predict_proba(embeddings)
 
-    counted = Counted(3).fit(toy)
-    remembered = Remembered(counted)
-    part = toy.subset(questions=toy.question_ids[:5])
-    for matrix in (toy, toy, part, part):
-        np.testing.assert_array_equal(
-            remembered.predict_matrix(matrix), KNNCorrectness(3).fit(toy).predict_matrix(matrix)
-        )
-    assert counted.calls == 2
-    assert remembered.score(part) == counted.score(part)
-    np.testing.assert_array_equal(remembered.predict_proba(part.embeddings), counted.predict_proba(part.embeddings))
-    with pytest.raises(NotImplementedError, match="fit the predictor first"):
-        remembered.fit(toy)
+def test_what_no_seed_changes_is_computed_once(small_pool):
+    first, second = fit_runs(small_pool[0], {"a": Counted(), "b": Unseeded()}, n_seeds=2)
+    assert (len(Counted.fits), len(Unseeded.fits)) == (2, 1)
+    assert len(Unseeded.predictions) == 1
+    assert first.predictors["b"] is second.predictors["b"]
+    assert first.probabilities["b"] is second.probabilities["b"]
+    assert first.predictors["a"] is not second.predictors["a"]
+
+
+def test_clone_without_validation_and_seed(toy):
+    assert fit_clone(Counted(), toy, seed=3).random_state == 3
+    assert Counted.fits == [(3, None)]
+    assert fit_clone(Unseeded(), toy, seed=3, validation=toy).model_names_.tolist() == toy.model_names.tolist()

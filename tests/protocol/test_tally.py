@@ -1,11 +1,11 @@
-"""Tallies: repetitions weigh the same, questions are the unit, differences are paired."""
+"""Tallies: runs have the same weight, questions are the unit, differences are paired."""
 
 import numpy as np
 import pandas as pd
 import pytest
 
 from embedllm.protocol.reported_values import Wanted, accuracy_values
-from embedllm.protocol.tally import Tally, difference_table
+from embedllm.protocol.tally import Tally, difference_table, percent_table
 
 
 def tally_of(rows, sums, method="predictor"):
@@ -17,19 +17,19 @@ def tally_of(rows, sums, method="predictor"):
 
 @pytest.fixture
 def hand():
-    """Question b is in both repetitions, benchmark y in the second only; nothing of question d was scored."""
+    """Question b is in both runs, benchmark y in the second only; nothing of question d was scored."""
     rows = [(0, "x", "a", 4), (0, "x", "b", 2), (1, "x", "b", 2), (1, "y", "c", 2), (1, "y", "d", 0)]
     return tally_of(rows, {"A": [4, 1, 2, 0, 0], "B": [2, 1, 0, 1, 0]})
 
 
 def random_tally(seed=0, n_questions=60, n_seeds=3):
-    """Repetitions that test some questions each, of which some are scored more often than others."""
+    """Runs that test some questions each, of which some are scored more often than others."""
     rng = np.random.default_rng(seed)
     rows, good = [], {"A": [], "B": []}
-    for repetition in range(n_seeds):
+    for run in range(n_seeds):
         for question in rng.choice(n_questions, n_questions // 2, replace=False):
             count = int(rng.integers(0, 6))
-            rows.append((repetition, f"bench-{question % 3}", f"q{question}", count))
+            rows.append((run, f"bench-{question % 3}", f"q{question}", count))
             for name, chance in (("A", 0.7), ("B", 0.5)):
                 good[name].append(rng.binomial(count, chance))
     return tally_of(rows, good)
@@ -43,7 +43,7 @@ class TestTable:
         # The mean of 5 of 6 and 2 of 4, not 7 of 10.
         assert table.loc[("A", "overall"), "accuracy"] == pytest.approx((5 / 6 + 2 / 4) / 2)
         assert table.loc[("B", "x"), "accuracy"] == pytest.approx((3 / 6 + 0) / 2)
-        # The first repetition says nothing about y.
+        # The first run has no question of y.
         assert table.loc[("B", "y"), "accuracy"] == pytest.approx(1 / 2)
         assert table.loc["A", "count"].tolist() == [5, 4, 2]
         assert table.loc["A", "n_questions"].tolist() == [2, 2, 1]
@@ -119,8 +119,8 @@ class TestDifferences:
             assert row["low"] <= row["points"] <= row["high"]
 
     def test_interval_is_paired(self):
-        # B is right where A is, and on one question more: the difficulty of the questions, which is most of the
-        # variance of each, is none of their difference.
+        # B is correct where A is, and on one question more: the difficulty of the questions, which is most of the
+        # variance of each, has no effect on their difference.
         rng = np.random.default_rng(0)
         hits = rng.integers(0, 2, 400)
         rows = [(0, "x", f"q{number}", 1) for number in range(400)]
@@ -170,4 +170,17 @@ def test_values(hand):
     expected = hand.differences("B").iloc[0]
     assert gain.value == pytest.approx(expected["points"])
     assert gain.interval == pytest.approx((expected["low"], expected["high"]))
-    assert accuracy_values(hand, [Wanted("a", "accuracy of A", "A")]) == [accuracy]  # nothing random is left to chance
+    assert accuracy_values(hand, [Wanted("a", "accuracy of A", "A")]) == [accuracy]  # the resamples are seeded
+
+
+def test_percent_table(hand):
+    table = percent_table(hand.table(), "predictor")
+    assert table.index.tolist() == [("by hand", "overall"), ("by hand", "x"), ("by hand", "y")]
+    assert table.columns.tolist() == ["A", "B"]
+    assert table["A"].tolist() == [66.7, 91.7, 0]  # 5 of 6 and 2 of 4; 5 of 6 and 2 of 2; 0 of 2
+
+
+def test_percent_table_keeps_the_order_of_rows_and_columns(hand):
+    turned = percent_table(hand.table().iloc[::-1], "predictor")
+    assert [benchmark for _, benchmark in turned.index] == ["y", "x", "overall"]
+    assert turned.columns.tolist() == ["B", "A"]

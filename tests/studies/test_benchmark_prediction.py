@@ -1,4 +1,4 @@
-"""Held-out benchmarks: nothing of them in the fit, no model in its own regression, and taus as SciPy has them."""
+"""Held-out benchmarks: no model is in its own regression, and taus equal those of SciPy."""
 
 import numpy as np
 import pandas as pd
@@ -6,8 +6,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset
-from embedllm.protocol.leave_out import benchmarks_named, fits_without
-from embedllm.protocol.runs import Settings
+from embedllm.protocol.leave_out import fits_without
 from embedllm.studies.benchmark_prediction import (
     MIN_MODELS,
     PENALTIES,
@@ -22,35 +21,7 @@ from embedllm.studies.benchmark_prediction import (
 )
 
 # A few steps are enough where it does not matter what is learned.
-QUICK = Settings(dim=3, preset=TrainingPreset(pairs_per_step=64, epochs=2, learning_rate=0.01, weight_decay=0))
-
-
-class TestFitsWithout:
-    def test_each_benchmark_and_seed_in_turn(self, toy_with_holes):
-        fits = list(fits_without(toy_with_holes, QUICK, seed=4, n_seeds=2))
-        assert [(fit.seed, fit.benchmark) for fit in fits] == [
-            (seed, name) for seed in (4, 5) for name in ("bench-0", "bench-1")
-        ]
-        for fit in fits:
-            train = fit.split.train
-            rest = train.subset(questions=train.benchmarks != fit.benchmark)
-            alone = MatrixFactorization(dim=3, preset=QUICK.preset, random_state=fit.seed).fit(rest)
-            np.testing.assert_array_equal(fit.mf.coef_, alone.coef_)
-            assert set(train.benchmarks) == {"bench-0", "bench-1"}
-
-    def test_answers_of_the_benchmark_do_not_reach_the_fit(self, toy, relabel):
-        labels = toy.labels.copy()
-        of_it = toy.benchmarks == "bench-1"
-        labels[:, of_it] = 1 - labels[:, of_it]
-        before, after = (
-            next(fit for fit in fits_without(matrix, QUICK, n_seeds=1) if fit.benchmark == "bench-1")
-            for matrix in (toy, relabel(toy, labels))
-        )
-        np.testing.assert_array_equal(before.mf.model_embeddings_, after.mf.model_embeddings_)
-
-    def test_nothing_left_to_learn_from(self, make_matrix):
-        (fit,) = fits_without(make_matrix(n_benchmarks=1), QUICK, n_seeds=1)
-        assert fit.mf is None
+MF = MatrixFactorization(dim=3, preset=TrainingPreset(pairs_per_step=64, epochs=2, learning_rate=0.01, weight_decay=0))
 
 
 def by_hand(vectors, accuracy, folds):
@@ -99,7 +70,7 @@ class TestRegression:
         assert (np.abs(after - before - 1 / 30) > 1e-6).sum() > 20
 
     def test_scale_and_sign_of_a_coordinate_do_not_matter(self):
-        # So embeddings and embeddings times the classifier, whose sign and scale nothing settles, predict the same.
+        # So embeddings and embeddings times the classifier, whose sign and scale are not determined, predict the same.
         rng = np.random.default_rng(1)
         vectors, accuracy = rng.standard_normal((25, 6)), rng.random(25)
         scaled = vectors * [-1, 3, 0.01, 7, -20, 1]
@@ -114,8 +85,8 @@ class TestRegression:
         assert kendalltau(regress_out_of_fold(vectors, latent[:, 0]), latent[:, 0])[0] > 0.8
 
     @pytest.mark.parametrize("n_models", [8, 40])
-    def test_what_says_nothing_ranks_nothing(self, n_models):
-        # The mean of the models of the other folds would: in reverse, tau of -1 with a fold for each model.
+    def test_uninformative_vectors_rank_nothing(self, n_models):
+        # The mean of the models of the other folds would rank in reverse: a tau of -1 with a fold for each model.
         rng = np.random.default_rng(5)
         taus = []
         for seed in range(40):
@@ -130,11 +101,11 @@ class TestRegression:
 
 
 class TestMeanAccuracy:
-    def test_without_holes_the_plain_mean(self):
+    def test_with_nothing_missing_the_plain_mean(self):
         table = pd.DataFrame(np.random.default_rng(0).random((5, 3)), list("abcde"))
         pd.testing.assert_series_equal(mean_accuracy(table), table.mean(axis=1))
 
-    def test_who_skips_the_hard_one_is_not_the_better_for_it(self):
+    def test_skipping_the_hard_benchmark_does_not_help(self):
         table = pd.DataFrame({"easy": [0.9, 0.8], "hard": [0.2, np.nan]}, index=["does both", "skips"])
         result = mean_accuracy(table)
         # Distances to the means 0.85 and 0.2: 0.05 and 0, and -0.05; mean of the means 0.525.
@@ -154,7 +125,7 @@ def holes(make_matrix, relabel) -> CorrectnessMatrix:
 
 @pytest.fixture(scope="module")
 def predictions(holes):
-    return predict_heldout(holes, QUICK, seed=2, n_seeds=2)
+    return predict_heldout(holes, MF, seed=2, n_seeds=2)
 
 
 class TestPredictions:
@@ -170,7 +141,7 @@ class TestPredictions:
         for row in predictions.dropna().itertuples():
             assert row.actual == accuracy[row.model, row.benchmark]
 
-    def test_who_is_left_out(self, holes, predictions):
+    def test_models_that_are_left_out(self, holes, predictions):
         without, alone = holes.model_names[[4, 7]]
         missing = predictions[predictions["predicted"].isna()]
         assert missing["actual"].isna().all()
@@ -188,7 +159,7 @@ class TestPredictions:
         found = rows.set_index("model")["predicted"].dropna()
         assert found.to_dict() == pytest.approx(expected.to_dict())
 
-    def test_order_of_models_and_questions_is_of_no_consequence(self, holes, predictions):
+    def test_order_of_models_has_no_effect(self, holes, predictions):
         split = holes.split(random_state=2)
         part = pd.concat([each.questions.assign(split=name) for name, each in split._asdict().items()])["split"]
         questions = holes.questions.assign(split=part)
@@ -196,20 +167,20 @@ class TestPredictions:
         matrix = CorrectnessMatrix(frame, questions, holes.embeddings)
         turned = CorrectnessMatrix(frame.iloc[::-1], questions, holes.embeddings)
         keys = ["seed", "benchmark", "predictor", "model"]
-        one, two = (predict_heldout(each, QUICK, seed=2, n_seeds=1).set_index(keys) for each in (matrix, turned))
+        one, two = (predict_heldout(each, MF, seed=2, n_seeds=1).set_index(keys) for each in (matrix, turned))
         pd.testing.assert_frame_equal(one, two.loc[one.index], check_exact=False, atol=1e-6)
         # And the source's own split is the one that is used.
         of_seed = predictions[predictions["seed"] == 2].set_index(keys)
         pd.testing.assert_frame_equal(one, of_seed.loc[one.index])
 
-    def test_question_weights_are_the_embeddings_in_other_coordinates(self, toy):
-        (fit, *_) = fits_without(toy, QUICK, n_seeds=1)
+    def test_directions_are_the_embeddings_in_other_coordinates(self, toy):
+        (fit, *_) = fits_without(toy, MF, n_seeds=1)
         p, w, _, c, _ = (value.numpy() for value in fit.mf.parameters_)
         np.testing.assert_allclose(fit.mf.coef_, ((c[1] - c[0]) * p) @ w, atol=1e-6)
 
     def test_too_few_models(self, make_matrix):
         few = make_matrix(n_models=MIN_MODELS - 1)
-        table = predict_heldout(few, QUICK, n_seeds=1)
+        table = predict_heldout(few, MF, n_seeds=1)
         assert table["predicted"].isna().all()
         correlations = rank_correlations(table)
         assert len(correlations) == 6
@@ -221,7 +192,7 @@ class TestPredictions:
         assert np.isnan(list(values.values())).all()
 
     def test_one_benchmark(self, make_matrix):
-        table = predict_heldout(make_matrix(n_benchmarks=1), QUICK, n_seeds=1)
+        table = predict_heldout(make_matrix(n_benchmarks=1), MF, n_seeds=1)
         assert len(table) == 18
         assert table["predicted"].isna().all()
         assert np.isnan(heldout_values(table)[1].value)
@@ -317,7 +288,7 @@ class TestSummary:
         pd.testing.assert_frame_equal(summarize_correlations(predictions, 30), summarize_correlations(predictions, 30))
 
 
-class TestHeadlines:
+class TestValues:
     def test_by_hand(self):
         up, down, swapped = np.arange(8.0), -np.arange(8.0), np.array([1.0, 0, 2, 3, 4, 5, 6, 7])
         table = frame_of({"GPQA": (up, up, down), "MMLU": (swapped, up, up), "ASDiv": (down, up, up)}, seeds=(0, 1))
@@ -354,29 +325,22 @@ class TestHeadlines:
         assert np.isnan(reported_values["significant_exceptions"].value)
 
 
-def test_benchmarks_named():
-    names = ["GSM8K", "math-l5", "Social IQA", "gpqa_main_zeroshot", "MMLU"]
-    assert benchmarks_named(names, ("math", "gsm")) == ["GSM8K", "math-l5"]
-    assert benchmarks_named(names, ("gpqa", "asdiv", "social")) == ["Social IQA", "gpqa_main_zeroshot"]
-    assert benchmarks_named(names, ("logiqa",)) == []
-
-
 def test_simulated_pool(small_pool):
-    """Skills are shared by the benchmarks, so what is learned on some foretells the others."""
+    """Skills are shared by the benchmarks, so that what is learned on some predicts the others."""
     matrix, _ = small_pool
     matrix = matrix.subset(questions=np.isin(matrix.benchmarks, ["MMLU", "MathQA", "ASDiv", "PIQA"]))
-    predictions = predict_heldout(matrix, Settings(dim=64), n_seeds=1)
+    predictions = predict_heldout(matrix, MatrixFactorization(dim=64), n_seeds=1)
     assert rank_correlations(predictions)["significant"].all()
     summary = summarize_correlations(predictions)
     overall = summary[summary["benchmark"] == "overall"].set_index("predictor")
-    # Clearly above what chance does, and the weights above the embeddings, most of which is where training started.
+    # Clearly above chance, and the directions above the embeddings, which are mostly their random start.
     assert overall.loc["model directions", "low"] > 0.4
     assert overall.loc["embeddings", "low"] > 0.2
     assert overall.loc["model directions", "tau"] > overall.loc["embeddings", "tau"]
 
 
 def test_real_answers(zeroeval):
-    table = predict_heldout(zeroeval, Settings(dim=16), n_seeds=1)
+    table = predict_heldout(zeroeval, MatrixFactorization(dim=16), n_seeds=1)
     correlations = rank_correlations(table).set_index(["benchmark", "predictor"])
     assert correlations["n_models"].groupby("benchmark").first().to_dict() == {
         "gsm": 40,  # of 44: four models answered nothing else

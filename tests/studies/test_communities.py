@@ -1,4 +1,4 @@
-"""Communities: found where they were planted, not found where there are none, and tested by exact numbers."""
+"""Communities: found where the ground truth has them, not elsewhere, and tested against exact enumeration."""
 
 from itertools import combinations
 
@@ -9,23 +9,22 @@ import torch
 from scipy.stats import spearmanr
 
 from embedllm import CorrectnessMatrix, MatrixFactorization
-from embedllm.datasets.communities import PAPER, find_communities
+from embedllm.datasets.communities import PAPER
 from embedllm.datasets.simulate import simulate_pool
-from embedllm.protocol.runs import Settings
 from embedllm.studies.communities import (
     SPACES,
     ModelDistances,
     choose_model,
     community_values,
     compare_communities,
-    compare_each_repetition,
+    compare_each_seed,
     map_models,
     measure_distances,
     nearest_models,
     scaled_distances,
 )
 
-SETTINGS = Settings(dim=8, preset="paper")  # on a toy, the fewest steps
+MF = MatrixFactorization(dim=8, preset="paper")  # on a toy, the fewest steps
 
 
 @pytest.fixture(scope="module")
@@ -35,8 +34,8 @@ def pool():
 
 
 @pytest.fixture(scope="module")
-def planted(pool):
-    return measure_distances(pool[0], Settings(), n_seeds=2)
+def distances(pool):
+    return measure_distances(pool[0], MatrixFactorization(), n_seeds=2)
 
 
 def on_a_line(places, data="a line"):
@@ -49,28 +48,6 @@ def tagged(tags):
     return pd.DataFrame({"tags": tags}, list("abcdefghijkl"[: len(tags)]))
 
 
-class TestFind:
-    def test_sizes(self):
-        sizes = {"a": 0.5, "b": 0.99, "c": 1.0, "d": 6.5, "e": 7.1, "f": 70, "g": np.nan, "h": 2.5, "i": np.inf}
-        found = {c.name: c.members for c in find_communities(pd.DataFrame({"params_b": sizes})) if c.kind == "size"}
-        assert list(found) == ["<1B", "1B", "3B", "7B", "13B", "70B"]
-        assert found["<1B"] == {"a", "b"}
-        assert found["7B"] == {"d", "e"}
-        assert found["3B"] == {"h"}
-        assert found["13B"] == set()  # one of the paper's
-
-    def test_tags(self):
-        tags = {"a": "chat;code", "b": " code ; code", "c": "", "d": None, "e": np.nan, "f": ";math;"}
-        frame = pd.DataFrame({"tags": pd.Series(tags, dtype=object)})
-        found = {c.name: c.members for c in find_communities(frame) if c.kind == "specialization"}
-        assert found == {"biomed": set(), "chat": {"a"}, "code": {"a", "b"}, "math": {"f"}, "physics": set()}
-
-    def test_nothing_known(self):
-        found = find_communities(pd.DataFrame(index=["a", "b"]))
-        assert {c.name for c in found} == set(PAPER)
-        assert not any(c.members for c in found)
-
-
 class TestDistances:
     def test_by_hand(self):
         # Between 0, 3 and 7 the distances are 3, 7 and 4, with mean 14 / 3.
@@ -81,16 +58,16 @@ class TestDistances:
         assert scaled_distances(pd.DataFrame({"x": [2.0, 2]}, ["a", "b"])).loc["a", "b":].isna().all()
 
     def test_order_of_models_changes_nothing(self, toy):
-        found = measure_distances(toy, SETTINGS, n_seeds=2)
-        other = measure_distances(toy.subset(models=toy.model_names[::-1]), SETTINGS, n_seeds=2)
+        found = measure_distances(toy, MF, n_seeds=2)
+        other = measure_distances(toy.subset(models=toy.model_names[::-1]), MF, n_seeds=2)
         for space in SPACES:
             assert found[space].mean().index.tolist() == sorted(toy.model_names)
             pd.testing.assert_frame_equal(found[space].mean(), other[space].mean())
 
-    def test_each_is_scaled(self, planted):
+    def test_each_is_scaled(self, distances):
         for space in SPACES:
-            assert list(planted[space].by_seed) == [0, 1]
-            for frame in [*planted[space].by_seed.values(), planted[space].mean()]:
+            assert list(distances[space].by_seed) == [0, 1]
+            for frame in [*distances[space].by_seed.values(), distances[space].mean()]:
                 values = frame.to_numpy()
                 assert values[np.triu_indices(len(values), 1)].mean() == pytest.approx(1)
                 np.testing.assert_array_equal(values, values.T)
@@ -98,7 +75,7 @@ class TestDistances:
     def test_model_that_was_never_learned_is_left_out(self, toy, relabel):
         labels = toy.labels.copy()
         labels[2] = -1
-        found = measure_distances(relabel(toy, labels), SETTINGS, n_seeds=1)
+        found = measure_distances(relabel(toy, labels), MF, n_seeds=1)
         assert set(found["direction"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
 
     def test_what_the_answers_do_not_determine(self, toy, tmp_path):
@@ -128,14 +105,14 @@ class TestDistances:
 
 class TestCompare:
     def test_by_hand(self):
-        # Of 0, 1, 5, 7: within the first two 1; to the others 5, 7, 4, 6.
-        found = compare_communities(on_a_line([0.0, 1, 5, 7]), tagged(["x", "x", "", ""]), min_size=2)
+        # Of 0, 1, 5, 7, 8: within the first three 1, 5, 4; to the others 7, 8, 6, 7, 2, 3.
+        found = compare_communities(on_a_line([0.0, 1, 5, 7, 8]), tagged(["x", "x", "x", "", ""]))
         row = found.set_index("community").loc["x"]
-        scale = (1 + 5 + 7 + 4 + 6 + 2) / 6
-        assert row["within"] == pytest.approx(1 / scale)
-        assert row["between"] == pytest.approx(5.5 / scale)
-        assert row["ratio"] == pytest.approx(1 / 5.5)
-        assert row["n_models"] == 2
+        scale = (1 + 5 + 4 + 7 + 8 + 6 + 7 + 2 + 3 + 1) / 10
+        assert row["within"] == pytest.approx(10 / 3 / scale)
+        assert row["between"] == pytest.approx(33 / 6 / scale)
+        assert row["ratio"] == pytest.approx(20 / 33)
+        assert row["n_models"] == 3
         assert row["data"] == "a line"
         assert not row["paper"]
 
@@ -175,9 +152,9 @@ class TestCompare:
         found = compare_communities(on_a_line([1.0] * 5), tagged(["x"] * 3 + [""] * 2)).set_index("community")
         assert found.loc["x", ["within", "ratio", "p"]].isna().all()
 
-    def test_planted_communities_are_found(self, planted, pool):
+    def test_communities_of_the_ground_truth_are_found(self, distances, pool):
         matrix, truth = pool
-        found = compare_communities(planted, matrix.models).set_index(["space", "community"])
+        found = compare_communities(distances, matrix.models).set_index(["space", "community"])
         for tag in ("base", "chat", "math", "code", "biomed", "physics"):
             assert found.loc[("direction", tag), "ratio"] < 0.95
             assert found.loc[("direction", tag), "p"] < 0.02
@@ -185,15 +162,15 @@ class TestCompare:
         assert found.loc[("direction", "7B"), "paper"]
         assert found.loc[("direction", "7B"), "n_models"] == 50
         # And so are the skills that the answers were drawn from, which embeddings show less of.
-        names = planted["direction"].mean().index
+        names = distances["direction"].mean().index
         pairs = np.triu_indices(len(names), 1)
         drawn = scaled_distances(truth.skills.loc[names]).to_numpy()[pairs]
-        likeness = {space: spearmanr(drawn, planted[space].mean().to_numpy()[pairs])[0] for space in SPACES}
+        likeness = {space: spearmanr(drawn, distances[space].mean().to_numpy()[pairs])[0] for space in SPACES}
         assert likeness["direction"] > 0.8
         assert likeness["direction"] > likeness["embedding"] + 0.2
 
-    def test_random_partitions_are_found_as_often_as_chance_has_it(self, planted, pool):
-        names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"direction": planted["direction"]}
+    def test_random_partitions_are_found_as_often_as_chance_has_it(self, distances, pool):
+        names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"direction": distances["direction"]}
         parts = np.resize([f"part {number:02d}" for number in range(14)], len(names))
         found = pd.concat(
             compare_communities(direction, pd.DataFrame({"tags": rng.permutation(parts)}, names), n_permutations=1000)
@@ -204,19 +181,19 @@ class TestCompare:
         assert found["p"].mean() == pytest.approx(0.5, abs=0.08)
         assert found["ratio"].mean() == pytest.approx(1, abs=0.01)
 
-    def test_each_repetition(self, planted, pool):
+    def test_each_seed(self, distances, pool):
         models = pool[0].models
-        repeated = compare_each_repetition(planted, models)
-        assert repeated.groupby("space")["seed"].unique().map(list).tolist() == [[0, 1], [0, 1]]
-        one = {space: ModelDistances({1: planted[space].by_seed[1]}, space, "x") for space in SPACES}
+        by_seed = compare_each_seed(distances, models)
+        assert by_seed.groupby("space")["seed"].unique().map(list).tolist() == [[0, 1], [0, 1]]
+        one = {space: ModelDistances({1: distances[space].by_seed[1]}, space, "x") for space in SPACES}
         alone = compare_communities(one, models)
-        second = repeated[repeated["seed"] == 1].reset_index(drop=True)
+        second = by_seed[by_seed["seed"] == 1].reset_index(drop=True)
         pd.testing.assert_frame_equal(second.drop(columns=["data", "seed"]), alone.drop(columns="data"))
 
 
 class TestMap:
-    def test_neighbours_share_a_speciality(self, planted, pool):
-        positions = map_models(planted["direction"], pool[0].models)
+    def test_neighbours_share_a_specialization(self, distances, pool):
+        positions = map_models(distances["direction"], pool[0].models)
         assert positions["specialization"].tolist() == pool[0].models.loc[positions.index, "tags"].tolist()
         points = positions[["x", "y"]].to_numpy()
         apart = np.linalg.norm(points[:, None] - points, axis=2)
@@ -225,9 +202,9 @@ class TestMap:
         assert (tags[apart.argmin(axis=1)] == tags).mean() > 0.8
 
     def test_repeats_and_does_not_depend_on_the_order(self, toy):
-        first = map_models(measure_distances(toy, SETTINGS, n_seeds=1)["direction"], toy.models)
+        first = map_models(measure_distances(toy, MF, n_seeds=1)["direction"], toy.models)
         turned = toy.subset(models=toy.model_names[::-1])
-        other = map_models(measure_distances(turned, SETTINGS, n_seeds=1)["direction"], turned.models)
+        other = map_models(measure_distances(turned, MF, n_seeds=1)["direction"], turned.models)
         pd.testing.assert_frame_equal(first, other)
         assert first["params_b"].isna().all()
         assert (first["specialization"] == "").all()
@@ -257,7 +234,7 @@ class TestNearest:
         assert found["params_b"].tolist() == [7.0, 13.0]
         assert found["data"].tolist() == ["a line"] * 2
 
-    def test_mean_and_spread_over_repetitions(self):
+    def test_mean_and_spread_over_runs(self):
         frames = {seed: on_a_line([0.0, place, 10])["direction"].by_seed[0] for seed, place in ((0, 2), (1, 6))}
         found = nearest_models(ModelDistances(frames, "direction", "x"), pd.DataFrame(index=list("abc")), "a")
         near = found.set_index("model").loc["b"]
@@ -277,7 +254,7 @@ class TestNearest:
             choose_model(toy, "GPT")
 
 
-class TestHeadlines:
+class TestValues:
     def test_by_hand(self):
         rows = [
             # space, seed, community, paper, ratio, p
@@ -305,8 +282,8 @@ class TestHeadlines:
         assert found["embedding_paper_found"] == [0, 1]
 
     def test_nothing_to_test(self, toy):
-        repeated = compare_each_repetition(measure_distances(toy, SETTINGS, n_seeds=2), toy.models)
-        found = {reported.key: reported for reported in community_values(repeated)}
+        by_seed = compare_each_seed(measure_distances(toy, MF, n_seeds=2), toy.models)
+        found = {reported.key: reported for reported in community_values(by_seed)}
         assert found["communities_tested"].value == 0
         assert all(np.isnan(found[f"{space}_{key}"].value) for space in SPACES for key in ("ratio", "paper_found"))
         assert len(found["direction_found"].runs) == 2
@@ -314,7 +291,7 @@ class TestHeadlines:
 
 def test_real_answers(zeroeval):
     """Sizes are known of few models, and other tags are borne than the paper's."""
-    found = compare_communities(measure_distances(zeroeval, SETTINGS, n_seeds=1), zeroeval.models)
+    found = compare_communities(measure_distances(zeroeval, MF, n_seeds=1), zeroeval.models)
     known = found[(found["space"] == "direction") & found["p"].notna()]
     assert set(known["community"]) >= {"70B", "instruct", "closed"}
     assert found[found["community"] == "physics"]["p"].isna().all()
@@ -331,7 +308,7 @@ def test_pool_with_its_own_columns():
         rng.standard_normal((30, 5)),
         models=models,
     )
-    distances = measure_distances(matrix, SETTINGS, n_seeds=1)
+    distances = measure_distances(matrix, MF, n_seeds=1)
     found = compare_communities(distances, matrix.models)
     assert found[found["p"].notna()]["community"].unique().tolist() == ["7B", "13B"]
     assert "tags" in nearest_models(distances["direction"], matrix.models, "m3")

@@ -1,4 +1,4 @@
-"""Contributions: forecasts with and without a benchmark, on the same questions, and the planted ones are found."""
+"""Contributions: predictions with and without a benchmark, on the same questions, and those of the ground truth."""
 
 import numpy as np
 import pandas as pd
@@ -7,21 +7,21 @@ import pytest
 from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset, evaluate_forecasts
 from embedllm.datasets.simulate import simulate_pool
 from embedllm.protocol.leave_out import benchmarks_named
-from embedllm.protocol.runs import Settings
 from embedllm.studies.contributions import (
     MATHEMATICS,
     MEASURES,
     Contributions,
     contribution_values,
-    count_forecasts,
+    count_predictions,
     measure_contributions,
 )
 
-QUICK = Settings(dim=3, preset=TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0))
+PRESET = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
+MF = MatrixFactorization(dim=3, preset=PRESET)
 
 
 def factorization(seed):
-    return MatrixFactorization(dim=3, preset=QUICK.preset, random_state=seed)
+    return MatrixFactorization(dim=3, preset=PRESET, random_state=seed)
 
 
 class Fixed:
@@ -35,55 +35,55 @@ class Fixed:
 
 
 @pytest.fixture(scope="module")
-def holes(make_matrix) -> CorrectnessMatrix:
+def matrix_with_gaps(make_matrix) -> CorrectnessMatrix:
     return make_matrix(n_models=8, n_questions=240, n_benchmarks=3, missing=0.3, seed=11)
 
 
 @pytest.fixture(scope="module")
-def measured(holes):
-    return measure_contributions(holes, QUICK, seed=1, n_seeds=2, n_resamples=200)
+def measured(matrix_with_gaps):
+    return measure_contributions(matrix_with_gaps, MF, seed=1, n_seeds=2, n_resamples=200)
 
 
 class TestCounts:
     def test_by_hand(self):
         labels = pd.DataFrame([[1, 1, -1], [0, 1, -1], [1, 0, 1], [-1, 0, 0]], list("abcd"), list("xyz"))
         matrix = CorrectnessMatrix(labels, pd.DataFrame({"benchmark": "b"}, index=list("xyz")), np.ones((3, 2)))
-        hits, cases = count_forecasts(
+        hits, cases = count_predictions(
             Fixed([[0.9, 0.6, 0.9], [0.7, 0.4, 0.9], [0.2, 0.5, 0.8], [0.9, 0.1, 0.8]]), matrix
         )
-        # x: a is forecast rightly; of (a, b), (c, b) the first is told apart. y: a, c (one half is wrong) and d; of
-        # (a, c), (a, d), (b, c), (b, d) all but (b, c). z: c; (c, d) are forecast alike.
+        # x: a is predicted correctly; of (a, b), (c, b) the first is in order. y: a, c (0.5 is incorrect) and d; of
+        # (a, c), (a, d), (b, c), (b, d) all but (b, c). z: c; (c, d) have equal predictions.
         assert hits["accuracy"].tolist() == [1, 3, 1]
         assert cases["accuracy"].tolist() == [3, 4, 2]
         assert hits["pairwise ranking accuracy"].tolist() == [1, 3, 0.5]
         assert cases["pairwise ranking accuracy"].tolist() == [2, 4, 1]
 
-    def test_against_loops(self, holes):
-        # Few values, so that many models are forecast alike.
-        probability = np.random.default_rng(0).integers(0, 5, holes.labels.shape) / 4
-        hits, cases = count_forecasts(Fixed(probability), holes)
-        for place, question in enumerate(holes.question_ids):
-            label, forecast = holes.labels[:, place], probability[:, place]
-            told, pairs = 0.0, 0
-            for right in np.flatnonzero(label == 1):
-                for wrong in np.flatnonzero(label == 0):
+    def test_against_loops(self, matrix_with_gaps):
+        # Few values, so that many models have equal predictions.
+        probability = np.random.default_rng(0).integers(0, 5, matrix_with_gaps.labels.shape) / 4
+        hits, cases = count_predictions(Fixed(probability), matrix_with_gaps)
+        for place, question in enumerate(matrix_with_gaps.question_ids):
+            label, predicted = matrix_with_gaps.labels[:, place], probability[:, place]
+            in_order, pairs = 0.0, 0
+            for correct in np.flatnonzero(label == 1):
+                for incorrect in np.flatnonzero(label == 0):
                     pairs += 1
-                    told += {1: 1, 0: 0.5, -1: 0}[np.sign(forecast[right] - forecast[wrong])]
-            assert hits.at[question, "pairwise ranking accuracy"] == told
+                    in_order += {1: 1, 0: 0.5, -1: 0}[np.sign(predicted[correct] - predicted[incorrect])]
+            assert hits.at[question, "pairwise ranking accuracy"] == in_order
             assert cases.at[question, "pairwise ranking accuracy"] == pairs
             observed = label != -1
-            assert hits.at[question, "accuracy"] == ((forecast > 0.5) == (label == 1))[observed].sum()
+            assert hits.at[question, "accuracy"] == ((predicted > 0.5) == (label == 1))[observed].sum()
             assert cases.at[question, "accuracy"] == observed.sum()
 
 
 class TestMeasured:
-    def test_change_of_accuracy_is_that_of_the_forecasts(self, holes, measured):
+    def test_change_of_accuracy_is_that_of_the_predictions(self, matrix_with_gaps, measured):
         changes = []
         for seed in (1, 2):
-            train, _, test = holes.split(random_state=seed)
+            train, _, test = matrix_with_gaps.split(random_state=seed)
             predictors = {
                 left_out: factorization(seed).fit(train.subset(questions=train.benchmarks != left_out))
-                for left_out in (*holes.benchmark_names, "none")
+                for left_out in (*matrix_with_gaps.benchmark_names, "none")
             }
             accuracy = evaluate_forecasts(predictors, test).pivot(
                 index="predictor", columns="benchmark", values="accuracy"
@@ -96,13 +96,13 @@ class TestMeasured:
         assert measured.runs.shape == (2, 18)
         assert (measured.runs != 0).any(axis=None)
 
-    def test_table(self, holes, measured):
+    def test_table(self, matrix_with_gaps, measured):
         for measure in MEASURES:
             table = measured.table(measure)
             assert list(zip(table["left_out"], table["benchmark"], strict=True)) == [
-                (a, b) for a in holes.benchmark_names for b in holes.benchmark_names
+                (a, b) for a in matrix_with_gaps.benchmark_names for b in matrix_with_gaps.benchmark_names
             ]
-            assert (table["data"] == holes.source).all()
+            assert (table["data"] == matrix_with_gaps.source).all()
             assert (table["measure"] == measure).all()
             for row in table.itertuples():
                 cell = (measure, row.left_out, row.benchmark)
@@ -110,35 +110,37 @@ class TestMeasured:
                 low, high = np.quantile(measured.resampled[cell], [0.025, 0.975])
                 assert (row.low, row.high) == pytest.approx((low, high))
                 assert row.clear == (low > 0 or high < 0)
-            tested = {id for seed in (1, 2) for id in holes.split(random_state=seed).test.question_ids}
-            counts = holes.questions.loc[list(tested), "benchmark"].value_counts()
+            tested = {id for seed in (1, 2) for id in matrix_with_gaps.split(random_state=seed).test.question_ids}
+            counts = matrix_with_gaps.questions.loc[list(tested), "benchmark"].value_counts()
             assert (table["n_test"] == table["benchmark"].map(counts)).all()
 
-    def test_order_of_models_is_of_no_consequence(self, holes, measured):
-        turned = holes.subset(models=holes.model_names[::-1])
-        again = measure_contributions(turned, QUICK, seed=1, n_seeds=2, n_resamples=200)
+    def test_order_of_models_has_no_effect(self, matrix_with_gaps, measured):
+        turned = matrix_with_gaps.subset(models=matrix_with_gaps.model_names[::-1])
+        again = measure_contributions(turned, MF, seed=1, n_seeds=2, n_resamples=200)
         pd.testing.assert_frame_equal(again.runs, measured.runs)
         pd.testing.assert_frame_equal(again.resampled, measured.resampled)
 
-    def test_ranking(self, holes, measured):
+    def test_ranking(self, matrix_with_gaps, measured):
         ranking = measured.ranking()
-        assert sorted(ranking.index) == sorted(holes.benchmark_names)
+        assert sorted(ranking.index) == sorted(matrix_with_gaps.benchmark_names)
         assert ranking["accuracy"].is_monotonic_increasing
         for left_out, row in ranking.iterrows():
-            others = [name for name in holes.benchmark_names if name != left_out]
+            others = [name for name in matrix_with_gaps.benchmark_names if name != left_out]
             for measure in MEASURES:
                 assert row[measure] == pytest.approx(measured.runs[measure][left_out][others].mean(axis=None))
                 assert row[f"{measure}, low"] <= row[f"{measure}, high"]
-            of_it = holes.subset(questions=holes.benchmarks == left_out)
+            of_it = matrix_with_gaps.subset(questions=matrix_with_gaps.benchmarks == left_out)
             assert row["n_questions"] == of_it.n_questions
             assert row["own accuracy"] == pytest.approx(100 * (of_it.labels == 1).sum() / of_it.observed.sum())
 
-    def test_spread_over_resampled_questions(self, holes):
+    def test_spread_over_resampled_questions(self, matrix_with_gaps):
         # Against the standard error of a ratio of sums over questions.
-        measured = measure_contributions(holes, QUICK, seed=1, n_seeds=1)
-        train, _, test = holes.split(random_state=1)
-        complete, cases = count_forecasts(factorization(1).fit(train), test)
-        without, _ = count_forecasts(factorization(1).fit(train.subset(questions=train.benchmarks != "bench-0")), test)
+        measured = measure_contributions(matrix_with_gaps, MF, seed=1, n_seeds=1)
+        train, _, test = matrix_with_gaps.split(random_state=1)
+        complete, cases = count_predictions(factorization(1).fit(train), test)
+        without, _ = count_predictions(
+            factorization(1).fit(train.subset(questions=train.benchmarks != "bench-0")), test
+        )
         of_it = test.benchmarks == "bench-2"
         for measure in MEASURES:
             difference, n = (without - complete)[measure][of_it], cases[measure][of_it]
@@ -162,7 +164,7 @@ class TestUndefined:
         assert table.loc["two", "clear"].all()
 
     def test_one_benchmark(self, make_matrix):
-        measured = measure_contributions(make_matrix(n_benchmarks=1), QUICK, n_seeds=2, n_resamples=10)
+        measured = measure_contributions(make_matrix(n_benchmarks=1), MF, n_seeds=2, n_resamples=10)
         assert measured.runs.isna().all(axis=None)
         assert measured.table("accuracy")[["change", "low", "high"]].isna().all(axis=None)
         assert not measured.table("accuracy")["clear"].any()
@@ -173,7 +175,7 @@ class TestUndefined:
         questions = toy.questions.assign(split=["train", "train", "test", "val"] * 10)  # every other one is of bench-1
         frame = pd.DataFrame(toy.labels, toy.model_names, toy.question_ids)
         matrix = CorrectnessMatrix(frame, questions, toy.embeddings)
-        measured = measure_contributions(matrix, QUICK, n_seeds=1, n_resamples=10)
+        measured = measure_contributions(matrix, MF, n_seeds=1, n_resamples=10)
         table = measured.table("accuracy").set_index("benchmark")
         assert table.loc["bench-1", "change"].isna().all()
         assert (table.loc["bench-1", "n_test"] == 0).all()
@@ -188,7 +190,7 @@ class TestUndefined:
         split = np.where(toy.benchmarks == "bench-1", "test", ["train", "val", "train", "test"] * 10)
         frame = pd.DataFrame(toy.labels, toy.model_names, toy.question_ids)
         matrix = CorrectnessMatrix(frame, toy.questions.assign(split=split), toy.embeddings)
-        runs = measure_contributions(matrix, QUICK, n_seeds=1, n_resamples=10).runs
+        runs = measure_contributions(matrix, MF, n_seeds=1, n_resamples=10).runs
         assert runs["accuracy"]["bench-1"].iloc[0].dropna().tolist() == [0] * runs["accuracy"]["bench-1"].notna().sum(
             axis=None
         )
@@ -204,7 +206,7 @@ def by_hand(names, accuracy, n_questions, changes):
     )
 
 
-class TestHeadlines:
+class TestValues:
     NAMES = ("PIQA", "MMLU", "MathQA", "GSM8K", "GPQA")
     ACCURACY = (0.7, 0.5, 0.6, 0.4, 0.3)
     CHANGES = np.array(
@@ -270,23 +272,27 @@ def test_benchmarks_of_mathematics():
 
 
 @pytest.fixture(scope="module")
-def planted():
+def measured_pool():
     matrix, _ = simulate_pool(scale=0.2)
     some = ["MathQA", "ASDiv", "GSM8K", "SocialQA", "PIQA"]  # two domains of like size
-    return measure_contributions(matrix.subset(questions=np.isin(matrix.benchmarks, some)), Settings(dim=16), n_seeds=1)
+    return measure_contributions(
+        matrix.subset(questions=np.isin(matrix.benchmarks, some)), MatrixFactorization(dim=16), n_seeds=1
+    )
 
 
-class TestPlanted:
+class TestGroundTruth:
     """Benchmarks of a domain share a part of the topic, and models of a specialization their skill in it."""
 
-    def test_nothing_replaces_a_benchmark(self, planted):
-        reported_values = {reported.key: reported for reported in contribution_values(planted)}
+    def test_nothing_replaces_a_benchmark(self, measured_pool):
+        reported_values = {reported.key: reported for reported in contribution_values(measured_pool)}
         for key in ("own_loss", "own_loss_order"):
             assert reported_values[key].interval[0] > 0
-        order = planted.table("pairwise ranking accuracy").pivot(index="left_out", columns="benchmark", values="change")
+        order = measured_pool.table("pairwise ranking accuracy").pivot(
+            index="left_out", columns="benchmark", values="change"
+        )
         assert (order.idxmin() == order.columns).all()
         assert (order.to_numpy().diagonal() < -0.5).all()
 
-    def test_mathematics_contributes_to_mathematics(self, planted):
-        reported_values = {reported.key: reported for reported in contribution_values(planted)}
+    def test_mathematics_contributes_to_mathematics(self, measured_pool):
+        reported_values = {reported.key: reported for reported in contribution_values(measured_pool)}
         assert reported_values["maths_lead_order"].interval[0] > 0

@@ -1,32 +1,22 @@
-"""Costs: formulas against PyTorch's own count, and measurements of calls whose time and memory are known."""
+"""Costs: formulas against PyTorch's own count, and the tables of the page."""
 
 import platform
-import sys
-import time
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from sklearn.base import clone
 
-from embedllm import MatrixFactorization
-from embedllm.predictors.sgd import Parameters, block_logits, init_parameters
-from embedllm.protocol import timing
-from embedllm.protocol.runs import Settings
+from embedllm import KNNCorrectness, MatrixFactorization
+from embedllm.predictors.sgd import init_parameters
+from embedllm.protocol.flops import count_flops
 from embedllm.studies.cost import (
     PAPER_SHAPE,
-    Shape,
-    block_flops,
     cost_values,
-    count_block_step,
-    count_flops,
-    count_pair_step,
     describe_machine,
     glue_costs,
-    measure,
     measure_costs,
-    pair_flops,
-    pair_logits,
     paper_conventions,
     parameter_table,
     routing_flops,
@@ -34,8 +24,7 @@ from embedllm.studies.cost import (
     training_flops,
 )
 
-SETTINGS = Settings(dim=5, n_neighbors=3, preset="paper")  # on a toy, the fewest steps
-SHAPES = [Shape(7, 12, 5), Shape(1, 3, 1), Shape(30, 8, 40), PAPER_SHAPE]
+MF, KNN = MatrixFactorization(dim=5, preset="paper"), KNNCorrectness(3)  # on a toy, the fewest steps
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +34,13 @@ def parts(toy_with_holes):
 
 @pytest.fixture(scope="module")
 def costs(parts):
-    return measure_costs(parts.train, parts.test, SETTINGS)
+    return measure_costs(parts.train, parts.test, MF, KNN)
 
 
 class TestParameters:
     def test_are_those_of_a_fit(self, toy):
-        table = parameter_table(toy, SETTINGS)
-        mf = SETTINGS.mf(0).fit(toy)
+        table = parameter_table(toy, MF)
+        mf = clone(MF).fit(toy)
         assert table.loc["all trained", "parameters"] == sum(value.numel() for value in mf.parameters_)
         assert table["parameters"].tolist()[:5] == [value.numel() for value in mf.parameters_]
         assert table.loc["Q.weight (authors' checkpoint)", "parameters"] == 40 * 12
@@ -66,51 +55,20 @@ class TestParameters:
 
 
 class TestFlops:
-    @pytest.mark.parametrize("shape", SHAPES)
-    def test_a_pair(self, shape):
-        assert count_pair_step(shape, 16) == 16 * pair_flops(shape)["needed"]
-        assert pair_flops(shape)["all"] == 3 * pair_flops(shape)["forward"]
-        fit, questions = init_parameters(*shape, torch.Generator()), torch.ones(16, shape.width)
-        forward = count_flops(lambda: pair_logits(fit, questions, torch.zeros(16, dtype=torch.long)))
-        assert forward == 16 * pair_flops(shape)["forward"]
-
-    @pytest.mark.parametrize("shape", SHAPES)
-    def test_a_block(self, shape):
-        assert count_block_step(shape, 16) == 16 * block_flops(shape)["needed"]
-        fit, questions = init_parameters(*shape, torch.Generator()), torch.ones(16, shape.width)
-        assert count_flops(lambda: block_logits(fit, questions)) == 16 * block_flops(shape)["forward"]
-
-    def test_gradient_of_the_questions(self):
-        """What the rule of thumb counts: it would be so if the questions were trained, too."""
-        shape, models = SHAPES[0], torch.arange(16) % 7
-        fit = Parameters(*(value.requires_grad_() for value in init_parameters(*shape, torch.Generator())))
-        questions = torch.ones(16, shape.width, requires_grad=True)
-        counted = count_flops(lambda: pair_logits(fit, questions, models).sum().backward())
-        assert counted == 16 * pair_flops(shape)["all"]
-
-    def test_by_pair_is_what_the_factorization_computes(self, toy):
-        mf = MatrixFactorization(dim=4).fit(toy)
-        questions = torch.tensor(toy.embeddings)
-        wrong, right = pair_logits(
-            mf.parameters_, questions.repeat_interleave(6, dim=0), torch.arange(6).repeat(40)
-        ).unbind(dim=1)
-        probability = torch.sigmoid(right - wrong).reshape(40, 6)
-        np.testing.assert_allclose(probability, mf.predict_proba(toy.embeddings), atol=1e-6)
-
     @pytest.mark.parametrize("preset", ["fast", "paper"])
     def test_a_whole_fit(self, parts, preset):
-        """All products of a fit that really happens; the formula knows the questions and the epochs only."""
-        settings = Settings(dim=5, preset=preset)
-        counted = count_flops(lambda: settings.mf(0).fit(parts.train))
+        """All products of a whole fit; the formula uses the numbers of questions and epochs only."""
+        mf = MatrixFactorization(dim=5, preset=preset)
+        counted = count_flops(lambda: mf.fit(parts.train))
         # After the last step the fit multiplies its parameters out: a product of each model with the projection.
-        n_models, width, dim = shape_of(parts.train, settings)
+        n_models, width, dim = shape_of(parts.train, mf)
         counted -= 2 * n_models * dim * width
-        expected = training_flops(parts.train, settings).loc["by block, as fitted"]
+        expected = training_flops(parts.train, mf).loc["by block, as fitted"]
         assert counted == pytest.approx(1e12 * expected["TFLOPs"], abs=2 * n_models * dim)
-        assert expected["epochs"] == len(settings.mf(0).fit(parts.train).history_)
+        assert expected["epochs"] == len(mf.history_)
 
     def test_training_table(self, parts):
-        table = training_flops(parts.train, SETTINGS)
+        table = training_flops(parts.train, MF)
         np.testing.assert_allclose(table["TFLOPs"], table["counted TFLOPs"])
         assert table.loc["by pair", "pairs"] == parts.train.observed.sum() < 6 * parts.train.n_questions
         # A pair: project forward and its gradient, classify forward and two gradients.
@@ -145,40 +103,6 @@ class TestFlops:
         assert table.loc["KNN", "MFLOPs"] == pytest.approx(2 * 12 * parts.train.n_questions / 1e6)
 
 
-linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells")
-
-
-class TestMeasure:
-    def test_median_of_the_repeats(self):
-        waits = iter([0.05, 0.0, 0.02])
-        found = measure(lambda: time.sleep(next(waits)), 3)
-        assert 0.02 <= found.seconds < 0.05
-        assert found.repeats == 3
-
-    @linux
-    def test_peak_of_memory_that_is_given_back(self):
-        found = measure(lambda: np.ones(10_000_000).sum())  # 80 MB, gone when the call returns
-        assert 78 < found.peak_mb < 90
-
-    @linux
-    def test_what_was_there_before_does_not_count(self):
-        before = np.ones(10_000_000)
-        assert measure(lambda: before.sum()).peak_mb < 5
-
-    def test_undefined_where_the_system_does_not_tell(self, monkeypatch):
-        def refuse(*_):
-            raise PermissionError
-
-        monkeypatch.setattr(timing.Path, "write_text", refuse)
-        found = measure(lambda: None)
-        assert np.isnan(found.peak_mb)
-        assert found.seconds >= 0
-
-    def test_repeats(self):
-        with pytest.raises(ValueError, match="repeats must be a positive whole number, got 0"):
-            measure(lambda: None, 0)
-
-
 class TestCosts:
     def test_table(self, parts, costs):
         table = costs.table
@@ -192,7 +116,7 @@ class TestCosts:
 
     def test_slow_routers_take_some_of_the_questions(self, toy, make_matrix):
         many = make_matrix(n_questions=130, seed=1)
-        table = measure_costs(toy, many, SETTINGS).table
+        table = measure_costs(toy, many, MF, KNN).table
         single = table[table["what"] == "route one at a time"].set_index("method")["questions"]
         assert single.to_dict() == {"MF": 130, "MF, by pair": 100, "KNN": 100}
 
@@ -212,14 +136,14 @@ class TestCosts:
         assert not table["this machine"].str.contains("/").any()
 
 
-def test_headlines_do_not_depend_on_the_machine(toy_with_holes, parts, costs):
+def test_values_do_not_depend_on_the_machine(toy_with_holes, parts, costs):
     def reported_values(measured):
         train = parts.train
-        tables = parameter_table(toy_with_holes, SETTINGS), paper_conventions(), training_flops(train, SETTINGS)
+        tables = parameter_table(toy_with_holes, MF), paper_conventions(), training_flops(train, MF)
         return {each.key: each.value for each in cost_values(*tables, routing_flops(train, measured))}
 
     found = reported_values(costs)
-    assert found == reported_values(measure_costs(parts.train, parts.test, SETTINGS))
+    assert found == reported_values(measure_costs(parts.train, parts.test, MF, KNN))
     assert found["flop_gap"] == 0
     assert found["paper_needed"] == pytest.approx(80.13, abs=0.01)
     assert found["paper_thrice"] == pytest.approx(120.05, abs=0.01)

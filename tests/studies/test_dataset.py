@@ -10,11 +10,11 @@ from sklearn.metrics import cohen_kappa_score
 
 from embedllm import CorrectnessMatrix
 from embedllm.studies.dataset import (
+    correct_shares,
     coverage,
     dataset_values,
     model_table,
     pairwise_agreement,
-    right_shares,
     split_table,
 )
 
@@ -45,7 +45,7 @@ class TestPairwiseAgreement:
             assert result.kappa.loc[cell] == pytest.approx(cohen_kappa_score(*zip(*shared, strict=True)))
 
     def test_undefined_is_not_a_number(self):
-        # No question in common; only right answers in common; one model always right.
+        # No question in common; only correct answers in common; one model always correct.
         result = pairwise_agreement(matrix_of([[1, 1, -1, -1], [-1, -1, 0, 1], [1, 1, 1, 0]]))
         assert result.n_shared.loc["m0", "m1"] == 0
         assert math.isnan(result.agreement.loc["m0", "m1"])
@@ -71,7 +71,7 @@ class TestPairwiseAgreement:
         for row in pairs.itertuples():
             assert row.kappa == result.kappa.loc[row.model, row.other]
 
-    def test_models_of_one_speciality_agree_more(self, small_pool):
+    def test_models_of_one_specialization_agree_more(self, small_pool):
         # The ground truth: they share a part of their skill.
         matrix, _ = small_pool
         pairs = pairwise_agreement(matrix).pairs()
@@ -95,8 +95,8 @@ class TestOrder:
         assert sorted(order) == [f"m{number}" for number in range(len(labels))]
 
 
-def test_right_shares():
-    shares = right_shares(matrix_of([[1, 1, -1, 0], [0, 1, -1, -1]]))
+def test_correct_shares():
+    shares = correct_shares(matrix_of([[1, 1, -1, 0], [0, 1, -1, -1]]))
     assert shares.tolist()[:2] == [0.5, 1]
     assert math.isnan(shares["q2"])
     assert shares["q3"] == 0
@@ -120,7 +120,7 @@ class TestCoverage:
         assert (table["all"] == 6).all()
         assert (table[["some", "none", "missing (%)"]] == 0).all(axis=None)
 
-    def test_real_holes(self, zeroeval):
+    def test_real_missing_answers(self, zeroeval):
         table = coverage(zeroeval)
         assert (table[["all", "some", "none"]].sum(axis=1) == 56).all()
         assert table.at["overall", "missing (%)"] == pytest.approx(28.88, abs=0.01)
@@ -150,7 +150,7 @@ def test_split_table(toy_with_holes):
     assert table["answers"].sum() == (toy_with_holes.labels != -1).sum()
 
 
-class TestHeadlines:
+class TestValues:
     def test_values(self):
         matrix = matrix_of([[1, 0, 1, 1], [1, 0, 0, -1]], ["a", "a", "b", "b"])
         split = matrix.split((0.5, 0.25, 0.25))

@@ -1,15 +1,33 @@
-"""Forecast metrics: over observed cells only, equal to scikit-learn's, and undefined where there is nothing."""
+"""Forecast metrics over observed entries only, runs, and accuracy against training size."""
+
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
-from embedllm import BenchmarkMean, CorrectnessMatrix, KNNCorrectness, evaluate_forecasts
-from embedllm.predictors.base import CorrectnessPredictor
-from embedllm.protocol.calibration import calibration_errors, reliability_repetitions
-from embedllm.protocol.runs import Fitted
-from embedllm.studies.forecasting import forecast_table, forecast_values, percent_table, tally_repetitions
+from embedllm import (
+    BenchmarkMean,
+    CorrectnessMatrix,
+    CorrectnessPredictor,
+    KNNCorrectness,
+    MatrixFactorization,
+    TrainingPreset,
+    evaluate_forecasts,
+    fit_runs,
+)
+from embedllm.protocol.calibration import calibration_errors, reliability
+from embedllm.studies.forecasting import (
+    forecast_table,
+    forecast_values,
+    learning_curve,
+    neighbors_for,
+    nested_subsets,
+    size_table,
+    tally_runs,
+    training_sizes,
+)
 
 METRICS = ["accuracy", "log_loss", "brier"]
 
@@ -33,7 +51,7 @@ class Fixed(CorrectnessPredictor):
 
 @pytest.fixture
 def hand():
-    """Two models, four questions, two cells not observed, one of which leaves benchmark y without model b."""
+    """Two models, four questions, two entries not observed, one of which leaves benchmark y without model b."""
     labels = pd.DataFrame([[1, 0, 1, -1], [0, 1, -1, -1]], ["a", "b"], list("wxyz"))
     questions = pd.DataFrame({"benchmark": ["x", "x", "y", "y"]}, index=list("wxyz"))
     matrix = CorrectnessMatrix(labels, questions, np.ones((4, 2)), source="by hand")
@@ -48,7 +66,7 @@ class TestHandComputed:
         assert table["data"].tolist() == ["by hand"] * 3
         assert table["benchmark"].tolist() == ["overall", "x", "y"]
         assert table["n_observed"].tolist() == [5, 4, 1]
-        # 0.75 right, 0.5 counts as wrong and is, 0 and 1 right; 0.25 wrong.
+        # 0.75 correct; 0.5 counts as incorrect, which is correct; 0 and 1 correct; 0.25 incorrect.
         assert table["accuracy"].tolist() == pytest.approx([4 / 5, 1, 0])
         clipped = -np.log(0.999)
         x = [-np.log(0.75), -np.log(0.5), clipped, clipped]
@@ -64,7 +82,7 @@ class TestHandComputed:
         assert table["accuracy"].tolist() == pytest.approx([4 / 5, 2 / 3, 1])
         assert table.loc["b", "brier"] == 0
 
-    def test_certain_and_wrong_has_a_finite_log_loss(self, hand):
+    def test_certain_and_incorrect_has_a_finite_log_loss(self, hand):
         matrix, _ = hand
         opposite = Fixed(["a", "b"], list("wxyz"), [[0, 1, 0, 0], [1, 0, 0, 0]])
         row = evaluate_forecasts({"opposite": opposite}, matrix).iloc[0]
@@ -72,7 +90,7 @@ class TestHandComputed:
         assert row["log_loss"] == pytest.approx(-np.log(0.001))
         assert row["brier"] == 1
 
-    def test_prediction_for_a_hidden_cell_is_of_no_consequence(self, hand):
+    def test_prediction_for_a_missing_entry_has_no_effect(self, hand):
         matrix, predictor = hand
         other = Fixed(["a", "b"], list("wxyz"), np.where(matrix.observed, predictor.table, 0.123))
         pd.testing.assert_frame_equal(
@@ -98,7 +116,7 @@ class TestAgainstScikitLearn:
             clipped = proba.clip(0.001, 0.999)
             assert row["log_loss"] == pytest.approx(log_loss(label, clipped, labels=[0, 1]), abs=1e-7)
 
-    def test_overall_is_the_mean_over_cells(self, toy_with_holes):
+    def test_overall_is_the_mean_over_entries(self, toy_with_holes):
         predictor = KNNCorrectness(5).fit(toy_with_holes)
         for by in ("benchmark", "model"):
             table = evaluate_forecasts({"p": predictor}, toy_with_holes, by=by)
@@ -129,24 +147,6 @@ class TestUndefined:
         assert (table["n_observed"] == 0).all()
 
 
-def test_percent_table(hand):
-    matrix, predictor = hand
-    table = percent_table(evaluate_forecasts({"b": predictor, "a": predictor}, matrix), "predictor")
-    assert table.index.tolist() == [("by hand", "overall"), ("by hand", "x"), ("by hand", "y")]
-    assert table.columns.tolist() == ["b", "a"]
-    assert table["a"].tolist() == table["b"].tolist() == [80, 100, 0]
-
-
-def test_percent_table_is_rounded_and_keeps_the_order_of_the_rows(toy_with_holes):
-    predictors = {"mean": BenchmarkMean().fit(toy_with_holes), "KNN": KNNCorrectness(5).fit(toy_with_holes)}
-    matrix = toy_with_holes.subset(questions=toy_with_holes.question_ids[::-1])
-    evaluation = evaluate_forecasts(predictors, matrix)
-    table = percent_table(evaluation, "predictor")
-    assert [benchmark for _, benchmark in table.index] == ["overall", "bench-1", "bench-0"]
-    for row in evaluation.itertuples():
-        assert table.loc[(row.data, row.benchmark), row.predictor] == round(100 * row.accuracy, 1)
-
-
 def test_predictors_keep_their_order(toy):
     predictors = {"z": BenchmarkMean().fit(toy), "a": KNNCorrectness(3).fit(toy)}
     table = evaluate_forecasts(predictors, toy)
@@ -156,7 +156,7 @@ def test_predictors_keep_their_order(toy):
 
 
 def test_standard_error_is_over_questions(toy):
-    # Answers to one question that are all right or all wrong count once, not once for each model.
+    # Answers to one question that are all correct or all incorrect count once, not once for each model.
     labels = np.tile(np.arange(toy.n_questions) % 4 > 0, (toy.n_models, 1)).astype(np.int8)
     matrix = CorrectnessMatrix(
         pd.DataFrame(labels, index=toy.model_names, columns=toy.question_ids), toy.questions, toy.embeddings
@@ -167,67 +167,60 @@ def test_standard_error_is_over_questions(toy):
     assert overall["stderr"] == pytest.approx(pd.Series(labels[0] == 1).sem())
 
 
-def repetitions_of(matrix, seeds=(3, 4, 5)):
-    """Repetitions on random divisions, with predictors that fit in no time under the names of the paper's."""
-    for seed in seeds:
-        split = matrix.split((0.4, 0.1, 0.5), random_state=seed, own=False)
-        predictors = {
-            "MF": KNNCorrectness(9).fit(split.train),
-            "KNN": KNNCorrectness(2).fit(split.train),
-            "benchmark mean": BenchmarkMean().fit(split.train),
-        }
-        yield Fitted(seed, split, predictors)
+PREDICTORS = {"MF": KNNCorrectness(9), "KNN": KNNCorrectness(2), "benchmark mean": BenchmarkMean()}
+"""Predictors that fit in no time, under the names of the paper's."""
 
 
-class TestRepetitions:
-    def test_one_is_the_evaluation_of_one_matrix(self, toy_with_holes):
-        (fitted,) = repetitions_of(toy_with_holes, [0])
-        table = forecast_table(tally_repetitions([fitted]))
-        pd.testing.assert_frame_equal(table, evaluate_forecasts(fitted.predictors, fitted.split.test))
+@pytest.fixture(scope="module")
+def runs(make_matrix):
+    return list(fit_runs(make_matrix(n_questions=300, missing=0.3, n_benchmarks=3), PREDICTORS, seed=3, n_seeds=3))
 
-    def test_metrics_are_means_over_the_repetitions(self, make_matrix):
-        fits = list(repetitions_of(make_matrix(n_questions=90, missing=0.3, n_benchmarks=3)))
+
+class TestRuns:
+    def test_one_is_the_evaluation_of_one_matrix(self, runs):
+        table = forecast_table(tally_runs(runs[:1]))
+        pd.testing.assert_frame_equal(table, evaluate_forecasts(runs[0].predictors, runs[0].split.test))
+
+    def test_metrics_are_means_over_the_runs(self, runs):
         keys = ["predictor", "benchmark"]
-        table = forecast_table(tally_repetitions(fits)).set_index(keys)
-        each = [evaluate_forecasts(fitted.predictors, fitted.split.test).set_index(keys) for fitted in fits]
+        table = forecast_table(tally_runs(runs)).set_index(keys)
+        each = [evaluate_forecasts(run.predictors, run.split.test).set_index(keys) for run in runs]
         for metric in METRICS:
             expected = sum(one.loc[table.index, metric] for one in each) / len(each)
             np.testing.assert_allclose(table[metric], expected)
         n_observed = sum(one.loc[table.index, "n_observed"] for one in each) / len(each)
         assert table["n_observed"].tolist() == n_observed.round().tolist()
 
-    def test_the_same_answers_again_do_not_narrow_the_error(self, toy_with_holes):
-        (fitted,) = repetitions_of(toy_with_holes, [0])
-        again = fitted._replace(seed=1)
-        once, twice = (forecast_table(tally_repetitions(fits)) for fits in ([fitted], [fitted, again]))
+    def test_the_same_answers_again_do_not_narrow_the_error(self, runs):
+        again = runs[0]._replace(seed=1)
+        once, twice = (forecast_table(tally_runs(some)) for some in ([runs[0]], [runs[0], again]))
         pd.testing.assert_frame_equal(once, twice)
 
 
-class TestHeadlines:
+def values_of(runs, **names):
+    rows = [
+        (run.seed, size, name, accuracy)
+        for run in runs
+        for size, shift in ((300, 0.0), (50, -0.1))
+        for name, accuracy in (("MF", 0.7 + run.seed / 100 + shift), ("KNN", 0.65 + shift / 2))
+    ]
+    curve = pd.DataFrame(rows, columns=["seed", "size", "predictor", "accuracy"]).assign(data="d")
+    names = {"mf": "MF", "knn": "KNN", "baseline": "benchmark mean"} | names
+    return {one.key: one for one in forecast_values(tally_runs(runs), reliability(runs), curve, **names)}
+
+
+class TestValues:
     KEYS = (
         "mf_accuracy knn_accuracy floor_accuracy mf_minus_knn mf_minus_knn_smallest smallest_size above_floor "
         "forecast_benchmarks forecast_answers mf_log_loss knn_log_loss mf_brier knn_brier mf_ece knn_ece"
     )
 
-    @staticmethod
-    def curve_of(fits):
-        rows = [
-            (fitted.seed, size, name, accuracy)
-            for fitted in fits
-            for size, shift in ((300, 0.0), (50, -0.1))
-            for name, accuracy in (("MF", 0.7 + fitted.seed / 100 + shift), ("KNN", 0.65 + shift / 2))
-        ]
-        return pd.DataFrame(rows, columns=["seed", "size", "predictor", "accuracy"]).assign(data="d")
-
-    def test_against_the_evaluation_of_each_repetition(self, make_matrix):
-        fits = list(repetitions_of(make_matrix(n_questions=90, missing=0.3, n_benchmarks=3)))
-        bins = reliability_repetitions(fits)
-        reported_values = {one.key: one for one in forecast_values(tally_repetitions(fits), bins, self.curve_of(fits))}
-        assert list(reported_values) == self.KEYS.split()
-        expected = {key: [] for key in reported_values}
-        for fitted in fits:
-            test = fitted.split.test
-            table = evaluate_forecasts(fitted.predictors, test).set_index(["predictor", "benchmark"])
+    def test_against_the_evaluation_of_each_run(self, runs):
+        reported, errors = values_of(runs), calibration_errors(reliability(runs))
+        assert list(reported) == self.KEYS.split()
+        expected = {key: [] for key in reported}
+        for run in runs:
+            table = evaluate_forecasts(run.predictors, run.split.test).set_index(["predictor", "benchmark"])
             overall = table.xs("overall", level="benchmark")
             accuracy = table["accuracy"].unstack("predictor").drop("overall")
             percent = 100 * overall["accuracy"]
@@ -236,29 +229,172 @@ class TestHeadlines:
             expected["floor_accuracy"].append(percent["benchmark mean"])
             expected["mf_minus_knn"].append(percent["MF"] - percent["KNN"])
             # At 50 questions: 0.6 + seed / 100 against 0.6.
-            expected["mf_minus_knn_smallest"].append(fitted.seed)
+            expected["mf_minus_knn_smallest"].append(run.seed)
             expected["above_floor"].append((accuracy["MF"] > accuracy["benchmark mean"]).sum())
             expected["forecast_benchmarks"].append(3)
-            expected["forecast_answers"].append(test.observed.sum())
+            expected["forecast_answers"].append(run.split.test.observed.sum())
             for key, name in (("mf", "MF"), ("knn", "KNN")):
                 expected[f"{key}_log_loss"].append(overall.loc[name, "log_loss"])
                 expected[f"{key}_brier"].append(overall.loc[name, "brier"])
-                expected[f"{key}_ece"].append(100 * calibration_errors(bins).loc[fitted.seed, name])
+                expected[f"{key}_ece"].append(100 * errors.loc[run.seed, name])
         expected["smallest_size"] = [50]
-        for key, reported in reported_values.items():
-            assert reported.runs == pytest.approx(expected[key]), key
-            assert all(type(run) is float for run in reported.runs), key
+        for key, each in reported.items():
+            assert each.runs == pytest.approx(expected[key]), key
+            assert all(type(value) is float for value in each.runs), key
         for key in ("mf_accuracy", "knn_accuracy", "floor_accuracy", "mf_minus_knn"):
-            low, high = reported_values[key].interval
-            assert low < reported_values[key].value < high
+            low, high = reported[key].interval
+            assert low < reported[key].value < high
+        assert {key for key, each in reported.items() if each.count} == {
+            "smallest_size", "forecast_benchmarks", "forecast_answers",
+        }  # fmt: skip
+
+    def test_are_of_the_names_given(self, runs):
+        turned = values_of(runs, mf="KNN", knn="MF")
+        assert turned["mf_accuracy"].runs == values_of(runs)["knn_accuracy"].runs
+        assert turned["mf_minus_knn"].what == "Forecasting accuracy of KNN minus MF"
 
     def test_benchmark_without_a_test_answer_does_not_count(self, make_matrix, relabel):
-        matrix = make_matrix(n_questions=90, n_benchmarks=3)
+        matrix = make_matrix(n_questions=300, n_benchmarks=3)
         labels = matrix.labels.copy()
         labels[:, matrix.benchmarks == "bench-2"] = -1
-        fits = list(repetitions_of(relabel(matrix, labels)))
-        reported_values = forecast_values(tally_repetitions(fits), reliability_repetitions(fits), self.curve_of(fits))
-        values = {reported.key: reported.value for reported in reported_values}
+        runs = list(fit_runs(relabel(matrix, labels), PREDICTORS))
+        values = {key: each.value for key, each in values_of(runs).items()}
         assert values["forecast_benchmarks"] == 2
         assert values["above_floor"] <= 2
         assert not np.isnan(list(values.values())).any()
+
+
+# A preset that takes no time on small data.
+BRIEF = TrainingPreset(pairs_per_step=2000, epochs=8, learning_rate=1e-2, weight_decay=1e-5, one_cycle=True)
+CURVE = {
+    "MF": MatrixFactorization(dim=8, preset=BRIEF),
+    "KNN": KNNCorrectness(15),
+    "benchmark mean": BenchmarkMean(),
+}
+
+
+class TestSizes:
+    def test_of_the_paper(self):
+        paper = [1000, 2000, 5000, 10_000, 15_000, 20_000, 25_000]
+        assert training_sizes(29_673) == [*paper, 29_673]
+        assert training_sizes(25_001) == [*paper, 25_001]
+        assert training_sizes(25_000) == paper
+        assert training_sizes(6000) == [1000, 2000, 5000, 6000]
+
+    def test_small_data_are_divided(self):
+        assert training_sizes(2682) == [134, 268, 670, 1341, 2682]
+        assert training_sizes(32) == [2, 3, 8, 16, 32]
+
+    @pytest.mark.parametrize("n", [1, 2, 3, 7, 100, 1001, 4999, 40_000])
+    def test_ascend_to_all(self, n):
+        sizes = training_sizes(n)
+        assert sizes == sorted(set(sizes))
+        assert sizes[0] >= 1
+        assert sizes[-1] == n
+
+
+class TestSubsets:
+    def test_are_nested(self, toy):
+        subsets = list(nested_subsets(toy, [1, 5, 17, 40], seed=2))
+        assert [part.n_questions for part in subsets] == [1, 5, 17, 40]
+        for smaller, larger in pairwise(subsets):
+            assert set(smaller.question_ids) < set(larger.question_ids)
+        for part in subsets:
+            assert sorted(part.question_ids, key=toy.question_ids.tolist().index) == part.question_ids.tolist()
+            assert part.model_names.tolist() == toy.model_names.tolist()
+
+    def test_seed_draws_them(self, toy):
+        drawn = [next(nested_subsets(toy, [10], seed)).question_ids.tolist() for seed in (0, 0, 1)]
+        assert drawn[0] == drawn[1] != drawn[2]
+
+    def test_every_benchmark_is_drawn_from(self, small_pool):
+        matrix = small_pool[0]
+        (part,) = nested_subsets(matrix, [matrix.n_questions // 2], seed=0)
+        share = part.questions["benchmark"].value_counts() / matrix.questions["benchmark"].value_counts()
+        assert share.max() < 0.7
+        assert share.min() > 0.3
+
+    def test_unanswered_questions_come_last(self, toy, relabel):
+        labels = toy.labels.copy()
+        labels[:, 10:] = -1
+        for seed in range(3):
+            ten, all_ = nested_subsets(relabel(toy, labels), [10, 40], seed)
+            assert set(ten.question_ids) == set(toy.question_ids[:10])
+            assert all_.n_questions == 40
+
+
+def test_neighbors_fall_with_the_size():
+    assert neighbors_for(131, 29_673, 29_673) == 131
+    assert [neighbors_for(131, size, 29_673) for size in (1000, 5000, 20_000)] == [42, 72, 115]
+    assert neighbors_for(131, 1000, 8000) == 66  # an eighth of the questions, half the neighbours
+    assert neighbors_for(1, 1, 1000) == 1
+
+
+@pytest.mark.parametrize("own_split", [True, False])
+def test_curve(small_pool, own_split, monkeypatch):
+    matrix = small_pool[0] if own_split else small_pool[0].subset(questions=np.arange(1784) % 6 == 0)
+    if not own_split:
+        matrix.questions = matrix.questions.drop(columns="split")
+    runs = list(fit_runs(matrix, CURVE, seed=4, n_seeds=2))
+    fits, fit = [], MatrixFactorization.fit
+
+    def counted(self, part, validation=None):
+        fits.append((self.random_state, part.n_questions))
+        return fit(self, part, validation)
+
+    monkeypatch.setattr(MatrixFactorization, "fit", counted)
+    curve = learning_curve(runs)
+    *smaller, everything = training_sizes(runs[0].split.train.n_questions)
+    # One fit for each size and seed, none for the last size.
+    assert fits == [(seed, size) for seed in (4, 5) for size in smaller]
+    keys = [(s, n, p) for s in (4, 5) for n in [*smaller, everything] for p in CURVE]
+    assert list(curve[["seed", "size", "predictor"]].itertuples(index=False, name=None)) == keys
+    assert (curve["data"] == matrix.source).all()
+    # The last point is the comparison on all training questions.
+    for run in runs:
+        expected = evaluate_forecasts(run.predictors, run.split.test).query("benchmark == 'overall'")
+        last = curve[(curve["seed"] == run.seed) & (curve["size"] == everything)]
+        for metric in ("accuracy", "log_loss", "brier"):
+            np.testing.assert_allclose(last[metric], expected[metric])
+    pd.testing.assert_frame_equal(learning_curve(runs), curve)
+
+
+def test_points_are_fits_on_the_subsets(make_matrix):
+    (run,) = fit_runs(make_matrix(n_questions=100, missing=0.2), CURVE, n_seeds=1)
+    curve = learning_curve([run]).set_index(["size", "predictor"])
+    size = 20  # a quarter of the training questions
+    (part,) = nested_subsets(run.split.train, [size], seed=0)
+    alone = {
+        "MF": MatrixFactorization(dim=8, preset=BRIEF, random_state=0),
+        "KNN": KNNCorrectness(neighbors_for(15, size, 80)),
+        "benchmark mean": BenchmarkMean(),
+    }
+    for name, predictor in alone.items():
+        assert curve.at[(size, name), "accuracy"] == pytest.approx(predictor.fit(part).score(run.split.test))
+
+
+def test_more_questions_help_on_the_simulated_pool(small_pool):
+    runs = fit_runs(small_pool[0], CURVE, n_seeds=1)
+    accuracy = learning_curve(runs).pivot(index="size", columns="predictor", values="accuracy")
+    assert accuracy["MF"].iloc[-1] > accuracy["MF"].iloc[0] + 0.02
+    assert accuracy["KNN"].iloc[-1] > accuracy["KNN"].iloc[0] + 0.02
+    # What does not read the question has learned all it can from a few.
+    assert abs(accuracy["benchmark mean"].iloc[-1] - accuracy["benchmark mean"].iloc[1]) < 0.02
+
+
+def test_table_of_sizes():
+    curve = pd.DataFrame(
+        {
+            "data": "d",
+            "seed": [0, 0, 0, 0, 1, 1, 1, 1],
+            "size": [10, 10, 200, 200] * 2,
+            "predictor": ["b", "a"] * 4,
+            "accuracy": [0.5, 0.6, 0.7, np.nan, 0.6, 0.7, 0.70004, np.nan],
+        }
+    )
+    table = size_table(curve)
+    assert table.index.tolist() == [("d", 10), ("d", 200)]
+    assert table.columns.tolist() == ["b", "a"]
+    assert table["b"].tolist() == [55, 70]
+    assert table["a"].iloc[0] == 65
+    assert np.isnan(table["a"].iloc[1])

@@ -53,7 +53,7 @@ class TestTables:
         assert table.loc["fit", "ours (s)"] == "2 (1 to 4)"
         assert table["ratio"].tolist() == [150] * 4
         assert table["targets"].tolist() == ["met", "missed", "missed", "met"]
-        assert table["run of theirs"].tolist() == ["a part", "all", "all", "all"]
+        assert table["part of plain run"].tolist() == ["a part", "all", "all", "all"]
 
     def test_others(self, run):
         assert machine_table(run).loc["processor"].item() == "an abacus"
@@ -77,15 +77,19 @@ class TestTables:
 
 
 class TestReading:
-    def test_a_file_of_the_users_own(self, run, tmp_path):
+    def test_another_file(self, run, tmp_path):
         (tmp_path / "run.json").write_text(json.dumps(run))
         assert load_run(tmp_path / "run.json") == run
 
     @pytest.mark.parametrize(
         ("content", "message"),
-        [("{", "is not JSON"), ("[]", "it is no JSON object"), ('{"machine": {}}', "it lacks cases, data, fitting")],
+        [
+            ("{", "is not JSON"),
+            ("[]", "it lacks cases, data, fitting"),
+            ('{"machine": {}}', "it lacks cases, data, fitting"),
+        ],
     )
-    def test_what_is_no_run_is_named(self, tmp_path, content, message):
+    def test_damaged_file_is_named(self, tmp_path, content, message):
         (tmp_path / "run.json").write_text(content)
         with pytest.raises(ValueError, match=message):
             load_run(tmp_path / "run.json")

@@ -1,4 +1,4 @@
-"""Verdicts on the claims of the paper are computed from the numbers of a build."""
+"""Verdicts on the claims of the paper are computed from the values of a build."""
 
 import math
 import re
@@ -58,7 +58,7 @@ def folder(tmp_path, monkeypatch):
 def test_table(folder):
     table = claims_table(folder).set_index("claim")
     assert len(table) == len(CLAIMS)
-    assert table.loc["MF forecasts answers rightly"].tolist() == [
+    assert table.loc["Forecasting accuracy of MF"].tolist() == [
         "74.09 % (unverified)", "74.1 %", "73.5 to 74.6", "agrees",
         "forecasting", "forecasting-forecasts", "a toy pool",
     ]  # fmt: skip
@@ -67,12 +67,12 @@ def test_table(folder):
     assert table.loc["The MF router beats the best single model", "verdict"] == "not run"
 
 
-def test_another_number_gives_another_verdict(folder, monkeypatch):
+def test_another_value_gives_another_verdict(folder, monkeypatch):
     monkeypatch.setenv(TARGET, str(folder / "forecasting.reported.json"))
     report([ReportedValue("mf_minus_knn", "difference", [-2.5], "points", (-3.0, -2.0))], "a toy pool")
     table = claims_table(folder).set_index("claim")
     assert table.loc["MF forecasts better than KNN", "verdict"] == "contradicted"
-    assert table.loc["MF forecasts answers rightly", "verdict"] == "not run"
+    assert table.loc["Forecasting accuracy of MF", "verdict"] == "not run"
 
 
 def test_count_of_cases():
@@ -88,11 +88,11 @@ def test_verdicts_are_counted(folder):
 
 def test_html_links_to_the_figures(folder):
     shown = claims_html(claims_table(folder)).data
-    assert '<a href="forecasting.html#forecasting-forecasts">MF forecasts answers rightly</a>' in shown
+    assert '<a href="forecasting.html#forecasting-forecasts">Forecasting accuracy of MF</a>' in shown
     assert "ours: a toy pool" in shown
 
 
-def test_numbers_of_two_data_sets_are_not_mixed(folder, monkeypatch):
+def test_values_of_two_data_sets_are_not_mixed(folder, monkeypatch):
     monkeypatch.setenv(TARGET, str(folder / "routing.reported.json"))
     report([ReportedValue("route_gain", "gain", [1.0])], "another pool")
     with pytest.raises(ValueError, match=r"different data sets, \['a toy pool', 'another pool'\]"):

@@ -4,12 +4,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm import KNNCorrectness, MatrixFactorization
+from embedllm import KNNCorrectness, MatrixFactorization, TrainingPreset
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.protocol.runs import Settings
 from embedllm.studies.tuning import choose, summarize_sweep, sweep_factorization, sweep_neighbors, tuning_values
 
-SETTINGS = Settings(dim=4, alpha=0.05)
+BRIEF = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
+MF, KNN = MatrixFactorization(dim=4, preset=BRIEF), KNNCorrectness()
 
 
 def sweep_of(accuracy: dict[float, list[float]]) -> pd.DataFrame:
@@ -41,54 +41,54 @@ class TestChoose:
 
 class TestNeighbors:
     def test_equals_a_fit_for_each_k(self, toy_with_holes):
-        sweep = sweep_neighbors(toy_with_holes, [1, 3, 7], seed=4, n_seeds=2)
+        sweep = sweep_neighbors(toy_with_holes, KNN, [1, 3, 7], seed=4, n_seeds=2)
         assert len(sweep) == 6
         for row in sweep.itertuples():
             train, val, _ = toy_with_holes.split(random_state=row.seed)
             knn = KNNCorrectness(row.value).fit(train)
             assert row.accuracy == pytest.approx(knn.score(val))
             seen = val.observed
-            right = np.where(val.labels == 1, knn.predict_matrix(val), 1 - knn.predict_matrix(val))[seen]
-            assert row.log_loss == pytest.approx(-np.log(right.clip(1e-3, 1 - 1e-3)).mean(), rel=1e-5)
+            of_label = np.where(val.labels == 1, knn.predict_matrix(val), 1 - knn.predict_matrix(val))[seen]
+            assert row.log_loss == pytest.approx(-np.log(of_label.clip(1e-3, 1 - 1e-3)).mean(), rel=1e-5)
 
     def test_k_above_the_number_of_questions_is_left_out(self, toy):
-        assert sorted(sweep_neighbors(toy, n_seeds=1)["value"]) == [1, 2, 4, 8, 16, 31]
+        assert sorted(sweep_neighbors(toy, KNN, n_seeds=1)["value"]) == [1, 2, 4, 8, 16, 31]
 
     def test_own_split_gives_each_seed_the_same(self, small_pool):
-        sweep = sweep_neighbors(small_pool[0], [8, 61], n_seeds=2)
+        sweep = sweep_neighbors(small_pool[0], KNN, [8, 61], n_seeds=2)
         assert (sweep.groupby("value")["accuracy"].nunique() == 1).all()
 
 
 class TestFactorization:
     def test_equals_a_fit_for_each_value(self, toy_with_holes):
-        sweep, curves = sweep_factorization(toy_with_holes, "dim", [1, 3], SETTINGS, seed=1, n_seeds=2)
+        sweep, curves = sweep_factorization(toy_with_holes, MF, "dim", [1, 3], seed=1, n_seeds=2)
         for row in sweep.itertuples():
             train, val, _ = toy_with_holes.split(random_state=row.seed)
-            mf = MatrixFactorization(dim=int(row.value), random_state=row.seed).fit(train, validation=val)
+            mf = MatrixFactorization(dim=int(row.value), preset=BRIEF, random_state=row.seed).fit(train, validation=val)
             assert row.accuracy == pytest.approx(mf.score(val))
             curve = curves.query("value == @row.value and seed == @row.seed")
             assert curve["val_loss"].tolist() == mf.history_["val_loss"].tolist()
             assert curve["epoch"].tolist() == list(range(1, len(mf.history_) + 1))
 
     def test_alpha(self, toy):
-        sweep, _ = sweep_factorization(toy, "alpha", [0.0, 5.0], SETTINGS, n_seeds=1)
+        sweep, _ = sweep_factorization(toy, MF, "alpha", [0.0, 5.0], n_seeds=1)
         assert sweep["parameter"].unique().tolist() == ["alpha"]
         assert sweep["accuracy"].nunique() == 2
 
-    def test_test_questions_are_never_seen(self, toy, relabel):
-        """Other answers to the test questions leave everything as it was."""
+    def test_test_questions_have_no_effect(self, toy, relabel):
+        """Other answers to the test questions change nothing."""
         labels = toy.labels.copy()
         found = []
         hidden = np.isin(toy.question_ids, toy.split(random_state=0).test.question_ids)
         labels[:, hidden] = 1 - labels[:, hidden]
         for matrix in (toy, relabel(toy, labels)):
-            sweep, _ = sweep_factorization(matrix, "dim", [2], SETTINGS, n_seeds=1)
-            neighbors = sweep_neighbors(matrix, [3], n_seeds=1)
+            sweep, _ = sweep_factorization(matrix, MF, "dim", [2], n_seeds=1)
+            neighbors = sweep_neighbors(matrix, KNN, [3], n_seeds=1)
             found.append((sweep["log_loss"].item(), neighbors["log_loss"].item()))
         assert found[0] == found[1]
 
     def test_noise_of_the_paper_is_close_to_the_best_of_the_simulated_pool(self, small_pool):
-        sweep, _ = sweep_factorization(small_pool[0], "alpha", [0.0, 0.05, 0.2], Settings(dim=32), n_seeds=1)
+        sweep, _ = sweep_factorization(small_pool[0], MatrixFactorization(dim=32), "alpha", [0.0, 0.05, 0.2], n_seeds=1)
         accuracy = sweep.set_index("value")["accuracy"]
         assert accuracy[0.05] > accuracy[0.0] + 0.01
         assert accuracy[0.05] > accuracy[0.2] + 0.01
@@ -102,7 +102,7 @@ def test_summary():
     assert table["chosen"].tolist() == [True, False]
 
 
-def test_headlines_carry_what_was_chosen():
+def test_values_are_those_chosen():
     neighbors = sweep_of({1: [0.6, 0.6], 31: [0.7, 0.7]}).assign(parameter="n_neighbors")
     dims = sweep_of({1: [0.65, 0.66], 64: [0.74, 0.73]})
     alphas = sweep_of({0.0: [0.70, 0.71], 0.05: [0.75, 0.76]}).assign(parameter="alpha")
@@ -118,4 +118,4 @@ def test_no_validation_answer(toy):
     labels = pd.DataFrame(toy.labels, toy.model_names, toy.question_ids)
     matrix = CorrectnessMatrix(labels, questions, toy.embeddings)
     with pytest.raises(ValueError, match="validation"):
-        choose(sweep_neighbors(matrix, [3], n_seeds=1))
+        choose(sweep_neighbors(matrix, KNN, [3], n_seeds=1))

@@ -1,0 +1,277 @@
+"""Small data for the figures, and the call that draws each of them."""
+
+import matplotlib
+
+matplotlib.use("Agg")  # before pyplot looks for a screen
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embedllm import (
+    BenchmarkMean,
+    KNNCorrectness,
+    MatrixFactorization,
+    TrainingPreset,
+    evaluate_forecasts,
+    evaluate_routers,
+    fit_runs,
+    route_shares,
+)
+from embedllm.plots.benchmark_prediction import plot_heldout, plot_rank_correlations
+from embedllm.plots.communities import plot_communities, plot_model_map
+from embedllm.plots.contributions import plot_contributions
+from embedllm.plots.cost import plot_routing_times, plot_training_flops
+from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
+from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
+from embedllm.plots.label_rules import plot_protocols
+from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
+from embedllm.plots.speed import plot_growth, plot_speed
+from embedllm.plots.tuning import plot_learning_curves, plot_sweep
+from embedllm.protocol.calibration import pool_runs, reliability
+from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
+from embedllm.studies.benchmark_prediction import summarize_correlations
+from embedllm.studies.contributions import MEASURES, Contributions
+from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
+from embedllm.studies.routing import Routes, tally_routes
+from embedllm.studies.speed import case_times, growth_table, load_run
+from embedllm.studies.tuning import summarize_sweep, sweep_factorization
+
+
+@pytest.fixture(scope="session")
+def pool(make_matrix, relabel):
+    """Four benchmarks, a third of the answers missing, and all answers of some models to a benchmark."""
+    matrix = make_matrix(n_models=9, n_questions=200, n_benchmarks=4, missing=0.3, seed=5)
+    keep = (matrix.benchmarks != "bench-3") | (np.arange(200) < 60)
+    labels = matrix.labels.copy()
+    labels[2, matrix.benchmarks == "bench-1"] = -1
+    labels[:4, matrix.benchmarks == "bench-2"] = -1
+    return relabel(matrix, labels).subset(questions=keep)
+
+
+@pytest.fixture(scope="session")
+def parts(pool):
+    return pool.split((0.5, 0.1, 0.4))
+
+
+@pytest.fixture(scope="session")
+def forecasts(parts):
+    predictors = {"KNN": KNNCorrectness(7).fit(parts.train), "benchmark mean": BenchmarkMean().fit(parts.train)}
+    # A name that the style does not know.
+    return evaluate_forecasts(predictors | {"my own": KNNCorrectness(3).fit(parts.train)}, parts.test)
+
+
+@pytest.fixture(scope="session")
+def routers(parts):
+    policies = {
+        "oracle": Oracle(),
+        "KNN": PredictedBest("KNN"),
+        "best single model": BestSingleModel(),
+        "uniform random": UniformRandom(),
+        "my own": PredictedBest("other"),
+    }
+    predictors = {"KNN": KNNCorrectness(7).fit(parts.train), "other": KNNCorrectness(3).fit(parts.train)}
+    return fit_routers(policies, parts.train, predictors)
+
+
+@pytest.fixture(scope="session")
+def evaluation(parts, routers):
+    return evaluate_routers(routers, parts.test)
+
+
+@pytest.fixture(scope="session")
+def curve(pool):
+    """Three sizes, two seeds, and a predictor that is undefined on the smallest size."""
+    keys = [(seed, size, name) for seed in (0, 1) for size in (10, 200, 1000) for name in ("MF", "KNN", "my own")]
+    table = pd.DataFrame(keys, columns=["seed", "size", "predictor"]).assign(data=pool.source)
+    table["accuracy"] = 0.5 + 0.01 * np.arange(len(table)) % 0.37
+    table["log_loss"] = 1 - table["accuracy"]
+    table.loc[(table["predictor"] == "my own") & (table["size"] == 10), ["accuracy", "log_loss"]] = np.nan
+    return table
+
+
+@pytest.fixture(scope="session")
+def reliability_bins(pool):
+    return pool_runs(
+        reliability(fit_runs(pool, {"KNN": KNNCorrectness(7), "benchmark mean": BenchmarkMean()}), n_bins=5)
+    )
+
+
+@pytest.fixture(scope="session")
+def gains(parts, routers):
+    shares = {name: router.shares(parts.test) for name, router in routers.items()}
+    return tally_routes([Routes(0, parts.test, shares)]).differences("best single model")
+
+
+@pytest.fixture(scope="session")
+def mf():
+    """A factorization that fits in no time."""
+    return MatrixFactorization(
+        dim=2, preset=TrainingPreset(pairs_per_step=256, epochs=4, learning_rate=0.01, weight_decay=0)
+    )
+
+
+@pytest.fixture(scope="session")
+def sweep_and_curves(pool, mf):
+    return sweep_factorization(pool, mf, "dim", [1, 2, 4, 8, 16, 32], n_seeds=2)
+
+
+@pytest.fixture(scope="session")
+def history():
+    return pd.DataFrame(
+        {"train_loss": [0.7, 0.6, 0.55], "val_loss": [0.69, 0.61, 0.58], "val_accuracy": [0.5, 0.6, 0.7]}
+    )
+
+
+@pytest.fixture(scope="session")
+def comparison(pool):
+    """Two protocols as `compare_protocols` has them, one of them undefined by one way of scoring."""
+    table = pd.DataFrame(
+        [(name, way) for name in ("majority", "any") for way in ("own labels", "majority labels", "every row")],
+        columns=["protocol", "scored on"],
+    ).assign(data=pool.source, difference="MF minus KNN", MF=74.0 + np.arange(6), KNN=71.0, low=-1.0, high=9.0)
+    table["benchmark mean"] = 65.0
+    table["gap"] = table["MF"] - table["KNN"]
+    table.loc[5, ["MF", "KNN", "benchmark mean", "gap", "low", "high"]] = np.nan
+    return table
+
+
+@pytest.fixture(scope="session")
+def heldout(pool):
+    """Predictions of two seeds, where a model is left out of one benchmark and everything of another is undefined."""
+    rng, names = np.random.default_rng(0), ("embeddings", "model directions", "mean accuracy")
+    keys = [
+        (seed, benchmark, predictor, model)
+        for seed in (0, 1)
+        for benchmark in pool.benchmark_names
+        for predictor in names
+        for model in pool.model_names
+    ]
+    table = pd.DataFrame(keys, columns=["seed", "benchmark", "predictor", "model"]).assign(data=pool.source)
+    actual = pool.accuracy(by=["model", "benchmark"])["accuracy"]
+    table["actual"] = [actual[model, benchmark] for _, benchmark, _, model in keys]
+    table["predicted"] = table["actual"] + 0.1 * rng.standard_normal(len(table))
+    table.loc[table["benchmark"] == "bench-3", "predicted"] = np.nan
+    return table
+
+
+@pytest.fixture(scope="session")
+def contributions(pool):
+    """Changes of two seeds; nothing is defined on the last benchmark."""
+    rng, names = np.random.default_rng(0), pool.benchmark_names
+    order = pd.MultiIndex.from_product([MEASURES, names, names], names=["measure", "left_out", "benchmark"])
+    runs, resampled = (pd.DataFrame(rng.normal(1, 1, (n, len(order))), columns=order) for n in (2, 50))
+    for frame in (runs, resampled):
+        frame.loc[:, frame.columns.get_level_values("benchmark") == names[-1]] = np.nan
+    benchmarks = pool.accuracy(by="benchmark")[["accuracy"]].assign(n_questions=60, n_test=20)
+    return Contributions(pool.source, benchmarks, runs, resampled)
+
+
+@pytest.fixture(scope="session")
+def communities(pool):
+    """One community of the paper, one that is undefined and another, in two spaces."""
+    table = pd.DataFrame(
+        [
+            ("direction", "7B", True, 50, 0.92, 0.97, 1.03, 0.0001),
+            ("direction", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
+            ("direction", "chat", False, 40, 1.01, 0.98, 1.02, 0.8),
+            ("embedding", "7B", True, 50, 0.99, 0.99, 1.01, 0.04),
+            ("embedding", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
+            ("embedding", "chat", False, 40, 1.0, 0.99, 1.01, 0.5),
+        ],
+        columns=["space", "community", "paper", "n_models", "ratio", "null_low", "null_high", "p"],
+    )
+    return table.assign(data=pool.source)
+
+
+@pytest.fixture(scope="session")
+def positions_of(pool):
+    """Return the function that places models in three clusters; of some no size or specialization is known."""
+
+    def place(n_models, seed=0):
+        rng = np.random.default_rng(seed)
+        kind = np.arange(n_models) % 3
+        centres = np.array([[0.0, 0], [8, 1], [3, 9]])[kind]
+        x, y = (centres + rng.standard_normal((n_models, 2))).T
+        names = [f"organisation__Model-{number}-of-a-long-name" for number in range(n_models)]
+        sizes, tags = rng.choice([0.5, 7, 70, np.nan], n_models), np.array(["", "chat", "code"])[kind]
+        columns = {"data": pool.source, "x": x, "y": y, "params_b": sizes, "specialization": tags}
+        return pd.DataFrame(columns, names)
+
+    return place
+
+
+@pytest.fixture(scope="session")
+def training(pool):
+    columns = ["data", "questions", "epochs", "TFLOPs"]
+    rows = {"the paper's, by pair": ("the paper's", 20_000, 50, 80.1), "by block": (pool.source, 1000, 10, 0.02)}
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+
+
+@pytest.fixture(scope="session")
+def costs(pool):
+    rows = [("fit", "MF", 9.0), ("route all at once", "MF", 0.02), ("route one at a time", "MF, by pair", 1.5)]
+    return pd.DataFrame(rows, columns=["what", "method", "s for 3,000"]).assign(data=pool.source)
+
+
+@pytest.fixture(scope="session")
+def draw(
+    pool, parts, comparison, history, forecasts, evaluation, routers, curve, reliability_bins, gains, sweep_and_curves,
+    heldout, contributions, communities, positions_of, training, costs,
+):  # fmt: skip
+    """The call that draws each figure of the companion, by the name of its function."""
+    sweep, curves = sweep_and_curves
+    agreement, run = pairwise_agreement(pool), load_run()
+    shares = {name: route_shares(routers[name], parts.test) for name in ("KNN", "best single model", "uniform random")}
+    return {
+        "plot_composition": lambda: plot_composition(pool),
+        "plot_accuracy": lambda: plot_accuracy(pool),
+        "plot_distributions": lambda: plot_distributions(histograms(pool)),
+        "plot_coverage": lambda: plot_coverage(coverage(pool)),
+        "plot_agreement": lambda: plot_agreement(agreement.pairs(), agreement.order(), pool.source),
+        "plot_protocols": lambda: plot_protocols(comparison),
+        "plot_heldout": lambda: plot_heldout(heldout),
+        "plot_rank_correlations": lambda: plot_rank_correlations(summarize_correlations(heldout, 50)),
+        "plot_contributions": lambda: plot_contributions(contributions.table("accuracy")),
+        "plot_communities": lambda: plot_communities(communities),
+        "plot_model_map": lambda: plot_model_map(positions_of(20)),
+        "plot_training_flops": lambda: plot_training_flops(training, 107.71),
+        "plot_routing_times": lambda: plot_routing_times(costs, 3.8),
+        "plot_history": lambda: plot_history(history, pool.source),
+        "plot_sweep": lambda: plot_sweep(summarize_sweep(sweep), default=232),
+        "plot_learning_curves": lambda: plot_learning_curves(curves),
+        "plot_forecasts": lambda: plot_forecasts(forecasts),
+        "plot_training_sizes": lambda: plot_training_sizes(curve),
+        "plot_reliability": lambda: plot_reliability(reliability_bins),
+        "plot_routers": lambda: plot_routers(evaluation),
+        "plot_router_gains": lambda: plot_router_gains(gains),
+        "plot_route_shares": lambda: plot_route_shares(shares, pool.source),
+        "plot_speed": lambda: plot_speed(case_times(run | {"data": pool.source})),
+        "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
+    }
+
+
+@pytest.fixture(scope="session")
+def assert_markers():
+    """Return the check that a row stands for each benchmark and a marker in it for each method."""
+
+    def check(axes, table, method):
+        benchmarks = list(pd.unique(table["benchmark"]))
+        sizes = table.drop_duplicates("benchmark").set_index("benchmark")["n_questions"]
+        assert [label.get_text() for label in axes.get_yticklabels()] == [
+            f"{name} ({sizes[name]:,})" for name in benchmarks
+        ]
+        drawn = {line.get_label(): line for line in axes.lines if not line.get_label().startswith("_")}
+        assert list(drawn) == list(pd.unique(table[method]))
+        assert sum(len(line.get_xdata()) for line in drawn.values()) == len(table)
+        for name, line in drawn.items():
+            rows = table[table[method] == name]
+            np.testing.assert_array_equal(line.get_xdata(), rows["accuracy"])
+            # Each marker belongs to the tick of its benchmark.
+            nearest = [benchmarks[round(y)] for y in line.get_ydata()]
+            assert nearest == rows["benchmark"].tolist()
+        # Markers of one row do not lie on each other.
+        assert len({line.get_ydata()[0] for line in drawn.values()}) == len(drawn)
+        return drawn
+
+    return check
