@@ -1,7 +1,7 @@
 """What was tried to fit faster: `python -m benchmarks.fitting NAME FOLDER`, each in a process of its own.
 
-The presets differ in blocks, epochs and schedule; two fits start from the factors of ridge regression's question
-weights instead of at random. The others leave the factorization: with dim of at least the number of models it can
+The presets differ in blocks, epochs and schedule; two fits start from the factors of the model directions of ridge
+regression instead of at random. The others leave the factorization: with dim of at least the number of models it can
 express any matrix of model directions (n_models x width), so that these can be learned directly, by the same
 training, by whole-data L-BFGS on the convex loss, or by ridge regression in closed form.
 """

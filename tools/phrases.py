@@ -36,7 +36,7 @@ INSTEAD = {
     r"in earnest|to and fro": "plain words",
 }
 
-EXCEPTIONS = {"benchmarks/fitting.py"}
+EXCEPTIONS: set[str] = set()
 
 
 def found(text: str) -> list[str]:
