@@ -110,6 +110,7 @@ class TestVectors:
         shutil.rmtree(cache)
         np.testing.assert_allclose(encode(TEXTS, batch_size=2), vectors, atol=2**-13)
 
+    @pytest.mark.slow
     def test_of_several_processes_are_those_of_one(self, encode, small_encoder, cache):
         vectors = encode(TEXTS)
         shutil.rmtree(cache)

@@ -217,6 +217,7 @@ class TestMatrixCache:
 
 
 @pytest.mark.parametrize("name", ["dataset", "forecasting", "routing"])
+@pytest.mark.slow
 def test_notebooks_run_on_it(machine, tmp_path, name):
     notebook = ROOT / "notebooks" / f"{name}.ipynb"
     command = [sys.executable, "-m", "papermill", str(notebook), "out.ipynb", "-p", "dataset", "embedllm"]
@@ -229,6 +230,7 @@ def test_notebooks_run_on_it(machine, tmp_path, name):
     assert not [output["text"] for output in shown if output.get("name") == "stderr" and "Warning" in output["text"]]
 
 
+@pytest.mark.slow
 def test_book_is_built_on_it(machine, tmp_path):
     """One setting, `dataset`, puts the whole book on the release."""
     root = tmp_path / "checkout"

@@ -57,6 +57,7 @@ def processes(make_matrix, tmp_path_factory):
     return folder, train, validation
 
 
+@pytest.mark.slow
 class TestProcesses:
     def test_share_the_questions(self, processes):
         sizes = [torch.load(processes[0] / f"{number}.pt", weights_only=True).tolist() for number in range(N_PROCESSES)]
@@ -83,6 +84,7 @@ class TestProcesses:
         assert "2 questions" in too_few and "fewer questions than there are processes: 3" in too_few
 
 
+@pytest.mark.slow
 def test_command_line_under_torchrun(small_encoder, write_long_form, tmp_path):
     prompts = [f"What is {a} {word} {b}?" for a in range(15) for b in (3, 7, 11, 12) for word in ("plus", "times")]
     ids = [f"q{number}" for number in range(len(prompts))]

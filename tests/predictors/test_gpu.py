@@ -15,7 +15,10 @@ from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.sgd import TrainingPreset
 
-pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use")
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU that PyTorch can use"),
+]
 
 QUICK = TrainingPreset(pairs_per_step=64, epochs=12, learning_rate=1e-2, weight_decay=1e-5)
 

@@ -180,6 +180,7 @@ class TestRepeatability:
         # Sums are taken in another order. The tolerance is ten thousand times below what separates two models.
         np.testing.assert_allclose(*predicted, atol=1e-5)
 
+    @pytest.mark.slow
     def test_imports_reseed_nothing_and_their_order_changes_no_bit(self):
         code = (
             "import random, numpy, pandas, torch\n"

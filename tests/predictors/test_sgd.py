@@ -267,6 +267,7 @@ def pool(request):
     return load_dataset("simulated", scale=0.2)
 
 
+@pytest.mark.slow
 def test_fast_preset_is_no_worse_than_the_paper_preset(pool):
     train, val, _ = pool.split()
     fast, paper = (MatrixFactorization(preset=preset).fit(train, val).history_.iloc[-1] for preset in ("fast", "paper"))
