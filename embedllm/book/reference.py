@@ -27,9 +27,14 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def skip_member(app: Sphinx, what: str, name: str, member: object, *_: Any) -> bool | None:
-    """Leave out the public names of a module, and the fields of a named tuple, of which Python only says the number."""
+    """Leave out what is shown elsewhere or not ours.
+
+    These are the public names in their modules, the methods that scikit-learn adds to every estimator, and the fields
+    of a named tuple, of which Python only says the number.
+    """
     public = what == "module" and name in dir(embedllm)
-    return True if public or type(member).__name__ == "_tuplegetter" else None
+    inherited = str(getattr(member, "__module__", "")).startswith("sklearn.")
+    return True if public or inherited or type(member).__name__ == "_tuplegetter" else None
 
 
 def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
