@@ -70,12 +70,6 @@ def toy_with_holes() -> CorrectnessMatrix:
     return matrix.with_labels(labels)
 
 
-@pytest.fixture(scope="session")
-def relabel():
-    """Return `matrix.with_labels` as a function of matrix and labels."""
-    return CorrectnessMatrix.with_labels
-
-
 def small_matrix(
     labels,
     models: list | None = None,

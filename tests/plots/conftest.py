@@ -39,14 +39,14 @@ from embedllm.studies.tuning import summarize_sweep, sweep_factorization
 
 
 @pytest.fixture(scope="session")
-def pool(make_matrix, relabel):
+def pool(make_matrix):
     """Four benchmarks, a third of the answers missing, and all answers of some models to a benchmark."""
     matrix = make_matrix(n_models=9, n_questions=200, n_benchmarks=4, missing=0.3, seed=5)
     keep = (matrix.benchmarks != "bench-3") | (np.arange(200) < 60)
     labels = matrix.labels.copy()
     labels[2, matrix.benchmarks == "bench-1"] = -1
     labels[:4, matrix.benchmarks == "bench-2"] = -1
-    return relabel(matrix, labels).subset(questions=keep)
+    return matrix.with_labels(labels).subset(questions=keep)
 
 
 @pytest.fixture(scope="session")

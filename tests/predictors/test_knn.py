@@ -46,37 +46,37 @@ class TestAgainstScikitLearn:
         assert_equals_reference(make_matrix(n_questions=150, missing=missing), test_questions, k)
 
     @pytest.mark.parametrize("k", [1, 13, 60, 150])
-    def test_whole_benchmarks_missing(self, make_matrix, relabel, test_questions, k):
+    def test_whole_benchmarks_missing(self, make_matrix, test_questions, k):
         matrix = make_matrix(n_questions=150, n_benchmarks=3)
         labels = matrix.labels.copy()
         labels[0, matrix.benchmarks != "bench-1"] = -1
         labels[1, matrix.benchmarks == "bench-2"] = -1
         labels[4, matrix.benchmarks == "bench-2"] = -1
-        assert_equals_reference(relabel(matrix, labels), test_questions, k)
+        assert_equals_reference(matrix.with_labels(labels), test_questions, k)
 
     @pytest.mark.parametrize("k", [1, 5, 30])
-    def test_one_model_with_few_answers_far_away(self, relabel, make_matrix, test_questions, k):
+    def test_one_model_with_few_answers_far_away(self, make_matrix, test_questions, k):
         # The shortlist that serves the other models holds too few of this model's answers.
         matrix = make_matrix(n_questions=300)
         labels = matrix.labels.copy()
         nearest_first = np.argsort(-(matrix.embeddings @ test_questions.embeddings.mean(axis=0)))
         labels[2, nearest_first[:-10]] = -1
-        assert_equals_reference(relabel(matrix, labels), test_questions, k)
+        assert_equals_reference(matrix.with_labels(labels), test_questions, k)
 
-    def test_all_models_with_few_answers(self, make_matrix, relabel, test_questions):
+    def test_all_models_with_few_answers(self, make_matrix, test_questions):
         matrix = make_matrix(n_questions=300)
         labels = np.full_like(matrix.labels, -1)
         for m in range(6):
             labels[m, m * 7 : m * 7 + 3 + m] = matrix.labels[m, m * 7 : m * 7 + 3 + m]
         for k in (1, 4, 9):
-            assert_equals_reference(relabel(matrix, labels), test_questions, k)
+            assert_equals_reference(matrix.with_labels(labels), test_questions, k)
 
-    def test_one_class_only(self, make_matrix, relabel, test_questions):
+    def test_one_class_only(self, make_matrix, test_questions):
         matrix = make_matrix(n_questions=150)
         labels = matrix.labels.copy()
         labels[0], labels[1], labels[2, ::2] = 1, 0, -1
         labels[2, 1::2] = 1
-        assert_equals_reference(relabel(matrix, labels), test_questions, 9)
+        assert_equals_reference(matrix.with_labels(labels), test_questions, 9)
 
     def test_embeddings_of_any_length(self, make_matrix, test_questions):
         # Distances, not cosines: a long embedding is far from its direction.
@@ -197,14 +197,14 @@ class TestProbabilities:
             KNNCorrectness(4).fit(matrix).predict_proba(asked), [[0.75, 1 / 3, 0.5]] * 2, atol=1e-7
         )
 
-    def test_model_without_an_answer_gets_one_half(self, toy, relabel):
+    def test_model_without_an_answer_gets_one_half(self, toy):
         labels = toy.labels.copy()
         labels[3] = -1
-        proba = KNNCorrectness(5).fit(relabel(toy, labels)).predict_proba(toy.embeddings)
+        proba = KNNCorrectness(5).fit(toy.with_labels(labels)).predict_proba(toy.embeddings)
         assert (proba[:, 3] == 0.5).all()
         assert np.isfinite(proba).all()
 
-    def test_equal_distances_do_not_matter_when_the_labels_agree(self, toy, relabel):
+    def test_equal_distances_do_not_matter_when_the_labels_agree(self, toy):
         # Every question twice, with the same answers: whichever of two counts, the outcome is the same.
         ids = [f"{name}-{copy}" for copy in (1, 2) for name in toy.question_ids]
         frame = pd.DataFrame(np.tile(toy.labels, 2), toy.model_names, ids)

@@ -96,39 +96,39 @@ class TestPredictions:
 
 
 class TestMissing:
-    def test_question_that_nobody_answered_changes_no_bit(self, toy, relabel):
+    def test_question_that_nobody_answered_changes_no_bit(self, toy):
         labels = toy.labels.copy()
         labels[:, [3, 17]] = -1
         vectors = toy.embeddings.copy()
         vectors[[3, 17]] *= -5
-        one = relabel(toy, labels)
+        one = toy.with_labels(labels)
         other = CorrectnessMatrix(
             pd.DataFrame(labels, toy.model_names, toy.question_ids), toy.questions, vectors, models=toy.models
         )
         assert bits(quick().fit(one)) == bits(quick().fit(other))
 
-    def test_unobserved_cell_is_neither_correct_nor_incorrect(self, toy, relabel):
+    def test_unobserved_cell_is_neither_correct_nor_incorrect(self, toy):
         def fitted(value):
             labels = toy.labels.copy()
             labels[2, 10:20] = value
-            return quick(alpha=0, preset=replace(QUICK, epochs=60)).fit(relabel(toy, labels)).predict_matrix(toy)
+            return quick(alpha=0, preset=replace(QUICK, epochs=60)).fit(toy.with_labels(labels)).predict_matrix(toy)
 
         correct, incorrect, unobserved = (fitted(value)[2, 10:20].mean() for value in (1, 0, -1))
         assert incorrect < unobserved < correct
 
-    def test_model_without_a_row_keeps_its_initial_embedding(self, toy, relabel):
+    def test_model_without_a_row_keeps_its_initial_embedding(self, toy):
         labels = toy.labels.copy()
         labels[4] = -1
         # Without weight decay nothing moves what no answer speaks of.
         settings = {"preset": replace(QUICK, weight_decay=0.0)}
-        model = quick(**settings).fit(relabel(toy, labels))
+        model = quick(**settings).fit(toy.with_labels(labels))
         untrained = quick(**settings | {"preset": replace(QUICK, weight_decay=0.0, epochs=0)}).fit(toy)
         np.testing.assert_array_equal(model.model_embeddings_[4], untrained.model_embeddings_[4])
         assert (model.model_embeddings_[:4] != untrained.model_embeddings_[:4]).all()
 
-    def test_everything_missing_is_refused(self, toy, relabel):
+    def test_everything_missing_is_refused(self, toy):
         with pytest.raises(ValueError, match=r"nothing to learn from: .*0\.0% observed"):
-            quick().fit(relabel(toy, np.full_like(toy.labels, -1)))
+            quick().fit(toy.with_labels(np.full_like(toy.labels, -1)))
 
 
 class TestRepeatability:
@@ -260,8 +260,8 @@ class TestSettings:
 
 class TestEdges:
     @pytest.mark.parametrize("value", [0, 1])
-    def test_one_answer_to_everything(self, toy, relabel, value):
-        model = quick(preset=replace(QUICK, epochs=60)).fit(relabel(toy, np.full_like(toy.labels, value)))
+    def test_one_answer_to_everything(self, toy, value):
+        model = quick(preset=replace(QUICK, epochs=60)).fit(toy.with_labels(np.full_like(toy.labels, value)))
         proba = model.predict_matrix(toy)
         assert np.isfinite(proba).all()
         assert (np.abs(proba - value) < 0.3).all()
@@ -277,10 +277,10 @@ class TestEdges:
         assert model.history_["val_loss"].isna().all()
         assert model.history_["train_loss"].notna().all()
 
-    def test_model_without_a_row(self, toy, relabel):
+    def test_model_without_a_row(self, toy):
         labels = toy.labels.copy()
         labels[4] = -1
-        proba = quick().fit(relabel(toy, labels)).predict_matrix(toy)
+        proba = quick().fit(toy.with_labels(labels)).predict_matrix(toy)
         assert np.isfinite(proba).all()
         assert ((proba > 0) & (proba < 1)).all()
 

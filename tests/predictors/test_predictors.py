@@ -98,14 +98,14 @@ class TestMissing:
         assert predicted.dtype == np.float32
         assert ((predicted >= 0) & (predicted <= 1)).all()
 
-    def test_unobserved_cells_are_not_taken_for_incorrect_answers(self, new, toy, relabel):
+    def test_unobserved_cells_are_not_taken_for_incorrect_answers(self, new, toy):
         # A model that answers every observed question correctly, on one benchmark of two.
         unobserved = toy.benchmarks == "bench-1"
 
         def predicted(value):
             labels = toy.labels.copy()
             labels[1] = np.where(unobserved, value, 1)
-            return new().fit(relabel(toy, labels)).predict_matrix(toy)[1, unobserved].mean()
+            return new().fit(toy.with_labels(labels)).predict_matrix(toy)[1, unobserved].mean()
 
         assert predicted(-1) >= 0.5
         assert predicted(-1) > predicted(0) + 0.1
@@ -123,13 +123,13 @@ class TestMissing:
         # The other cells do not count.
         assert len(agrees) < 0.75 * 240
 
-    def test_score_of_nothing_is_undefined(self, new, toy, relabel):
+    def test_score_of_nothing_is_undefined(self, new, toy):
         fitted = new().fit(toy)
-        for nothing in (relabel(toy, np.full_like(toy.labels, -1)), toy.subset(questions=[])):
+        for nothing in (toy.with_labels(np.full_like(toy.labels, -1)), toy.subset(questions=[])):
             assert np.isnan(fitted.score(nothing))
 
-    def test_nothing_to_learn_from_is_refused(self, new, toy, relabel):
-        for nothing in (relabel(toy, np.full_like(toy.labels, -1)), toy.subset(questions=[]), toy.subset(models=[])):
+    def test_nothing_to_learn_from_is_refused(self, new, toy):
+        for nothing in (toy.with_labels(np.full_like(toy.labels, -1)), toy.subset(questions=[]), toy.subset(models=[])):
             with pytest.raises(ValueError, match="nothing to learn from"):
                 new().fit(nothing)
 
@@ -144,12 +144,12 @@ class TestMissing:
         assert table["n_observed"].tolist() == [0]
 
     @pytest.mark.parametrize("value", [0, 1])
-    def test_one_answer_to_everything(self, new, toy, relabel, value):
+    def test_one_answer_to_everything(self, new, toy, value):
         labels = np.full_like(toy.labels, value)
         labels[0] = -1
-        fitted = new().fit(relabel(toy, labels))
+        fitted = new().fit(toy.with_labels(labels))
         assert np.isfinite(fitted.predict_matrix(toy)).all()
-        assert fitted.score(relabel(toy, labels)) == 1
+        assert fitted.score(toy.with_labels(labels)) == 1
 
     @pytest.mark.parametrize("size", [(1, 40), (6, 1), (1, 1)], ids=["one model", "one question", "one cell"])
     def test_smallest_data(self, new, toy, size):

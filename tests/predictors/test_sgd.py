@@ -227,11 +227,11 @@ class TestSteps:
         return pairs, groups
 
     @pytest.mark.parametrize("missing", [0, 0.3, 0.8])
-    def test_step_of_the_paper_preset_holds_about_2048_observed_pairs(self, small_pool, relabel, steps, missing):
+    def test_step_of_the_paper_preset_holds_about_2048_observed_pairs(self, small_pool, steps, missing):
         train = small_pool[0].split().train
         labels = train.labels.copy()
         labels[np.random.default_rng(0).random(labels.shape) < missing] = -1
-        matrix = relabel(train, labels)
+        matrix = train.with_labels(labels)
         quick(preset=replace(PRESETS["paper"], epochs=2)).fit(matrix)
         pairs, groups = steps
         epoch = len(pairs) // 2

@@ -21,13 +21,13 @@ class TestFitsWithout:
             np.testing.assert_array_equal(fit.mf.coef_, alone.coef_)
             assert set(train.benchmarks) == {"bench-0", "bench-1"}
 
-    def test_answers_of_the_benchmark_do_not_reach_the_fit(self, toy, relabel):
+    def test_answers_of_the_benchmark_do_not_reach_the_fit(self, toy):
         labels = toy.labels.copy()
         of_it = toy.benchmarks == "bench-1"
         labels[:, of_it] = 1 - labels[:, of_it]
         before, after = (
             next(fit for fit in fits_without(matrix, MF, n_seeds=1) if fit.benchmark == "bench-1")
-            for matrix in (toy, relabel(toy, labels))
+            for matrix in (toy, toy.with_labels(labels))
         )
         np.testing.assert_array_equal(before.mf.model_embeddings_, after.mf.model_embeddings_)
 

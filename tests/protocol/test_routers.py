@@ -76,10 +76,10 @@ class TestEveryRouter:
         assert list(routers_for(toy)) == list(standard_policies()) == NAMES
 
     @pytest.mark.parametrize("name", NAMES)
-    def test_shares_of_a_question_sum_to_1_over_its_observed_models(self, toy_with_holes, relabel, name):
+    def test_shares_of_a_question_sum_to_1_over_its_observed_models(self, toy_with_holes, name):
         labels = toy_with_holes.labels.copy()
         labels[:, [5, 30]] = -1
-        matrix = relabel(toy_with_holes, labels)
+        matrix = toy_with_holes.with_labels(labels)
         shares = routers_for(matrix)[name].shares(matrix)
         assert shares.shape == matrix.labels.shape
         assert shares.dtype == np.float64
@@ -138,10 +138,10 @@ class TestTies:
             # Sorted as text is: capitals before small letters, "m10" before "m2".
             assert shares.to_dict() == {"B": 1000, "a": 0, "m10": 0, "m2": 0}
 
-    def test_first_observed_name_gets_the_rest(self, identical, relabel):
+    def test_first_observed_name_gets_the_rest(self, identical):
         labels = identical.labels.copy()
         labels[2, ::2] = -1  # B
-        matrix = relabel(identical, labels)
+        matrix = identical.with_labels(labels)
         router = BestSingleModel().fit(identical, {})
         shares = pd.DataFrame(router.shares(matrix), index=matrix.model_names).sum(axis=1)
         assert shares.to_dict() == {"B": 500, "a": 500, "m10": 0, "m2": 0}

@@ -114,13 +114,13 @@ class TestMeanAccuracy:
 
 
 @pytest.fixture(scope="module")
-def holes(make_matrix, relabel) -> CorrectnessMatrix:
+def holes(make_matrix) -> CorrectnessMatrix:
     """12 models on three benchmarks: one without an answer to bench-0, one with answers to bench-2 alone."""
     matrix = make_matrix(n_models=12, n_questions=90, n_benchmarks=3, missing=0.3, seed=3)
     labels = matrix.labels.copy()
     labels[4, matrix.benchmarks == "bench-0"] = -1
     labels[7, matrix.benchmarks != "bench-2"] = -1
-    return relabel(matrix, labels)
+    return matrix.with_labels(labels)
 
 
 @pytest.fixture(scope="module")

@@ -72,10 +72,10 @@ class TestDistances:
                 assert values[np.triu_indices(len(values), 1)].mean() == pytest.approx(1)
                 np.testing.assert_array_equal(values, values.T)
 
-    def test_model_that_was_never_learned_is_left_out(self, toy, relabel):
+    def test_model_that_was_never_learned_is_left_out(self, toy):
         labels = toy.labels.copy()
         labels[2] = -1
-        found = measure_distances(relabel(toy, labels), MF, n_seeds=1)
+        found = measure_distances(toy.with_labels(labels), MF, n_seeds=1)
         assert set(found["direction"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
 
     def test_what_the_answers_do_not_determine(self, toy, tmp_path):

@@ -129,18 +129,18 @@ class TestAgainstScikitLearn:
 
 class TestUndefined:
     @pytest.mark.parametrize("by", ["benchmark", "model"])
-    def test_group_without_an_answer(self, toy, relabel, by):
+    def test_group_without_an_answer(self, toy, by):
         labels = toy.labels.copy()
         labels[2] = -1
         labels[:, toy.benchmarks == "bench-1"] = -1
-        table = evaluate_forecasts({"p": BenchmarkMean().fit(toy)}, relabel(toy, labels), by=by).set_index(by)
+        table = evaluate_forecasts({"p": BenchmarkMean().fit(toy)}, toy.with_labels(labels), by=by).set_index(by)
         empty = {"benchmark": "bench-1", "model": toy.model_names[2]}[by]
         assert table.loc[empty, METRICS].isna().all()
         assert table.loc[empty, "n_observed"] == 0
         assert table.drop(empty)[METRICS].notna().all(axis=None)
 
-    def test_nothing_at_all(self, toy, relabel):
-        nothing = relabel(toy, np.full_like(toy.labels, -1))
+    def test_nothing_at_all(self, toy):
+        nothing = toy.with_labels(np.full_like(toy.labels, -1))
         table = evaluate_forecasts({"p": BenchmarkMean().fit(toy)}, nothing)
         assert table["benchmark"].tolist() == ["overall", "bench-0", "bench-1"]
         assert table[METRICS].isna().all(axis=None)
@@ -253,11 +253,11 @@ class TestValues:
         assert turned["mf_accuracy"].runs == values_of(runs)["knn_accuracy"].runs
         assert turned["mf_minus_knn"].what == "Forecasting accuracy of KNN minus MF"
 
-    def test_benchmark_without_a_test_answer_does_not_count(self, make_matrix, relabel):
+    def test_benchmark_without_a_test_answer_does_not_count(self, make_matrix):
         matrix = make_matrix(n_questions=300, n_benchmarks=3)
         labels = matrix.labels.copy()
         labels[:, matrix.benchmarks == "bench-2"] = -1
-        runs = list(fit_runs(relabel(matrix, labels), PREDICTORS))
+        runs = list(fit_runs(matrix.with_labels(labels), PREDICTORS))
         values = {key: each.value for key, each in values_of(runs).items()}
         assert values["forecast_benchmarks"] == 2
         assert values["above_floor"] <= 2
@@ -314,11 +314,11 @@ class TestSubsets:
         assert share.max() < 0.7
         assert share.min() > 0.3
 
-    def test_unanswered_questions_come_last(self, toy, relabel):
+    def test_unanswered_questions_come_last(self, toy):
         labels = toy.labels.copy()
         labels[:, 10:] = -1
         for seed in range(3):
-            ten, all_ = nested_subsets(relabel(toy, labels), [10, 40], seed)
+            ten, all_ = nested_subsets(toy.with_labels(labels), [10, 40], seed)
             assert set(ten.question_ids) == set(toy.question_ids[:10])
             assert all_.n_questions == 40
 

@@ -83,25 +83,25 @@ class TestEvaluation:
             weighted = (parts["accuracy"] * parts["n_questions"]).sum() / parts["n_questions"].sum()
             assert table.loc["overall", "accuracy"] == pytest.approx(weighted)
 
-    def test_missing_answers_are_not_incorrect(self, toy, relabel):
+    def test_missing_answers_are_not_incorrect(self, toy):
         # A model that is always correct has an accuracy of 1, however rarely it was observed.
         labels = np.full_like(toy.labels, -1)
         labels[0, ::7] = 1
-        table = evaluate_routers({"s": BestSingleModel().fit(toy, {}), "u": UniformRandom()}, relabel(toy, labels))
+        table = evaluate_routers({"s": BestSingleModel().fit(toy, {}), "u": UniformRandom()}, toy.with_labels(labels))
         overall = table[table["benchmark"] == "overall"]
         assert overall["accuracy"].tolist() == [1, 1]
         assert overall["n_questions"].tolist() == [6, 6]
 
-    def test_benchmark_without_an_answer_is_undefined(self, toy, relabel):
+    def test_benchmark_without_an_answer_is_undefined(self, toy):
         labels = toy.labels.copy()
         labels[:, toy.benchmarks == "bench-1"] = -1
-        table = evaluate_routers({"u": UniformRandom()}, relabel(toy, labels)).set_index("benchmark")
+        table = evaluate_routers({"u": UniformRandom()}, toy.with_labels(labels)).set_index("benchmark")
         assert table["n_questions"].to_dict() == {"overall": 20, "bench-0": 20, "bench-1": 0}
         assert table.loc["bench-1", ["accuracy", "stderr"]].isna().all()
         assert table.loc["overall", "accuracy"] == table.loc["bench-0", "accuracy"]
 
-    def test_nothing_at_all_is_undefined(self, toy, relabel):
-        nothing = relabel(toy, np.full_like(toy.labels, -1))
+    def test_nothing_at_all_is_undefined(self, toy):
+        nothing = toy.with_labels(np.full_like(toy.labels, -1))
         for matrix in (nothing, toy.subset(questions=[])):
             table = evaluate_routers({"u": UniformRandom(), "o": Oracle()}, matrix)
             assert table[["accuracy", "stderr"]].isna().all(axis=None)
@@ -152,8 +152,8 @@ class TestRouteShares:
         assert shares.iloc[0] == 1
         assert (shares.iloc[1:] == 0).all()
 
-    def test_no_question_is_undefined(self, toy, relabel):
-        shares = route_shares(UniformRandom(), relabel(toy, np.full_like(toy.labels, -1)))
+    def test_no_question_is_undefined(self, toy):
+        shares = route_shares(UniformRandom(), toy.with_labels(np.full_like(toy.labels, -1)))
         assert len(shares) == 6
         assert shares.isna().all()
 

@@ -75,13 +75,13 @@ class TestFactorization:
         assert sweep["parameter"].unique().tolist() == ["alpha"]
         assert sweep["accuracy"].nunique() == 2
 
-    def test_test_questions_have_no_effect(self, toy, relabel):
+    def test_test_questions_have_no_effect(self, toy):
         """Other answers to the test questions change nothing."""
         labels = toy.labels.copy()
         found = []
         hidden = np.isin(toy.question_ids, toy.split(random_state=0).test.question_ids)
         labels[:, hidden] = 1 - labels[:, hidden]
-        for matrix in (toy, relabel(toy, labels)):
+        for matrix in (toy, toy.with_labels(labels)):
             sweep, _ = sweep_factorization(matrix, MF, "dim", [2], n_seeds=1)
             neighbors = sweep_neighbors(matrix, KNN, [3], n_seeds=1)
             found.append((sweep["log_loss"].item(), neighbors["log_loss"].item()))
