@@ -14,8 +14,8 @@ import embedllm.router
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, TrainingPreset, encode_questions
 from embedllm.datasets.encoder import find_encoder
 from embedllm.predictors.sgd import Parameters
+from embedllm.protocol.routers import PredictedBest
 from embedllm.router import best_two
-from embedllm.studies.routing import PredictedBest
 
 COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability"]
 QUICK = TrainingPreset(pairs_per_step=64, epochs=60, learning_rate=1e-2, weight_decay=1e-5)
@@ -91,7 +91,8 @@ class TestRoute:
 
     def test_agrees_with_the_policy_that_is_evaluated(self, router, matrix):
         routes = router.route(matrix.questions["prompt"])
-        chosen = matrix.model_names[PredictedBest(router.factorization).shares(matrix).argmax(axis=0)]
+        policy = PredictedBest("MF").fit(matrix, {"MF": router.factorization})
+        chosen = matrix.model_names[policy.shares(matrix).argmax(axis=0)]
         assert list(routes["model"]) == list(chosen)
         predicted = np.sort(router.factorization.predict_proba(matrix.embeddings), axis=1)
         np.testing.assert_allclose(routes["probability"], predicted[:, -1], atol=1e-6)

@@ -52,7 +52,8 @@ class TestEncoder:
         monkeypatch.setattr(embedllm.datasets.encoder, "_load", embedllm.datasets.encoder._load.__wrapped__)
         downloaded = encode_questions(["a"], device="cpu")
         monkeypatch.setenv("EMBEDLLM_CACHE", str(tmp_path / "other"))
-        np.testing.assert_array_equal(downloaded, encode_questions(["a"], small_encoder, device="cpu"))
+        # A sum may round up to the next float16 where the weights lie elsewhere in memory.
+        np.testing.assert_allclose(downloaded, encode_questions(["a"], small_encoder, device="cpu"), atol=2**-13)
 
     @pytest.mark.parametrize(
         ("name", "change"),
