@@ -11,6 +11,7 @@ from .predictors.base import CorrectnessPredictor as CorrectnessPredictor
 from .predictors.baselines import BenchmarkMean as BenchmarkMean
 from .predictors.knn import KNNCorrectness as KNNCorrectness
 from .predictors.mf import MatrixFactorization as MatrixFactorization
+from .predictors.path import fit_path as fit_path
 from .predictors.sgd import PRESETS as PRESETS
 from .predictors.sgd import TrainingPreset as TrainingPreset
 from .protocol.published import load_published as load_published

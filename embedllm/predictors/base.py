@@ -126,3 +126,21 @@ def check_embeddings(embeddings: np.ndarray, width: int) -> torch.Tensor:
     if not (finite := vectors.isfinite().all(dim=1)).all():
         raise ValueError(f"the embedding in row {int((~finite).nonzero()[0])} is not finite")
     return vectors
+
+
+def check_validation(matrix: CorrectnessMatrix, validation: object) -> CorrectnessMatrix:
+    """Return validation data if they fit the training data.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If they are no `CorrectnessMatrix`, lack a model, or have embeddings of another width.
+    """
+    if not isinstance(validation, CorrectnessMatrix):
+        raise TypeError(f"validation must be a CorrectnessMatrix, got {type(validation).__name__}")
+    if missing := sorted(set(matrix.model_names) - set(validation.model_names)):
+        raise ValueError(f"the validation data lack {len(missing)} of the models, the first {missing[0]!r}")
+    widths = matrix.embeddings.shape[1], validation.embeddings.shape[1]
+    if widths[0] != widths[1]:
+        raise ValueError(f"question embeddings are {widths[0]} wide in training and {widths[1]} in validation")
+    return validation

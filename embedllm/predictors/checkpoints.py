@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from embedllm.predictors.coordinates import Coordinates
 from embedllm.predictors.sgd import Parameters, TrainingPreset
 
 
@@ -40,17 +41,18 @@ def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
         raise ValueError(f"{path} is not {kind}: {error}") from error
 
 
-def to_bytes(parameters: Parameters, header: dict[str, Any]) -> bytes:
+def to_bytes(parameters: Parameters | Coordinates, header: dict[str, Any]) -> bytes:
     """Return the content of a file: tensors as safetensors, and a header as JSON, with a checksum of both."""
     sealed = header | {"sha256": _checksum(header, parameters)}
     return save(parameters._asdict(), metadata={"embedllm": json.dumps(sealed)})
 
 
-def read(path: str | os.PathLike[str]) -> tuple[Parameters, dict[str, Any]]:
+def read(path: str | os.PathLike[str]) -> tuple[Parameters | Coordinates, dict[str, Any]]:
     """Read what `to_bytes` wrote: parameters, and the header with its hyperparameters as the constructor takes them."""
     with safe_open(path, framework="pt", device="cpu") as file:
         header = dict(json.loads(file.metadata()["embedllm"]))
-        parameters = Parameters(*(file.get_tensor(name) for name in Parameters._fields))
+        kind = Coordinates if header["hyperparameters"].get("solver") == "exact" else Parameters
+        parameters = kind(*(file.get_tensor(name) for name in kind._fields))
     if "sha256" not in header:
         raise ValueError("it has no checksum, like files of earlier versions: fit and save it again")
     if header.pop("sha256") != _checksum(header, parameters):
@@ -79,7 +81,7 @@ def read_authors(path: str | os.PathLike[str]) -> Parameters:
     )
 
 
-def check_parameters(parameters: Parameters, dim: int, model_names: list[str]) -> None:
+def check_parameters(parameters: Parameters | Coordinates, dim: int, model_names: list[str]) -> None:
     """Check that tensors fit the dimension, the names and each other.
 
     Raises
@@ -88,7 +90,11 @@ def check_parameters(parameters: Parameters, dim: int, model_names: list[str]) -
         If they do not, or a value is not finite.
     """
     n_models, width = len(parameters.model_embeddings), parameters.projection.shape[1]
-    if [tuple(value.shape) for value in parameters] != [(n_models, dim), (dim, width), (dim,), (2, dim), (2,)]:
+    shapes: dict[type, list[tuple[int, ...]]] = {
+        Parameters: [(n_models, dim), (dim, width), (dim,), (2, dim), (2,)],
+        Coordinates: [(n_models, dim), (dim, width), (dim,), (width,), (), (n_models,)],
+    }
+    if [tuple(value.shape) for value in parameters] != shapes[type(parameters)]:
         found = ", ".join(f"{name} {tuple(value.shape)}" for name, value in parameters._asdict().items())
         raise ValueError(f"the shapes of its tensors do not fit each other: {found}")
     if not len(set(model_names)) == len(model_names) == n_models:
@@ -99,7 +105,7 @@ def check_parameters(parameters: Parameters, dim: int, model_names: list[str]) -
         raise ValueError("a parameter is not finite")
 
 
-def _checksum(header: dict[str, Any], parameters: Parameters) -> str:
+def _checksum(header: dict[str, Any], parameters: Parameters | Coordinates) -> str:
     """Compute the SHA-256 of the whole content."""
     total = hashlib.sha256(json.dumps(header).encode())
     for name, value in parameters._asdict().items():

@@ -9,6 +9,10 @@ weights and biases of a classifier with an output for an incorrect (0) and a cor
 it is one linear function of q for each model (`coef_` and `intercept_`)::
 
     z[m, q] = u_m . q + t_m,    u_m = W' ((c1 - c0) * p_m),    t_m = ((c1 - c0) * p_m) . b + (a1 - a0).
+
+There are two solvers: :mod:`embedllm.predictors.exact` finds the optimum of all u_m and t_m, whose best approximation
+in `dim` dimensions is then taken (:mod:`embedllm.predictors.coordinates`); :mod:`embedllm.predictors.sgd` trains p_m,
+W, b, c and a as the paper does.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from __future__ import annotations
 import numbers
 import os
 from collections.abc import Iterable
+from copy import copy
 from dataclasses import asdict
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
@@ -28,8 +33,16 @@ from embedllm._checks import check_device, check_positive, check_seed
 from embedllm._files import replacing
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors import checkpoints
-from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
+from embedllm.predictors._answers import Answers
+from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix, check_validation
+from embedllm.predictors.coordinates import Coordinates, model_coordinates
+from embedllm.predictors.distributed import agree
+from embedllm.predictors.path import choose_and_solve
 from embedllm.predictors.sgd import PRESETS, Parameters, TrainingPreset, train
+
+AUTHORS_ALPHA = 0.05
+
+_LEARNED = ("history_", "alpha_", "explained_", "n_iter_", "path_")
 
 
 class MatrixFactorization(CorrectnessPredictor):
@@ -39,31 +52,57 @@ class MatrixFactorization(CorrectnessPredictor):
     ----------
     dim : int
         Size of a model embedding (paper: 232).
-    alpha : float
-        Standard deviation of the noise on the question embeddings, in training only (authors' default: 0.05).
-    preset : "fast", "paper", or a TrainingPreset
-        "paper": 2,048 pairs a step, Adam at 1e-4 with weight decay 1e-5, 50 epochs. "fast": larger blocks, a one-cycle
-        schedule and fewer epochs; a test compares its validation loss with that of "paper".
+    alpha : "auto" or float
+        Standard deviation of the noise on the question embeddings, in training only (authors' default: 0.05). For the
+        exact solver it is the strength of a ridge penalty, above 0, and "auto" chooses it on the validation questions,
+        or without them by 5-fold cross-validation over the questions. For "sgd", "auto" is the authors' default.
+    solver : "exact" or "sgd"
+        "exact": the optimum, by a convex problem; nothing is random. "sgd": the paper's training.
+    prior : None or "pool"
+        "pool": a model borrows from the others (:mod:`embedllm.predictors.pool_prior`); better where there are few
+        answers a model. For the exact solver.
+    tol : float
+        The exact solver stops when no model's gradient has a larger norm.
+    preset : "paper" or a TrainingPreset
+        Of "sgd". "paper": 2,048 pairs a step, Adam at 1e-4 with weight decay 1e-5, 50 epochs.
     device : "auto", "cpu" or "cuda"
         "auto" takes a GPU if there is one.
     random_state : int
-        Seeds initial values, order of the questions and noise. Same seed, same machine and as many threads: same bits.
+        Of "sgd": seeds initial values, order of the questions and noise. Same seed, same machine and as many threads:
+        same bits.
 
     Attributes
     ----------
     model_names_ : ndarray of shape (n_models,)
     model_embeddings_ : ndarray of shape (n_models, dim), float32
+        Of the exact solver: ordered by importance, with mean 0 over the models, and such that |p_m - p_n| is the root
+        mean square, over the training questions, of the difference of the two models' logits. Of "sgd": the trained
+        vectors, which depend on the random start.
     coef_ : ndarray of shape (n_models, width), float32
         u_m of each model: logits are `embeddings @ coef_.T + intercept_`.
     intercept_ : ndarray of shape (n_models,), float32
         t_m of each model.
-    parameters_ : Parameters, on the CPU
+    parameters_ : Parameters ("sgd") or Coordinates ("exact"), on the CPU
+    dim_ : int
+        How many dimensions are not zero for all models: at most n_models - 1 for the exact solver.
+    alpha_ : float
+        The alpha of the fit.
     history_ : DataFrame
-        For each epoch `train_loss` and, with validation data, `val_loss` and `val_accuracy` (per observed pair).
+        Of "sgd", for each epoch `train_loss` and, with validation data, `val_loss` and `val_accuracy` (per observed
+        pair). Of "exact", for each iteration, and the start as number 0, `objective` (mean over the models of loss and
+        penalty) and `gradient` (the largest norm).
+    explained_ : ndarray of shape (dim,)
+        Of "exact": share of the squared logit differences in each dimension.
+    ability_ : ndarray of shape (n_models,), float32
+        Of "exact": mean logit over the training questions.
+    n_iter_ : int
+        Of "exact".
+    path_ : DataFrame
+        Of "exact": `parameter`, `value` and validation `log_loss` of the strengths that "auto" tried.
 
     References
     ----------
-    EmbedLLM (arXiv:2410.02223), section 4. The noise is in the authors' code only.
+    EmbedLLM (arXiv:2410.02223), section 4. The noise is in the authors' code only, the exact solver in this package.
 
     Examples
     --------
@@ -74,26 +113,35 @@ class MatrixFactorization(CorrectnessPredictor):
     ((112, 8), (112, 768))
     >>> mf.predict_proba(test.embeddings).shape
     (30, 112)
-    >>> list(mf.history_.columns)
-    ['train_loss', 'val_loss', 'val_accuracy']
+    >>> mf.path_.columns.tolist()
+    ['parameter', 'value', 'log_loss']
     """
 
     model_embeddings_: np.ndarray
     coef_: np.ndarray
     intercept_: np.ndarray
-    parameters_: Parameters
+    parameters_: Parameters | Coordinates
+    dim_: int
+    alpha_: float
     history_: pd.DataFrame
+    explained_: np.ndarray
+    ability_: np.ndarray
+    n_iter_: int
+    path_: pd.DataFrame
 
     def __init__(
         self,
         dim: int = 232,
-        alpha: float = 0.05,
-        preset: str | TrainingPreset = "fast",
+        alpha: float | str = "auto",
+        solver: str = "exact",
+        prior: str | None = None,
+        tol: float = 1e-3,
+        preset: str | TrainingPreset = "paper",
         device: str = "auto",
         random_state: int = 0,
     ) -> None:
-        self.dim, self.alpha, self.preset = dim, alpha, preset
-        self.device, self.random_state = device, random_state
+        self.dim, self.alpha, self.solver, self.prior, self.tol = dim, alpha, solver, prior, tol
+        self.preset, self.device, self.random_state = preset, device, random_state
 
     def fit(self, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None = None) -> Self:
         """Learn model embeddings from the observed cells.
@@ -102,7 +150,8 @@ class MatrixFactorization(CorrectnessPredictor):
         ----------
         matrix : CorrectnessMatrix
         validation : CorrectnessMatrix, optional
-            Not learned from: its loss is shown with the progress and kept in `history_`.
+            The exact solver chooses the strength of the penalty on it. "sgd" does not learn from it: its loss is shown
+            with the progress and kept in `history_`.
 
         Raises
         ------
@@ -110,20 +159,67 @@ class MatrixFactorization(CorrectnessPredictor):
             If a hyperparameter is out of range, the matrix has no observed answer, or the validation data lack a model.
         """
         matrix = check_matrix(matrix)
-        dim, preset, device = check_positive("dim", self.dim), self._preset(), torch.device(check_device(self.device))
-        if not (isinstance(self.alpha, numbers.Real) and 0 <= self.alpha < float("inf")):
-            raise ValueError(f"alpha must be a number of at least 0, got {self.alpha!r}")
-        seed = check_seed(self.random_state)
+        self._check_hyperparameters()
         if validation is not None:
-            _check_validation(matrix, validation)
-        # Models are trained in the order of their names, so that the order of the matrix changes nothing.
+            check_validation(matrix, validation)
+        device = torch.device(check_device(self.device))
+        # Models are fitted in the order of their names, so that the order of the matrix changes nothing.
         by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
         names = matrix.model_names[by_name].tolist()
-        parameters, history = train(matrix, validation, names, dim, float(self.alpha), preset, device, seed)
+        parameters: Coordinates | Parameters
+        if self.solver == "exact":
+            parameters, learned = self._fit_exact(matrix, validation, names, device)
+        else:
+            parameters, learned = self._fit_sgd(matrix, validation, names, device)
         # Only now: an interrupted fit leaves the estimator as it was.
-        self.model_names_, self.history_ = matrix.model_names, history
-        self._finish(parameters, by_name)
+        self.model_names_ = matrix.model_names
+        self._set_learned(learned)
+        self._set_parameters(parameters.of_models(torch.from_numpy(np.argsort(by_name))))
         return self
+
+    def _fit_exact(
+        self, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None, names: list[str], device: torch.device
+    ) -> tuple[Coordinates, dict[str, Any]]:
+        agree("models, hyperparameters or kinds of data", (names, self.get_params(), validation is None))
+        held_out = None if validation is None else Answers(validation, names, device)
+        problem, solution, chosen, path = choose_and_solve(
+            Answers(matrix, names, device), held_out, matrix.question_ids, self.alpha, self.prior == "pool", self.tol
+        )
+        coordinates, explained = model_coordinates(problem, solution.weights, self.dim)
+        objective = solution.objective.mean(dim=1).tolist()
+        history = pd.DataFrame({"objective": objective, "gradient": solution.gradient})
+        return coordinates, {
+            "history_": history.rename_axis("iteration"),
+            "alpha_": chosen["alpha"],
+            "explained_": explained.numpy(),
+            "n_iter_": solution.n_iter,
+            "path_": path,
+        }
+
+    def _fit_sgd(
+        self, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None, names: list[str], device: torch.device
+    ) -> tuple[Parameters, dict[str, Any]]:
+        alpha = AUTHORS_ALPHA if self.alpha == "auto" else float(self.alpha)
+        preset, seed = self._preset(), check_seed(self.random_state)
+        parameters, history = train(matrix, validation, names, self.dim, alpha, preset, device, seed)
+        return Parameters(*(value.detach().cpu() for value in parameters)), {"history_": history, "alpha_": alpha}
+
+    def truncated(self, dim: int) -> MatrixFactorization:
+        """Return the fit with its first `dim` dimensions only: the best approximation of its logits of that rank.
+
+        Raises
+        ------
+        ValueError
+            If the solver was not "exact": the dimensions of the other have no order.
+        """
+        check_is_fitted(self, "model_names_")
+        if not isinstance(self.parameters_, Coordinates):
+            raise ValueError("the dimensions of a fit by 'sgd' have no order: fit with solver='exact'")
+        dim = check_positive("dim", dim)
+        shorter = copy(self).set_params(dim=dim)
+        shorter.explained_ = self.explained_[:dim]
+        shorter._set_parameters(self.parameters_.truncated(dim))
+        return shorter
 
     def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
         check_is_fitted(self, "model_names_")
@@ -136,12 +232,15 @@ class MatrixFactorization(CorrectnessPredictor):
         check_is_fitted(self, "model_names_")
         hyperparameters = {
             "dim": int(self.dim),
-            "alpha": float(self.alpha),
+            "alpha": self.alpha if self.alpha == "auto" else float(self.alpha),
+            "solver": self.solver,
+            "prior": self.prior,
+            "tol": float(self.tol),
             "preset": self.preset if isinstance(self.preset, str) else asdict(self.preset),
             "random_state": int(self.random_state),
         }
-        names, history = self.model_names_.tolist(), self.history_.to_dict(orient="list")
-        header = {"hyperparameters": hyperparameters, "model_names": names, "history": history}
+        learned = {name: _plain(getattr(self, name)) for name in _LEARNED if hasattr(self, name)}
+        header = {"hyperparameters": hyperparameters, "model_names": self.model_names_.tolist(), "learned": learned}
         return checkpoints.to_bytes(self.parameters_, header)
 
     def save(self, path: str | os.PathLike[str]) -> None:
@@ -167,7 +266,7 @@ class MatrixFactorization(CorrectnessPredictor):
         with checkpoints.reading(path, "a factorization written by MatrixFactorization.save"):
             parameters, header = checkpoints.read(path)
             loaded = cls(**header["hyperparameters"], device=device)
-            return loaded._restore(parameters, header["model_names"], header["history"])
+            return loaded._restore(parameters, header["model_names"], header["learned"])
 
     @classmethod
     def from_authors(
@@ -196,27 +295,56 @@ class MatrixFactorization(CorrectnessPredictor):
         """
         with checkpoints.reading(path, "a checkpoint of the authors' trainer"):
             parameters = checkpoints.read_authors(path)
-            loaded = cls(dim=parameters.model_embeddings.shape[1], preset="paper", device=device)
-            return loaded._restore(parameters, [str(name) for name in model_names], {})
+            loaded = cls(dim=parameters.model_embeddings.shape[1], solver="sgd", device=device)
+            learned = {"history_": {}, "alpha_": AUTHORS_ALPHA}
+            return loaded._restore(parameters, [str(name) for name in model_names], learned)
 
-    def _restore(self, parameters: Parameters, model_names: list[str], history: dict[str, list[float]]) -> Self:
+    def _restore(self, parameters: Parameters | Coordinates, model_names: list[str], learned: dict[str, Any]) -> Self:
         """Set the fitted attributes from parameters in the order of the names."""
         checkpoints.check_parameters(parameters, self.dim, model_names)
         self.model_names_ = np.array(model_names, dtype=object)
-        self.history_ = pd.DataFrame(history).rename_axis("epoch")
-        self._finish(parameters, np.arange(len(model_names)))
+        index = "iteration" if self.solver == "exact" else "epoch"
+        frames = {name: pd.DataFrame(learned[name]) for name in ("history_", "path_") if name in learned}
+        frames["history_"] = frames["history_"].rename_axis(index)
+        arrays = {name: np.array(learned[name]) for name in ("explained_",) if name in learned}
+        self._set_learned(learned | frames | arrays)
+        self._set_parameters(parameters)
         return self
 
-    def _finish(self, parameters: Parameters, by_name: np.ndarray) -> None:
-        """Bring the parameters to the CPU, in the order of `model_names_`, and multiply them out."""
-        p, w, b, c, a = (value.detach().cpu() for value in parameters)
-        p = p[torch.from_numpy(np.argsort(by_name))].contiguous()
-        self.parameters_ = Parameters(p, w, b, c, a)
-        self.model_embeddings_ = p.numpy().copy()
+    def _set_learned(self, learned: dict[str, Any]) -> None:
+        """Set what was learned beside the parameters; what an earlier fit by the other solver learned goes."""
+        for name in (*_LEARNED, "ability_"):
+            self.__dict__.pop(name, None)
+        for name in _LEARNED:
+            if name in learned:
+                setattr(self, name, learned[name])
+
+    def _set_parameters(self, parameters: Parameters | Coordinates) -> None:
+        """Set the parameters, in the order of `model_names_`, and what follows from them."""
+        self.parameters_ = parameters
+        self.model_embeddings_ = parameters.model_embeddings.numpy().copy()
+        self.dim_ = int(self.model_embeddings_.any(axis=0).sum())
         # In float64, so that the two forms of the predictor agree to float32 rounding.
-        directions = (c[1] - c[0]).double() * p.double()  # (c1 - c0) * p_m      (n_models, dim)
-        self.coef_ = (directions @ w.double()).float().numpy()  # u_m       (n_models, width)
-        self.intercept_ = (directions @ b.double() + (a[1] - a[0]).double()).float().numpy()  # t_m  (n_models,)
+        u, t = parameters.multiplied_out()
+        self.coef_, self.intercept_ = u.float().numpy(), t.float().numpy()
+        if isinstance(parameters, Coordinates):
+            self.ability_ = parameters.ability.numpy().copy()
+
+    def _check_hyperparameters(self) -> None:
+        check_positive("dim", self.dim)
+        self._preset()
+        if self.solver not in ("exact", "sgd"):
+            raise ValueError(f"solver must be 'exact' or 'sgd', got {self.solver!r}")
+        if self.prior not in (None, "pool"):
+            raise ValueError(f"prior must be None or 'pool', got {self.prior!r}")
+        if self.prior == "pool" and self.solver == "sgd":
+            raise ValueError("prior 'pool' is for the exact solver: leave out solver='sgd', or the prior")
+        if not (isinstance(self.tol, numbers.Real) and 0 < self.tol < float("inf")):
+            raise ValueError(f"tol must be a number above 0, got {self.tol!r}")
+        least = "of at least 0" if self.solver == "sgd" else "above 0"
+        number = isinstance(self.alpha, numbers.Real) and 0 <= self.alpha < float("inf")
+        if self.alpha != "auto" and not (number and (self.alpha > 0 or self.solver == "sgd")):
+            raise ValueError(f"alpha must be 'auto' or a number {least}, got {self.alpha!r}")
 
     def _preset(self) -> TrainingPreset:
         if isinstance(self.preset, TrainingPreset):
@@ -226,11 +354,8 @@ class MatrixFactorization(CorrectnessPredictor):
         return PRESETS[self.preset]
 
 
-def _check_validation(matrix: CorrectnessMatrix, validation: object) -> None:
-    if not isinstance(validation, CorrectnessMatrix):
-        raise TypeError(f"validation must be a CorrectnessMatrix, got {type(validation).__name__}")
-    if missing := sorted(set(matrix.model_names) - set(validation.model_names)):
-        raise ValueError(f"the validation data lack {len(missing)} of the models, the first {missing[0]!r}")
-    widths = matrix.embeddings.shape[1], validation.embeddings.shape[1]
-    if widths[0] != widths[1]:
-        raise ValueError(f"question embeddings are {widths[0]} wide in training and {widths[1]} in validation")
+def _plain(value: Any) -> Any:
+    """Return a value as JSON takes it."""
+    if isinstance(value, pd.DataFrame):
+        return value.to_dict(orient="list")
+    return value.tolist() if isinstance(value, np.ndarray) else value

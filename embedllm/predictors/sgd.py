@@ -18,8 +18,9 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from embedllm._checks import check_positive, name_positions
+from embedllm._checks import check_positive
 from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
+from embedllm.predictors._answers import Answers
 from embedllm.predictors._threads import single_threaded
 from embedllm.predictors.distributed import add_up, agree, gather, rank
 
@@ -35,6 +36,16 @@ class Parameters(NamedTuple):
     projection_bias: torch.Tensor  # text_proj.bias    (dim,)
     classifier: torch.Tensor  # classifier.weight (2, dim), row 1 scores a correct answer
     classifier_bias: torch.Tensor  # classifier.bias   (2,)
+
+    def of_models(self, positions: torch.Tensor) -> Parameters:
+        """Return the parameters with the models in another order."""
+        return self._replace(model_embeddings=self.model_embeddings[positions].contiguous())
+
+    def multiplied_out(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return u_m (n_models, width) and t_m (n_models,), in float64."""
+        p, w, b, c, a = (value.double() for value in self)
+        directions = (c[1] - c[0]) * p  # (c1 - c0) * p_m      (n_models, dim)
+        return directions @ w, directions @ b + (a[1] - a[0])
 
 
 class Schedule(NamedTuple):
@@ -64,10 +75,7 @@ class TrainingPreset:
     epochs : int
         Passes over the training questions.
     learning_rate, weight_decay : float
-        Of Adam; with `one_cycle`, the rate is the peak of a one-cycle schedule.
-    one_cycle : bool
-    min_steps : int
-        A small data set gets more passes, until it has had this many steps.
+        Of Adam.
 
     Examples
     --------
@@ -75,7 +83,7 @@ class TrainingPreset:
     >>> PRESETS["paper"].schedule(n_questions=30_000, n_pairs=30_000 * 112)
     Schedule(block=18, steps_per_epoch=1667, epochs=50)
     >>> longer = TrainingPreset(pairs_per_step=2048, epochs=100, learning_rate=1e-4, weight_decay=1e-5)
-    >>> MatrixFactorization(preset=longer).preset.epochs
+    >>> MatrixFactorization(solver="sgd", preset=longer).preset.epochs
     100
     """
 
@@ -83,8 +91,6 @@ class TrainingPreset:
     epochs: int
     learning_rate: float
     weight_decay: float
-    one_cycle: bool = False
-    min_steps: int = 0
 
     def __post_init__(self) -> None:
         check_positive("pairs_per_step", self.pairs_per_step)
@@ -92,16 +98,10 @@ class TrainingPreset:
     def schedule(self, n_questions: int, n_pairs: int) -> Schedule:
         """Compute the steps for a number of questions and of observed pairs."""
         block = max(1, round(self.pairs_per_step / (n_pairs / n_questions)))
-        steps_per_epoch = -(-n_questions // block)
-        return Schedule(block, steps_per_epoch, max(self.epochs, -(-self.min_steps // steps_per_epoch)))
+        return Schedule(block, -(-n_questions // block), self.epochs)
 
 
-PRESETS = {
-    "paper": TrainingPreset(pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5),
-    "fast": TrainingPreset(
-        pairs_per_step=14_336, epochs=10, learning_rate=3e-3, weight_decay=1e-5, one_cycle=True, min_steps=600
-    ),
-}
+PRESETS = {"paper": TrainingPreset(pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5)}
 
 
 def init_parameters(n_models: int, width: int, dim: int, generator: torch.Generator) -> Parameters:
@@ -200,18 +200,13 @@ def train(
     initial = init_parameters(matrix.n_models, width, dim, generator)
     parameters = Parameters(*(value.to(device).requires_grad_() for value in initial))
 
-    data = _Answers(matrix, model_names, device)
-    held_out = None if validation is None else _Answers(validation, model_names, device)
+    data = Answers(matrix, model_names, device)
+    held_out = None if validation is None else Answers(validation, model_names, device)
     counts = gather(torch.from_numpy(matrix.observed.sum(axis=0)))  # observed pairs of each question, by process
     n_observed, first = torch.cat(counts), sum(map(len, counts[: rank()[0]]))
     own = range(first, first + matrix.n_questions)  # of the questions of all processes
     block, steps_per_epoch, epochs = preset.schedule(len(n_observed), int(n_observed.sum()))
     optimizer = torch.optim.Adam(parameters, lr=preset.learning_rate, weight_decay=preset.weight_decay, fused=True)
-    scheduler = (
-        torch.optim.lr_scheduler.OneCycleLR(optimizer, preset.learning_rate, total_steps=epochs * steps_per_epoch)
-        if preset.one_cycle
-        else torch.optim.lr_scheduler.ConstantLR(optimizer, factor=1)
-    )
     history = []
     progress = tqdm(range(epochs), desc=f"MF dim {dim}", unit="epoch", disable=None if rank()[0] == 0 else True)
     small = block * dim * (width + matrix.n_models) < _SMALL and device.type == "cpu"
@@ -229,7 +224,6 @@ def train(
                 loss.backward()
                 add_up(value.grad for value in parameters if value.grad is not None)
                 optimizer.step()
-                scheduler.step()
                 losses[step] = loss.detach()
             add_up([losses])
             record = {"train_loss": float(losses.mean())}
@@ -238,28 +232,6 @@ def train(
             history.append(record)
             progress.set_postfix(record)
     return parameters, pd.DataFrame(history).rename_axis("epoch")
-
-
-class _Answers:
-    """Question embeddings and labels for the models named: on a GPU for good, on the CPU a block at a time.
-
-    Embeddings are not copied as a whole on the CPU, where they may be a file mapped to memory that is larger than it.
-    """
-
-    def __init__(self, matrix: CorrectnessMatrix, model_names: list[str], device: torch.device) -> None:
-        on_cpu = device.type == "cpu"
-        self._embeddings = matrix.embeddings if on_cpu else torch.tensor(matrix.embeddings, device=device)
-        positions = name_positions("model", model_names, matrix.model_names)
-        self._labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()  # (n_questions, n_models)
-
-    def __len__(self) -> int:
-        return len(self._labels)
-
-    def block(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Copy the embeddings (n_rows, width) and labels (n_rows, n_models) of some questions, float32."""
-        if isinstance(self._embeddings, torch.Tensor):
-            return self._embeddings[rows], self._labels[rows].float()
-        return torch.from_numpy(self._embeddings[rows.numpy()]), self._labels[rows].float()
 
 
 def _steps(
@@ -278,7 +250,7 @@ def _steps(
 
 
 @torch.no_grad()
-def _evaluate(parameters: Parameters, answers: _Answers) -> dict[str, float]:
+def _evaluate(parameters: Parameters, answers: Answers) -> dict[str, float]:
     """Compute loss and accuracy over the observed pairs of all processes; NaN if there are none."""
     device = parameters.classifier.device
     sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correctly predicted pairs, observed pairs

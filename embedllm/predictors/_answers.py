@@ -1,0 +1,61 @@
+"""Question embeddings and labels as a fit reads them: in blocks of questions, on its device."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from copy import copy
+from typing import Self
+
+import numpy as np
+import torch
+
+from embedllm._checks import name_positions
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
+
+_BLOCK = 2048  # questions at a time: a block and its logits stay in the cache of a processor
+
+
+class Answers:
+    """Question embeddings and labels for the models named: on a GPU for good, on the CPU a block at a time.
+
+    Embeddings are not copied as a whole on the CPU, where they may be a file mapped to memory that is larger than it.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    model_names : sequence of str
+        Order of the models.
+    device : torch.device
+    """
+
+    def __init__(self, matrix: CorrectnessMatrix, model_names: list[str], device: torch.device) -> None:
+        on_cpu = device.type == "cpu"
+        self.embeddings = matrix.embeddings if on_cpu else torch.tensor(matrix.embeddings, device=device)
+        positions = name_positions("model", model_names, matrix.model_names)
+        # 1, 0, or -1 where not observed        (n_questions, n_models), int8
+        self.labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()
+        self.width, self.device = matrix.embeddings.shape[1], device
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def hide(self, questions: torch.Tensor) -> Self:
+        """Return the same answers without those to some questions (n_questions, bool); embeddings are not copied."""
+        rest = copy(self)
+        rest.labels = self.labels.masked_fill(questions[:, None], NOT_OBSERVED)
+        return rest
+
+    def block(self, rows: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copy the embeddings (n_rows, width) and labels (n_rows, n_models) of some questions, float32."""
+        if isinstance(self.embeddings, torch.Tensor):
+            return self.embeddings[rows], self.labels[rows].float()
+        return torch.from_numpy(self.embeddings[rows.numpy()]), self.labels[rows].float()
+
+    def blocks(self, dtype: torch.dtype = torch.float32) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield the embeddings (n_rows, width) and labels (n_rows, n_models) of all questions, in their order."""
+        for start in range(0, len(self), _BLOCK):
+            part = slice(start, start + _BLOCK)
+            questions = self.embeddings[part]
+            if isinstance(questions, np.ndarray):
+                questions = torch.from_numpy(questions.copy())
+            yield questions.to(dtype), self.labels[part].to(dtype)

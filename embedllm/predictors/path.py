@@ -1,0 +1,175 @@
+"""The strength of the penalty: exact fits along a path of values, compared on questions that were not learned from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pandas as pd
+import torch
+from torch.nn.functional import softplus
+
+from embedllm._checks import check_device, check_positive
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors._answers import Answers
+from embedllm.predictors.base import check_matrix, check_validation
+from embedllm.predictors.coordinates import model_coordinates
+from embedllm.predictors.distributed import add_up
+from embedllm.predictors.exact import Problem, Solution
+from embedllm.predictors.pool_prior import RHOS, solve_with_pool
+
+ALPHAS = (0.0125, 0.018, 0.025, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4)
+"""Values that are tried: steps of a factor of the square root of 2, around the authors' 0.05."""
+
+N_FOLDS = 5
+
+
+def fit_path(
+    matrix: CorrectnessMatrix,
+    validation: CorrectnessMatrix,
+    alphas: Sequence[float] = ALPHAS,
+    dims: Sequence[int] | None = None,
+    tol: float = 1e-3,
+    device: str = "auto",
+) -> pd.DataFrame:
+    """Score exact fits for several penalties and dimensions on the validation questions.
+
+    Each alpha is one fit, and each dimension a part of it; the covariance of the questions is computed once.
+
+    Parameters
+    ----------
+    matrix, validation : CorrectnessMatrix
+    alphas : sequence of float
+    dims : sequence of int, optional
+        By default all that the pool has.
+    tol : float
+    device : "auto", "cpu" or "cuda"
+
+    Returns
+    -------
+    DataFrame
+        A row for each alpha and dimension. Columns `alpha`, `dim`, `n_iter`, and over the observed validation cells
+        `log_loss` (nats) and `accuracy`; NaN if there are none.
+
+    Examples
+    --------
+    >>> from embedllm import fit_path, load_dataset
+    >>> train, val, _ = load_dataset("simulated", scale=0.02).split()
+    >>> path = fit_path(train, val, alphas=[0.05, 0.1, 0.2], dims=[4, 112])
+    >>> path.shape
+    (6, 5)
+    """
+    check_validation(check_matrix(matrix), validation)
+    names, where = sorted(matrix.model_names), torch.device(check_device(device))
+    problem, held_out = Problem(Answers(matrix, names, where)), Answers(validation, names, where)
+    rows = []
+    for alpha in alphas:
+        solution = problem.solve(problem.ridge(alpha), tol=tol)
+        for dim in dims or [len(names)]:
+            u, t = model_coordinates(problem, solution.weights, check_positive("dim", dim))[0].multiplied_out()
+            loss, accuracy = score_answers(u.T.float().to(where), t.float().to(where), held_out)
+            rows.append((alpha, dim, solution.n_iter, loss, accuracy))
+    return pd.DataFrame(rows, columns=["alpha", "dim", "n_iter", "log_loss", "accuracy"])
+
+
+def choose_and_solve(
+    answers: Answers, validation: Answers | None, question_ids: np.ndarray, alpha: float | str, pool: bool, tol: float
+) -> tuple[Problem, Solution, dict[str, float], pd.DataFrame]:
+    """Fit with the penalty that predicts best, on the validation questions or by cross-validation over the questions.
+
+    The choice walks downhill from the authors' alpha, and then from rho = 1, along the values of `ALPHAS` and `RHOS`.
+
+    Parameters
+    ----------
+    answers, validation : Answers
+    question_ids : ndarray of shape (n_questions,)
+        Their sorted order deals the questions out to the folds of the cross-validation.
+    alpha : float or "auto"
+        A number takes the place of the choice, and rho is then 1.
+    pool : bool
+        Whether the other models give a prior.
+    tol : float
+
+    Returns
+    -------
+    problem : Problem
+    solution : Solution
+    chosen : dict of str to float
+        `alpha`, and `rho` if there is a prior.
+    path : DataFrame
+        Columns `parameter`, `value`, `log_loss`: what was tried.
+    """
+    problem = Problem(answers)
+    chosen: dict[str, float] = {"alpha": 0.05 if alpha == "auto" else float(alpha)} | ({"rho": 1.0} if pool else {})
+    tried = []
+    if alpha == "auto":
+        folds = [(problem, validation)] if validation is not None else list(_folds(answers, question_ids))
+
+        def ridge_loss(value: float) -> float:
+            return _mean_loss(folds, lambda problem: problem.solve(problem.ridge(value), tol=tol).weights)
+
+        losses = _walk(ridge_loss, ALPHAS, chosen["alpha"])
+        chosen["alpha"] = min(losses, key=losses.__getitem__)
+        tried += [("alpha", value, loss) for value, loss in losses.items()]
+        if pool:
+            ridges = {id(each): each.solve(each.ridge(chosen["alpha"]), tol=tol).weights for each, _ in folds}
+
+            def pool_loss(value: float) -> float:
+                return _mean_loss(
+                    folds, lambda problem: solve_with_pool(problem, ridges[id(problem)], value, tol).weights
+                )
+
+            losses = _walk(pool_loss, RHOS, chosen["rho"])
+            chosen["rho"] = min(losses, key=losses.__getitem__)
+            tried += [("rho", value, loss) for value, loss in losses.items()]
+    solution = problem.solve(problem.ridge(chosen["alpha"]), tol=tol)
+    if pool:
+        solution = solve_with_pool(problem, solution.weights, chosen["rho"], tol)
+    return problem, solution, chosen, pd.DataFrame(tried, columns=["parameter", "value", "log_loss"])
+
+
+def score_answers(u: torch.Tensor, intercept: torch.Tensor, answers: Answers) -> tuple[float, float]:
+    """Compute mean log loss (nats) and accuracy over the observed answers, z = x . u + intercept; NaN without any."""
+    sums = torch.zeros(3, dtype=torch.float64, device=u.device)  # loss, correctly predicted answers, answers
+    for x, y in answers.blocks(u.dtype):
+        z = torch.addmm(intercept, x, u)
+        observed = y >= 0
+        loss = ((softplus(z) - y * z) * observed).sum(dtype=torch.float64)
+        sums += torch.stack([loss, (((z > 0) == (y > 0)) & observed).sum(), observed.sum()])
+    add_up([sums])
+    loss, n_correct, n_observed = sums.tolist()
+    return (loss / n_observed, n_correct / n_observed) if n_observed else (float("nan"), float("nan"))
+
+
+def _folds(answers: Answers, question_ids: np.ndarray) -> Iterator[tuple[Problem, Answers]]:
+    """Yield the questions without those of each fold, and those of the fold: every fifth in the order of their ids."""
+    fold = torch.empty(len(answers), dtype=torch.int64, device=answers.device)
+    order = torch.from_numpy(np.argsort(question_ids.astype(str), kind="stable")).to(answers.device)
+    fold[order] = torch.arange(len(answers), device=answers.device) % N_FOLDS
+    for number in range(N_FOLDS):
+        rest, part = answers.hide(fold == number), answers.hide(fold != number)
+        counts = torch.stack([(each.labels >= 0).sum() for each in (rest, part)])
+        add_up([counts])
+        if counts.all():
+            yield Problem(rest), part
+
+
+def _mean_loss(folds: list[tuple[Problem, Answers]], solve: Callable[[Problem], torch.Tensor]) -> float:
+    losses = [score_answers(*problem.linear(solve(problem)), held_out)[0] for problem, held_out in folds]
+    return float(np.mean(losses)) if losses else float("nan")
+
+
+def _walk(loss: Callable[[float], float], grid: Sequence[float], start: float) -> dict[float, float]:
+    """Evaluate a function from a value of a grid downhill, up to the first rise on each side."""
+    place = grid.index(start)
+    found = {start: loss(start)}
+    for direction in (-1, 1):
+        i = place
+        while 0 <= i + direction < len(grid):
+            i += direction
+            found[grid[i]] = loss(grid[i])
+            if not found[grid[i]] < found[grid[i - direction]]:
+                break
+        if i - direction != place:
+            break
+    return found

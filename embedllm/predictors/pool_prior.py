@@ -1,0 +1,75 @@
+"""A prior for the weights of each model, learned from the other models of the pool.
+
+A model with few answers borrows from the others: its weights are w = mean + B z + e, with the mean and the deviations
+B = (W - mean) / sqrt(n) of the ridge weights W of n other models, z ~ N(0, tau I), and e ~ N(0, rho s I) for what no
+other model shows. The scale s, the mean square of the entries of B, makes rho a number without unit. The more answers a
+model has, the less the prior weighs, and the fit goes to the optimum without any penalty.
+
+The other models are those of four of five groups: a prior that has seen the answers of the model itself would be too
+sure of them.
+"""
+
+from __future__ import annotations
+
+import torch
+
+from embedllm.predictors.exact import Penalty, Problem, Solution
+
+TAU = 0.25
+RHOS = (0.1, 0.3, 1.0, 3.0, 10.0)
+"""Strengths that are tried; tau and rho together change little that one of them does not."""
+
+_N_GROUPS = 5
+
+
+def pool_penalty(others: torch.Tensor, n_observed: torch.Tensor, rho: float, tau: float = TAU) -> Penalty:
+    """Return minus the logarithm of the prior, for each answer of a model.
+
+    Parameters
+    ----------
+    others : tensor of shape (width + 1, n_others)
+        Weights of other models.
+    n_observed : tensor of shape (n_models,)
+        Answers of the models that get the prior.
+    rho, tau : float
+        Variances of what is the model's own, and of what it shares with others.
+    """
+    mean = others.mean(dim=1, keepdim=True)
+    deviations = (others - mean).double() / others.shape[1] ** 0.5  # B        (width + 1, n_others)
+    scale = deviations.square().sum() / len(deviations)
+    if not scale > 0:  # one other model, or equal ones: their mean is all that is known
+        scale = torch.ones_like(scale)
+    covariance = tau * deviations @ deviations.T
+    covariance.diagonal().add_(rho * scale)
+    precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    return Penalty(precision.to(others.dtype), mean, 1 / n_observed)
+
+
+def solve_with_pool(problem: Problem, ridge: torch.Tensor, rho: float, tol: float) -> Solution:
+    """Fit every model with the prior that the models of the other groups give.
+
+    Parameters
+    ----------
+    problem : Problem
+    ridge : tensor of shape (width + 1, n_models)
+        Weights of all models, fitted one by one.
+    rho, tol : float
+
+    Returns
+    -------
+    Solution
+        Its history is that of the group that took most iterations.
+    """
+    n_models = ridge.shape[1]
+    groups = [slice(first, None, _N_GROUPS) for first in range(min(_N_GROUPS, n_models))]
+    weights, longest = ridge.clone(), None
+    for models in groups:
+        others = torch.ones(n_models, dtype=torch.bool, device=ridge.device)
+        others[models] = False
+        penalty = pool_penalty(ridge[:, others], problem.n_observed[models], rho)
+        solution = problem.solve(penalty, ridge[:, models], models, tol)
+        weights[:, models] = solution.weights
+        if longest is None or solution.n_iter > longest.n_iter:
+            longest = solution
+    assert longest is not None
+    return longest._replace(weights=weights)
