@@ -34,7 +34,7 @@ class Answers:
         positions = name_positions("model", model_names, matrix.model_names)
         # 1, 0, or -1 where not observed        (n_questions, n_models), int8
         self.labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()
-        self.width, self.device = matrix.embeddings.shape[1], device
+        self.model_names, self.width, self.device = model_names, matrix.embeddings.shape[1], device
 
     def __len__(self) -> int:
         return len(self.labels)

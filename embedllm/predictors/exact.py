@@ -158,12 +158,20 @@ class Problem:
         metric.diagonal().add_(_FLAT * metric.diagonal().mean())
         factor = torch.linalg.cholesky(metric)
 
-        def objective(weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            loss, gradient = self._loss(weights, models)
-            penalties, pull = penalty(weights)
-            return loss + penalties, gradient + pull
+        return minimize(
+            lambda weights: self.objective(weights, penalty, models),
+            lambda gradient: torch.cholesky_solve(gradient, factor),
+            start,
+            tol,
+        )
 
-        return minimize(objective, lambda gradient: torch.cholesky_solve(gradient, factor), start, tol)
+    def objective(
+        self, weights: torch.Tensor, penalty: Penalty, models: slice = slice(None)
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the penalized mean loss of each model (n_models,), float64, and its gradient (width + 1, n_models)."""
+        loss, gradient = self._loss(weights, models)
+        penalties, pull = penalty(weights)
+        return loss + penalties, gradient + pull
 
     def _loss(self, weights: torch.Tensor, models: slice) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the mean loss of each model (n_models,), float64, and its gradient (width + 1, n_models)."""

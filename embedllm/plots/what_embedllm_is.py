@@ -1,0 +1,130 @@
+"""Figures of the page on what the factorization is."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from embedllm.plots._style import GREY, PALETTE, figure_of, head, offsets
+
+_COLORS = {"SGD": PALETTE[1], "exact": PALETTE[0], "exact, pool prior": PALETTE[2]}
+_MARKERS = {"SGD": "s", "exact": "o", "exact, pool prior": "D"}
+
+
+@figure_of()
+def plot_noise_penalty(table: pd.DataFrame, data: str) -> Figure:
+    """Rise of the loss by noise on the questions, and the ridge penalty that equals it to second order.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.what_embedllm_is.noise_penalty_table`.
+    data : str
+        What the data are.
+    """
+    figure, axes = plt.subplots(figsize=(5, 3))
+    axes.plot(table.index, table["ridge"], color=GREY, label="second-order term: ridge penalty")
+    axes.plot(table.index, table["noise"], "o", color=PALETTE[0], label="noise, drawn")
+    axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="rise of the loss (nats)")
+    axes.legend()
+    head(figure, data)
+    return figure
+
+
+@figure_of()
+def plot_distances_are_differences(table: pd.DataFrame, data: str) -> Figure:
+    """Distance between the embeddings of two models, and root mean square difference of their logits.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.what_embedllm_is.distance_table`.
+    data : str
+    """
+    figure, axes = plt.subplots(figsize=(3.5, 3.5))
+    axes.axline((0, 0), slope=1, color=GREY, linewidth=0.8)
+    axes.plot(table["logits"], table["embedding"], ".", color=PALETTE[0], markersize=3, alpha=0.5)
+    axes.set(xlabel="RMS difference of the logits", ylabel="distance of the embeddings", aspect="equal")
+    head(figure, data)
+    return figure
+
+
+@figure_of()
+def plot_loss_against_time(curve: pd.DataFrame, exact: pd.DataFrame, data: str) -> Figure:
+    """Validation loss against the time of the fit: SGD epoch by epoch, and exact fits.
+
+    Parameters
+    ----------
+    curve : DataFrame
+        Columns `seconds` and `val_loss` of one fit by SGD.
+    exact : DataFrame
+        The same columns, a row for each exact fit, indexed by what it is.
+    data : str
+    """
+    figure, axes = plt.subplots(figsize=(5.5, 3))
+    axes.plot(curve["seconds"], curve["val_loss"], color=_COLORS["SGD"], label="SGD, each epoch")
+    for number, (what, row) in enumerate(exact.iterrows()):
+        axes.plot(row["seconds"], row["val_loss"], "oD^v"[number % 4], color=PALETTE[0], label=str(what))
+    axes.set(xscale="log", xlabel="seconds", ylabel="validation loss (nats per answer)")
+    axes.legend()
+    head(figure, data)
+    return figure
+
+
+@figure_of()
+def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
+    """Test loss against dim for each solver, mean over the splits: alpha as chosen (filled) and 0.05 (open).
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `embedllm.studies.what_embedllm_is.compare_solvers`, of one data set or several.
+    """
+    pools = list(pd.unique(scores["data"]))
+    figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
+    for axes, pool in zip(row[0], pools, strict=True):
+        means = scores[scores["data"] == pool].groupby(["solver", "tuned", "dim"])["log_loss"].mean()
+        for (solver, tuned), line in means.groupby(level=[0, 1]):
+            color, label = _COLORS[solver], solver if tuned and pool == pools[0] else None
+            fill = color if tuned else "white"
+            style = {"linestyle": "-" if tuned else ":", "marker": _MARKERS[solver], "markerfacecolor": fill}
+            axes.plot(line.index.get_level_values("dim"), line, color=color, label=label, **style)
+        dims = sorted(means.index.get_level_values("dim").unique())
+        axes.set_xscale("log", base=2)
+        axes.set_xticks(dims, [str(dim) for dim in dims])
+        axes.minorticks_off()
+        axes.set(title=pool, xlabel="dim")
+    row[0][0].set_ylabel("test loss (nats per answer)")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@figure_of()
+def plot_paired_differences(table: pd.DataFrame) -> Figure:
+    """Test loss minus that of SGD at the same dim and on the same splits, with 95 % intervals over the splits.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.what_embedllm_is.paired_differences`.
+    """
+    pools = list(table.index.unique("data"))
+    figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
+    for axes, pool in zip(row[0], pools, strict=True):
+        part = table.loc[pool]
+        dims = list(part.index.unique("dim"))
+        solvers = list(part.index.unique("solver"))
+        for shift, solver in zip(offsets(len(solvers)), solvers, strict=True):
+            line = part.loc[solver].reindex(dims)
+            places = np.arange(len(dims)) + shift
+            axes.vlines(places, line["low"], line["high"], color=_COLORS[solver])
+            label = solver if pool == pools[0] else None
+            axes.plot(places, line["difference"], _MARKERS[solver], color=_COLORS[solver], label=label)
+        axes.axhline(0, color=GREY, linewidth=0.8)
+        axes.set_xticks(np.arange(len(dims)), [str(dim) for dim in dims])
+        axes.set(title=pool, xlabel="dim")
+    row[0][0].set_ylabel("test loss minus SGD's (nats)")
+    figure.legend(loc="outside lower center", ncols=2)
+    return figure

@@ -1,0 +1,369 @@
+"""What the factorization is: as many logistic regressions as models, solved exactly, and what SGD makes of them.
+
+The argument has four steps, each with a test: enough dimensions truncate nothing; the noise of training is a ridge
+penalty to second order; the penalized problem has one optimum; the dimensions of an embedding are the singular
+directions of the logit differences between models.
+
+References
+----------
+EmbedLLM (arXiv 2410.02223), section 4, for the factorization; the four steps are this companion's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy.spatial.distance import pdist
+from scipy.special import expit
+from scipy.stats import spearmanr
+from scipy.stats import t as student
+from sklearn.base import clone
+
+from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.predictors._answers import Answers
+from embedllm.predictors.base import THRESHOLD
+from embedllm.predictors.exact import Problem
+from embedllm.predictors.mf import MatrixFactorization
+from embedllm.protocol.reported_values import ReportedValue
+from embedllm.protocol.runs import split_runs
+from embedllm.protocol.scores import score_cells
+
+SGD, EXACT, POOL = "SGD", "exact", "exact, pool prior"
+ALPHAS = (0.0, 0.025, 0.05, 0.1)
+"""Noise of SGD that is tried on the validation questions."""
+
+_AUTHORS = 0.05
+_CPU = torch.device("cpu")
+
+
+def truncation_table(mf: MatrixFactorization, test: CorrectnessMatrix, dims: Sequence[int]) -> pd.DataFrame:
+    """Compare the first dimensions of an exact fit with all of them.
+
+    Parameters
+    ----------
+    mf : MatrixFactorization
+        Fitted, with at least as many dimensions as models.
+    test : CorrectnessMatrix
+    dims : sequence of int
+
+    Returns
+    -------
+    DataFrame indexed by `dim`
+        `largest_difference` of a probability to that of all dimensions, `explained` (share of the squared logit
+        differences), `log_loss` (nats) and `accuracy` on the observed test cells.
+    """
+    whole, rows = mf.predict_matrix(test), {}
+    for dim in dims:
+        probability = mf.truncated(dim).predict_matrix(test)
+        difference = float(np.abs(probability - whole).max())
+        rows[dim] = {"largest_difference": difference, "explained": float(mf.explained_[:dim].sum())}
+        rows[dim] |= _scores(probability, test)
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dim")
+
+
+def noise_penalty_table(
+    mf: MatrixFactorization, matrix: CorrectnessMatrix, alphas: Sequence[float], n_draws: int = 200, seed: int = 0
+) -> pd.DataFrame:
+    """Compare what noise on the question embeddings adds to the loss with the ridge penalty.
+
+    The noise moves the logit of model m by alpha |u_m| e with e ~ N(0, 1), so that one number is drawn for each cell.
+
+    Parameters
+    ----------
+    mf : MatrixFactorization
+        Fitted.
+    matrix : CorrectnessMatrix
+    alphas : sequence of float
+    n_draws : int
+        Draws of the noise, in pairs of opposite sign.
+    seed : int
+
+    Returns
+    -------
+    DataFrame indexed by `alpha`
+        `noise`: rise of the mean loss over the observed cells, by drawing (nats); `ridge`: the second-order term
+        alpha^2 / 2 |u|^2 s(1 - s).
+    """
+    logits, positions = _logits(mf, matrix)
+    observed, size = matrix.observed, np.linalg.norm(mf.coef_[positions].astype(float), axis=1)[:, None]
+    rng, rows = np.random.default_rng(seed), {}
+    probability = expit(logits)
+    for alpha in alphas:
+        rises = []
+        for _ in range(-(-n_draws // 2)):
+            moved = alpha * size * rng.standard_normal(logits.shape)
+            # Averaged over both signs: the label's part, linear in the logit, cancels.
+            both = np.logaddexp(0, logits + moved) + np.logaddexp(0, logits - moved)
+            rises.append((both / 2 - np.logaddexp(0, logits))[observed].mean())
+        ridge = (alpha**2 / 2 * size**2 * probability * (1 - probability))[observed].mean()
+        rows[alpha] = {"noise": float(np.mean(rises)), "ridge": float(ridge)}
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")
+
+
+def optimum_from_random_starts(
+    train: CorrectnessMatrix, test: CorrectnessMatrix, alpha: float, tol: float, n_starts: int = 3, seed: int = 0
+) -> pd.DataFrame:
+    """Solve the penalized problem from random weights and compare the predictions with those from the usual start.
+
+    Returns
+    -------
+    DataFrame indexed by `start`
+        `at_start` and `at_end`: largest difference of a predicted probability on the test questions.
+    """
+    problem = Problem(Answers(train, sorted(train.model_names), _CPU))
+    vectors = torch.from_numpy(np.array(test.embeddings))
+
+    def predict(weights: torch.Tensor) -> torch.Tensor:
+        u, intercept = problem.linear(weights)
+        return torch.addmm(intercept, vectors, u).sigmoid()
+
+    reference = predict(problem.solve(problem.ridge(alpha), tol=tol).weights)
+    generator, rows = torch.Generator().manual_seed(seed), {}
+    for number in range(1, n_starts + 1):
+        start = problem.start + torch.randn(problem.start.shape, generator=generator)
+        solved = problem.solve(problem.ridge(alpha), start, tol=tol).weights
+        rows[number] = {
+            "at_start": float((predict(start) - reference).abs().max()),
+            "at_end": float((predict(solved) - reference).abs().max()),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("start")
+
+
+def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.DataFrame:
+    """Return, for each pair of models, |p_m - p_n| and the root mean square difference of their logits.
+
+    Returns
+    -------
+    DataFrame
+        Columns `embedding` and `logits`, a row for each pair.
+    """
+    logits, positions = _logits(mf, train)
+    first, second = np.triu_indices(len(logits), 1)
+    embeddings = mf.model_embeddings_[positions].astype(float)
+    gram = logits @ logits.T / logits.shape[1]
+    squares = np.diag(gram)[first] + np.diag(gram)[second] - 2 * gram[first, second]
+    return pd.DataFrame(
+        {
+            "embedding": np.linalg.norm(embeddings[first] - embeddings[second], axis=1),
+            "logits": np.sqrt(squares.clip(min=0)),
+        }
+    )
+
+
+def compare_solvers(
+    matrix: CorrectnessMatrix,
+    sgd: MatrixFactorization,
+    dims: Sequence[int] = (4, 8, 16, 232),
+    seed: int = 0,
+    n_seeds: int = 5,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Fit SGD, the exact solver and the exact solver with the pool prior on the same divisions of the questions.
+
+    Each is fitted at the authors' alpha, 0.05, and at an alpha chosen on the validation questions: SGD's among
+    `ALPHAS`, with the largest dim. One exact fit serves all dims.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    sgd : MatrixFactorization
+        With solver "sgd"; brings the preset.
+    dims : sequence of int
+        The last one is the largest.
+    seed, n_seeds : int
+
+    Returns
+    -------
+    scores : DataFrame
+        Columns `data`, `seed`, `solver`, `dim`, `tuned` (whether alpha was chosen), `alpha`, `seconds` of the fit,
+        `objective` (training loss and ridge penalty at alpha 0.05, mean over models), and on the test questions
+        `log_loss` (nats) and `accuracy`.
+    curves : DataFrame
+        Columns `data`, `seed`, `seconds`, `val_loss`: SGD at alpha 0.05 and the largest dim, epoch by epoch.
+    """
+    rows, curves = [], []
+    for run_seed, (train, val, test) in split_runs(matrix, seed, n_seeds):
+        problem = Problem(Answers(train, sorted(train.model_names), _CPU))
+        for solver, tuned, fit in _fits_of_run(train, val, clone(sgd).set_params(random_state=run_seed), dims):
+            row = {"seed": run_seed, "solver": solver, "dim": fit.mf.dim, "tuned": tuned, "alpha": fit.mf.alpha_}
+            row |= {"seconds": fit.seconds, "objective": _objective(problem, fit.mf, _AUTHORS)}
+            rows.append(row | _scores(fit.mf.predict_matrix(test), test))
+            if solver == SGD and not tuned and fit.mf.dim == dims[-1]:
+                loss = fit.mf.history_["val_loss"].to_numpy()
+                spent = fit.seconds * np.arange(1, len(loss) + 1) / len(loss)
+                curves.append(pd.DataFrame({"seed": run_seed, "seconds": spent, "val_loss": loss}))
+    scores, curve = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
+    return scores.assign(data=matrix.source), curve.assign(data=matrix.source)
+
+
+def _fits_of_run(
+    train: CorrectnessMatrix, val: CorrectnessMatrix, sgd: MatrixFactorization, dims: Sequence[int]
+) -> Iterator[tuple[str, bool, Fit]]:
+    """Yield solver, whether alpha was tuned, and fit, for each dim."""
+    whole = {alpha: _fit(clone(sgd).set_params(alpha=alpha, dim=dims[-1]), train, val) for alpha in ALPHAS}
+    best = min(ALPHAS, key=lambda alpha: whole[alpha].mf.history_["val_loss"].iloc[-1])
+    for alpha in {_AUTHORS, best}:
+        fits = [_fit(clone(sgd).set_params(alpha=alpha, dim=dim), train, val) for dim in dims[:-1]]
+        for fit in (*fits, whole[alpha]):
+            yield from ((SGD, tuned, fit) for tuned, chosen in ((False, _AUTHORS), (True, best)) if chosen == alpha)
+    for solver, tuned, settings in (
+        (EXACT, False, {"alpha": _AUTHORS}),
+        (EXACT, True, {}),
+        (POOL, True, {"prior": "pool"}),
+    ):
+        exact = _fit(MatrixFactorization(dim=dims[-1], device="cpu").set_params(**settings), train, val)
+        for dim in dims:
+            yield solver, tuned, Fit(exact.mf.truncated(dim), exact.seconds)
+
+
+def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "log_loss") -> pd.DataFrame:
+    """Compare each solver with SGD on the same splits, with a 95 % interval by Student's t over the splits.
+
+    The splits overlap in their training questions, so the interval speaks of these data, and not of new ones.
+
+    Parameters
+    ----------
+    scores : DataFrame
+        From `compare_solvers`, of one data set or several.
+    tuned : bool
+        Whether to take the fits at a chosen alpha.
+    metric : "log_loss" or "accuracy"
+
+    Returns
+    -------
+    DataFrame indexed by `data`, `solver`, `dim`
+        `mean` of the metric, that of SGD as `sgd`, the mean `difference`, `low` and `high` (NaN for fewer than two
+        splits), and the number of `splits`.
+    """
+    chosen = scores[scores["tuned"] == tuned]
+    wide = chosen.pivot(index=["data", "dim", "seed"], columns="solver", values=metric)
+    rows = {}
+    for (data, dim), group in wide.groupby(level=["data", "dim"], sort=False):
+        for solver in group.columns.drop(SGD):
+            difference = (group[solver] - group[SGD]).dropna()
+            n, mean = len(difference), difference.mean()
+            margin = student.ppf(0.975, n - 1) * difference.sem() if n > 1 else np.nan
+            values = (group[solver].mean(), group[SGD].mean(), mean, mean - margin, mean + margin, n)
+            if n:
+                rows[data, solver, dim] = values
+    columns = ["mean", "sgd", "difference", "low", "high", "splits"]
+    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
+    table.index = pd.MultiIndex.from_tuples(table.index, names=["data", "solver", "dim"])
+    return table
+
+
+def stability(
+    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0, n_fits: int = 3
+) -> pd.DataFrame:
+    """Count the forecasts and routes that differ between two fits: of two seeds, and of two bootstrap samples.
+
+    A bootstrap sample draws the training questions with replacement. The test questions are the same throughout.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    estimators : mapping of str to MatrixFactorization
+    seed : int
+    n_fits : int
+        Fits of each kind; all pairs of them are compared.
+
+    Returns
+    -------
+    DataFrame
+        A row for each solver and kind. Columns `data`, `solver`, `between` ("seeds" or "bootstrap samples"),
+        `forecasts` and `routes` (mean share that differs), `distances` (mean Spearman correlation of the distances
+        between the model embeddings).
+    """
+    train, _, test = matrix.split(random_state=seed)
+    rng = np.random.default_rng(seed)
+    samples = [_bootstrap(train, rng) for _ in range(n_fits)]
+    rows = []
+    for solver, estimator in estimators.items():
+        for between, parts in (("seeds", [train] * n_fits), ("bootstrap samples", samples)):
+            found = []
+            for number, part in enumerate(parts):
+                random_state = seed + number if between == "seeds" else seed
+                fitted = clone(estimator).set_params(random_state=random_state).fit(part)
+                found.append((fitted.predict_matrix(test), pdist(fitted.model_embeddings_.astype(float))))
+            changes = [_changes(one, other) for one, other in combinations(found, 2)]
+            mean = pd.DataFrame(changes, columns=["forecasts", "routes", "distances"]).mean()
+            rows.append({"data": matrix.source, "solver": solver, "between": between, **mean})
+    return pd.DataFrame(rows)
+
+
+def solver_values(
+    table: pd.DataFrame, noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame
+) -> list[ReportedValue]:
+    """Return the values that the page reports.
+
+    Parameters
+    ----------
+    table, noise, starts, distances : DataFrame
+        From `truncation_table` (the last row has all dimensions), `noise_penalty_table`,
+        `optimum_from_random_starts` and `distance_table`.
+    """
+    ratio = noise["noise"] / noise["ridge"]
+    error = (distances["embedding"] - distances["logits"]).abs().max()
+    values = {
+        "exact_loss": ("Test log loss of the exact fit", table["log_loss"].iloc[-1], "nats"),
+        "exact_accuracy": ("Test accuracy of the exact fit", 100 * table["accuracy"].iloc[-1], "%"),
+        "noise_ratio": ("Rise of the loss by noise, per second-order term, largest alpha", ratio.iloc[-1], ""),
+        "start_difference": ("Largest difference of a probability between starts", starts["at_end"].max(), ""),
+        "distance_error": ("Largest difference between |p_m - p_n| and the RMS logit difference", error, ""),
+    }
+    return [ReportedValue(key, what, [value], unit) for key, (what, value, unit) in values.items()]
+
+
+class Fit(NamedTuple):
+    """A fitted factorization and the seconds that the fit took."""
+
+    mf: MatrixFactorization
+    seconds: float
+
+
+def _fit(mf: MatrixFactorization, train: CorrectnessMatrix, val: CorrectnessMatrix) -> Fit:
+    start = time.perf_counter()
+    return Fit(mf.fit(train, validation=val), time.perf_counter() - start)
+
+
+def _scores(probability: np.ndarray, test: CorrectnessMatrix) -> dict[str, float]:
+    """Mean log loss and accuracy over the observed cells; `probability` is (n_models, n_questions)."""
+    cells = score_cells(probability[test.observed], (test.labels == CORRECT)[test.observed])
+    return {metric: float(cells[metric].mean()) for metric in ("log_loss", "accuracy")}
+
+
+def _logits(mf: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[np.ndarray, np.ndarray]:
+    """Logits (n_models, n_questions), float64, and the positions of the models in the fit."""
+    positions = mf._model_positions(matrix.model_names)
+    questions = np.asarray(matrix.embeddings, dtype=float)
+    return mf.coef_[positions].astype(float) @ questions.T + mf.intercept_[positions, None], positions
+
+
+def _objective(problem: Problem, mf: MatrixFactorization, alpha: float) -> float:
+    """Training loss and ridge penalty of a fit, mean over the models."""
+    order = mf._model_positions(problem.answers.model_names)
+    u, t = torch.from_numpy(mf.coef_[order]).T, torch.from_numpy(mf.intercept_[order])
+    return float(problem.objective(torch.cat([u, (t + problem.mean @ u)[None]]), problem.ridge(alpha))[0].mean())
+
+
+def _bootstrap(matrix: CorrectnessMatrix, rng: np.random.Generator) -> CorrectnessMatrix:
+    """Draw the questions with replacement; a question that is drawn again has a number after its id."""
+    drawn = np.sort(rng.integers(0, matrix.n_questions, matrix.n_questions))
+    times = pd.Series(drawn).groupby(drawn).cumcount()
+    ids = [f"{name} #{number}" for name, number in zip(matrix.question_ids[drawn], times, strict=True)]
+    questions = matrix.questions.iloc[drawn].set_axis(ids)
+    labels = pd.DataFrame(matrix.labels[:, drawn], matrix.model_names, ids)
+    return CorrectnessMatrix(labels, questions, matrix.embeddings[drawn], models=matrix.models, source=matrix.source)
+
+
+def _changes(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
+    """Shares of forecasts and of routes that differ, and the correlation of the distances."""
+    (p, distances), (q, other_distances) = one, other
+    forecasts = float(((p > THRESHOLD) != (q > THRESHOLD)).mean())
+    routes = float((p.argmax(axis=0) != q.argmax(axis=0)).mean())
+    return forecasts, routes, float(spearmanr(distances, other_distances).statistic)

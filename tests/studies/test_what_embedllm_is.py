@@ -1,0 +1,141 @@
+"""What the factorization is: each step of the argument against a slow computation, and the comparison with SGD."""
+
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy.special import expit
+from scipy.stats import t as student
+
+from embedllm import PRESETS, MatrixFactorization
+from embedllm.studies.what_embedllm_is import (
+    ALPHAS,
+    compare_solvers,
+    distance_table,
+    noise_penalty_table,
+    optimum_from_random_starts,
+    paired_differences,
+    solver_values,
+    stability,
+    truncation_table,
+)
+
+
+@pytest.fixture(scope="module")
+def parts(make_matrix):
+    return make_matrix(n_models=8, n_questions=300, missing=0.2).split(random_state=1)
+
+
+@pytest.fixture(scope="module")
+def mf(parts):
+    return MatrixFactorization(dim=8, alpha=0.5, tol=1e-5, device="cpu").fit(parts.train)
+
+
+@pytest.fixture(scope="module")
+def sgd():
+    return MatrixFactorization(solver="sgd", preset=replace(PRESETS["paper"], epochs=2), device="cpu")
+
+
+def test_truncation_is_compared_with_all_dimensions(mf, parts):
+    table = truncation_table(mf, parts.test, [1, 3, 8])
+    whole, cut = (mf.truncated(dim).predict_matrix(parts.test) for dim in (8, 1))
+    assert table.loc[8, "largest_difference"] == 0
+    assert table.loc[1, "largest_difference"] == pytest.approx(np.abs(whole - cut).max())
+    assert table["explained"].is_monotonic_increasing and table.loc[8, "explained"] == pytest.approx(1)
+    assert table.loc[8, "accuracy"] == pytest.approx(mf.score(parts.test))
+
+
+def test_noise_on_the_questions_raises_the_loss_by_the_second_order_term(mf, parts):
+    table = noise_penalty_table(mf, parts.train, [0.02, 0.2], n_draws=400)
+    # The noise itself, on the questions, for the smaller alpha's tenfold: drawn cell by cell.
+    rng, train = np.random.default_rng(0), parts.train
+    order = [list(mf.model_names_).index(name) for name in train.model_names]
+    u, t = mf.coef_[order].astype(float), mf.intercept_[order].astype(float)
+    z, rises = u @ train.embeddings.T + t[:, None], []
+    for _ in range(400):
+        moved = u @ (train.embeddings + 0.2 * rng.standard_normal(train.embeddings.shape)).T + t[:, None]
+        loss = np.logaddexp(0, moved) - train.labels * moved - np.logaddexp(0, z) + train.labels * z
+        rises.append(loss[train.observed].mean())
+    assert table.loc[0.2, "noise"] == pytest.approx(np.mean(rises), rel=0.1)
+    s = expit(z)
+    by_hand = (0.02**2 / 2 * (u**2).sum(axis=1)[:, None] * s * (1 - s))[train.observed].mean()
+    assert table.loc[0.02, "ridge"] == pytest.approx(by_hand)
+    assert table.loc[0.02, "noise"] == pytest.approx(by_hand, rel=0.05)
+
+
+def test_random_starts_end_at_one_optimum(parts):
+    table = optimum_from_random_starts(parts.train, parts.test, 0.5, tol=1e-5)
+    assert (table["at_start"] > 0.1).all()
+    assert (table["at_end"] < 1e-3).all()
+
+
+def test_distances_are_computed_pair_by_pair(mf, parts):
+    table = distance_table(mf, parts.train)
+    assert len(table) == 8 * 7 // 2
+    order = [list(mf.model_names_).index(name) for name in parts.train.model_names]
+    z = mf.coef_[order].astype(float) @ parts.train.embeddings.T + mf.intercept_[order, None]
+    assert table["logits"].iloc[0] == pytest.approx(np.sqrt(((z[0] - z[1]) ** 2).mean()))
+    np.testing.assert_allclose(table["embedding"], table["logits"], atol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def comparison(make_matrix, sgd):
+    matrix = make_matrix(n_models=6, n_questions=120)
+    return matrix, *compare_solvers(matrix, sgd, dims=(2, 6), n_seeds=2)
+
+
+def test_comparison_has_every_solver_dim_and_split(comparison):
+    matrix, scores, curves = comparison
+    counts = scores.groupby(["solver", "tuned"]).size()
+    assert counts.to_dict() == {
+        ("SGD", False): 4,
+        ("SGD", True): 4,
+        ("exact", False): 4,
+        ("exact", True): 4,
+        ("exact, pool prior", True): 4,
+    }
+    assert set(scores.loc[~scores["tuned"], "alpha"]) == {0.05}
+    assert set(scores.loc[scores["tuned"] & (scores["solver"] == "SGD"), "alpha"]) <= set(ALPHAS)
+    assert list(curves.groupby("seed").size()) == [2, 2]
+    train, _, test = matrix.split(random_state=1)
+    exact = MatrixFactorization(dim=2, alpha=0.05, device="cpu").fit(train)
+    row = scores.query("solver == 'exact' and not tuned and dim == 2 and seed == 1").iloc[0]
+    assert row["accuracy"] == pytest.approx(exact.score(test))
+    full = scores[(scores["dim"] == 6) & ~scores["tuned"]].groupby("solver")["objective"].mean()
+    assert full["exact"] < full["SGD"]
+
+
+def test_differences_are_paired_over_the_splits():
+    rows = [
+        ("pool", seed, solver, 4, True, loss)
+        for seed, losses in enumerate([(0.5, 0.4), (0.6, 0.45), (0.7, 0.65)])
+        for solver, loss in zip(("SGD", "exact"), losses, strict=True)
+    ]
+    scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"])
+    row = paired_differences(scores).loc[("pool", "exact", 4)]
+    differences = np.array([-0.1, -0.15, -0.05])
+    margin = student.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
+    assert row["difference"] == pytest.approx(-0.1)
+    assert (row["low"], row["high"]) == pytest.approx((-0.1 - margin, -0.1 + margin))
+    assert row["splits"] == 3
+
+
+def test_exact_fit_does_not_change_between_seeds_and_sgd_does(make_matrix, sgd):
+    matrix = make_matrix(n_models=6, n_questions=120)
+    estimators = {"SGD": sgd, "exact": MatrixFactorization(alpha=0.5, device="cpu")}
+    table = stability(matrix, estimators, n_fits=2).set_index(["solver", "between"])
+    assert table.loc[("exact", "seeds"), ["forecasts", "routes"]].tolist() == [0, 0]
+    assert table.loc[("exact", "seeds"), "distances"] == pytest.approx(1)
+    assert table.loc[("SGD", "seeds"), "routes"] > 0
+    assert 0 < table.loc[("exact", "bootstrap samples"), "forecasts"] < 0.5
+
+
+def test_reported_values(mf, parts):
+    table = truncation_table(mf, parts.test, [1, 8])
+    noise = pd.DataFrame({"noise": [2.0, 3.0], "ridge": [2.0, 4.0]}, [0.1, 0.2])
+    starts = pd.DataFrame({"at_end": [1e-4, 2e-4]})
+    values = {value.key: value.runs[0] for value in solver_values(table, noise, starts, distance_table(mf, parts.train))}
+    assert values["noise_ratio"] == 0.75
+    assert values["start_difference"] == 2e-4
+    assert values["exact_accuracy"] == pytest.approx(100 * mf.score(parts.test))
