@@ -27,14 +27,11 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-import time
 from dataclasses import replace
 
-import pandas as pd
 from embedllm import (
     PRESETS,
     MatrixFactorization,
-    fit_path,
     load_dataset,
 )
 from embedllm.plots.what_embedllm_is import (
@@ -48,6 +45,7 @@ from embedllm.protocol.recorded import load_recorded_comparison
 from embedllm.protocol.reported_values import report
 from embedllm.studies.what_embedllm_is import (
     distance_table,
+    loss_against_time,
     noise_penalty_table,
     optimum_from_random_starts,
     paired_differences,
@@ -91,10 +89,12 @@ truncation.round(4)
 
 # %%
 noise = noise_penalty_table(mf, train, [0.01, 0.02, 0.05, 0.1, 0.2])
-plot_noise_penalty(noise, matrix.source)
+plot_noise_penalty(noise)
 
 # %%
-noise.assign(ratio=noise["noise"] / noise["ridge"]).round(5)
+noise.assign(ratio=noise["noise"] / noise["ridge"]).drop(
+    columns="data"
+).round(5)
 
 # %% [markdown]
 # ## 3. The optimum is unique
@@ -123,7 +123,7 @@ MatrixFactorization(alpha=alpha).fit(train).history_
 
 # %%
 distances = distance_table(mf, train)
-plot_distances_are_differences(distances, matrix.source)
+plot_distances_are_differences(distances)
 
 # %% [markdown]
 # ## SGD and the exact fit
@@ -137,36 +137,11 @@ preset = replace(PRESETS["paper"], epochs=epochs)
 sgd = MatrixFactorization(
     solver="sgd", preset=preset, alpha=alpha, random_state=seed
 )
-
-
-def timed(estimator):
-    start = time.perf_counter()
-    estimator.fit(train, validation=val)
-    return time.perf_counter() - start
-
-
-def validation_loss(estimator):
-    return fit_path(train, val, alphas=[estimator.alpha_])["log_loss"].iloc[0]
-
-
-seconds = timed(sgd)
 exact = {
     f"exact, alpha {alpha:g}": MatrixFactorization(alpha=alpha),
     "exact, alpha chosen": MatrixFactorization(),
 }
-points = pd.DataFrame(
-    {
-        name: {"seconds": timed(each), "val_loss": validation_loss(each)}
-        for name, each in exact.items()
-    }
-).T
-curve = pd.DataFrame(
-    {
-        "seconds": seconds * (sgd.history_.index + 1) / epochs,
-        "val_loss": sgd.history_["val_loss"],
-    }
-)
-plot_loss_against_time(curve, points, matrix.source)
+plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 
 # %% [markdown]
 # What changes from one fit to the next? Between two seeds, only what chance put there; between two bootstrap samples of
@@ -192,7 +167,9 @@ stability(
 
 # %%
 recorded = load_recorded_comparison()
-recorded.pools.assign(labels_sha256=recorded.pools["labels_sha256"].str[:12])
+recorded.pools.assign(
+    labels_sha256=recorded.pools["labels_sha256"].str[:12]
+)
 
 # %%
 plot_loss_against_dim(recorded.scores)
@@ -220,7 +197,9 @@ paired_differences(recorded.scores, tuned=False).round(4)
 
 # %%
 at_authors = recorded.scores.query("not tuned").query("dim == dim.max()")
-at_authors.pivot_table(index="data", columns="solver", values="objective").round(5)
+at_authors.pivot_table(
+    index="data", columns="solver", values="objective"
+).round(5)
 
 # %% [markdown]
 # Between seeds and bootstrap samples, recorded:
@@ -232,9 +211,7 @@ recorded.stability.round(4)
 # ## Reported values
 
 # %%
-report(
-    solver_values(truncation, noise, starts, distances), matrix.source
-)
+report(solver_values(truncation, noise, starts, distances), matrix.source)
 
 # %% [markdown]
 # **Recap.** The factorization with enough dimensions is one logistic regression a model. From random starts, predictions

@@ -1,7 +1,7 @@
 """Fit SGD and the exact solver on several pools and record the comparison in data/solvers.json.
 
 Run from the root: ``python tools/record_solvers.py zeroeval mmlu_pro simulated``. A pool of real answers is read from
-the folder that EMBEDLLM_POOLS names. What the file holds of other pools stays. On one core a pool takes 10 to 40 minutes.
+the folder that EMBEDLLM_POOLS names. What the file holds of other pools stays. A pool takes 5 to 40 minutes on a core.
 """
 
 import datetime

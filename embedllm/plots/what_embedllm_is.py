@@ -14,62 +14,58 @@ _MARKERS = {"SGD": "s", "exact": "o", "exact, pool prior": "D"}
 
 
 @figure_of()
-def plot_noise_penalty(table: pd.DataFrame, data: str) -> Figure:
+def plot_noise_penalty(table: pd.DataFrame) -> Figure:
     """Rise of the loss by noise on the questions, and the ridge penalty that equals it to second order.
 
     Parameters
     ----------
     table : DataFrame
         From `embedllm.studies.what_embedllm_is.noise_penalty_table`.
-    data : str
-        What the data are.
     """
     figure, axes = plt.subplots(figsize=(5, 3))
     axes.plot(table.index, table["ridge"], color=GREY, label="second-order term: ridge penalty")
     axes.plot(table.index, table["noise"], "o", color=PALETTE[0], label="noise, drawn")
     axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="rise of the loss (nats)")
     axes.legend()
-    head(figure, data)
+    head(figure, table["data"].iat[0])
     return figure
 
 
 @figure_of()
-def plot_distances_are_differences(table: pd.DataFrame, data: str) -> Figure:
+def plot_distances_are_differences(table: pd.DataFrame) -> Figure:
     """Distance between the embeddings of two models, and root mean square difference of their logits.
 
     Parameters
     ----------
     table : DataFrame
         From `embedllm.studies.what_embedllm_is.distance_table`.
-    data : str
     """
     figure, axes = plt.subplots(figsize=(3.5, 3.5))
     axes.axline((0, 0), slope=1, color=GREY, linewidth=0.8)
     axes.plot(table["logits"], table["embedding"], ".", color=PALETTE[0], markersize=3, alpha=0.5)
     axes.set(xlabel="RMS difference of the logits", ylabel="distance of the embeddings", aspect="equal")
-    head(figure, data)
+    head(figure, table["data"].iat[0])
     return figure
 
 
 @figure_of()
-def plot_loss_against_time(curve: pd.DataFrame, exact: pd.DataFrame, data: str) -> Figure:
+def plot_loss_against_time(table: pd.DataFrame) -> Figure:
     """Validation loss against the time of the fit: SGD epoch by epoch, and exact fits.
 
     Parameters
     ----------
-    curve : DataFrame
-        Columns `seconds` and `val_loss` of one fit by SGD.
-    exact : DataFrame
-        The same columns, a row for each exact fit, indexed by what it is.
-    data : str
+    table : DataFrame
+        From `embedllm.studies.what_embedllm_is.loss_against_time`.
     """
     figure, axes = plt.subplots(figsize=(5.5, 3))
-    axes.plot(curve["seconds"], curve["val_loss"], color=_COLORS["SGD"], label="SGD, each epoch")
-    for number, (what, row) in enumerate(exact.iterrows()):
-        axes.plot(row["seconds"], row["val_loss"], "oD^v"[number % 4], color=PALETTE[0], label=str(what))
+    for number, (fit, points) in enumerate(table.groupby("fit", sort=False)):
+        if fit == "SGD":
+            axes.plot(points["seconds"], points["val_loss"], color=_COLORS["SGD"], label="SGD, each epoch")
+        else:
+            axes.plot(points["seconds"], points["val_loss"], "oD^v"[number % 4], color=PALETTE[0], label=str(fit))
     axes.set(xscale="log", xlabel="seconds", ylabel="validation loss (nats per answer)")
     axes.legend()
-    head(figure, data)
+    head(figure, table["data"].iat[0])
     return figure
 
 

@@ -30,6 +30,7 @@ from embedllm.predictors._answers import Answers
 from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
 from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.path import fit_path
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import split_runs
 from embedllm.protocol.scores import score_cells
@@ -87,8 +88,8 @@ def noise_penalty_table(
     Returns
     -------
     DataFrame indexed by `alpha`
-        `noise`: rise of the mean loss over the observed cells, by drawing (nats); `ridge`: the second-order term
-        alpha^2 / 2 |u|^2 s(1 - s).
+        `data`; `noise`: rise of the mean loss over the observed cells, by drawing (nats); `ridge`: the second-order
+        term alpha^2 / 2 |u|^2 s(1 - s).
     """
     logits, positions = _logits(mf, matrix)
     observed, size = matrix.observed, np.linalg.norm(mf.coef_[positions].astype(float), axis=1)[:, None]
@@ -102,7 +103,7 @@ def noise_penalty_table(
             both = np.logaddexp(0, logits + moved) + np.logaddexp(0, logits - moved)
             rises.append((both / 2 - np.logaddexp(0, logits))[observed].mean())
         ridge = (alpha**2 / 2 * size**2 * probability * (1 - probability))[observed].mean()
-        rows[alpha] = {"noise": float(np.mean(rises)), "ridge": float(ridge)}
+        rows[alpha] = {"data": matrix.source, "noise": float(np.mean(rises)), "ridge": float(ridge)}
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("alpha")
 
 
@@ -141,7 +142,7 @@ def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.Data
     Returns
     -------
     DataFrame
-        Columns `embedding` and `logits`, a row for each pair.
+        Columns `data`, `embedding` and `logits`, a row for each pair.
     """
     logits, positions = _logits(mf, train)
     first, second = np.triu_indices(len(logits), 1)
@@ -150,6 +151,7 @@ def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.Data
     squares = np.diag(gram)[first] + np.diag(gram)[second] - 2 * gram[first, second]
     return pd.DataFrame(
         {
+            "data": train.source,
             "embedding": np.linalg.norm(embeddings[first] - embeddings[second], axis=1),
             "logits": np.sqrt(squares.clip(min=0)),
         }
@@ -317,6 +319,33 @@ def solver_values(
         "distance_error": ("Largest difference between |p_m - p_n| and the RMS logit difference", error, ""),
     }
     return [ReportedValue(key, what, [value], unit) for key, (what, value, unit) in values.items()]
+
+
+def loss_against_time(
+    train: CorrectnessMatrix,
+    val: CorrectnessMatrix,
+    sgd: MatrixFactorization,
+    exact: Mapping[str, MatrixFactorization],
+) -> pd.DataFrame:
+    """Fit SGD and exact solvers and note the validation loss and the time, for SGD after each epoch.
+
+    Returns
+    -------
+    DataFrame
+        Columns `data`, `fit` (a name of `exact`, or "SGD"), `seconds`, `val_loss` (nats per answer).
+    """
+    fitted, seconds = _fit(sgd, train, val)
+    epochs = np.arange(1, len(fitted.history_) + 1)
+    rows = pd.DataFrame(
+        {"fit": SGD, "seconds": seconds * epochs / len(epochs), "val_loss": fitted.history_["val_loss"]}
+    )
+    points = []
+    for name, estimator in exact.items():
+        fit = _fit(estimator, train, val)
+        path = fit_path(train, val, alphas=[fit.mf.alpha_], dims=[fit.mf.dim])
+        points.append({"fit": name, "seconds": fit.seconds, "val_loss": path["log_loss"].iloc[0]})
+    table = pd.concat([rows, pd.DataFrame(points)], ignore_index=True)
+    return table.assign(data=train.source)[["data", "fit", "seconds", "val_loss"]]
 
 
 class Fit(NamedTuple):

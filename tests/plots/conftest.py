@@ -4,6 +4,8 @@ import matplotlib
 
 matplotlib.use("Agg")  # before pyplot looks for a screen
 
+from itertools import product
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -28,6 +30,13 @@ from embedllm.plots.label_rules import plot_protocols
 from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.plots.tuning import plot_learning_curves, plot_sweep
+from embedllm.plots.what_embedllm_is import (
+    plot_distances_are_differences,
+    plot_loss_against_dim,
+    plot_loss_against_time,
+    plot_noise_penalty,
+    plot_paired_differences,
+)
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
 from embedllm.studies.benchmark_prediction import summarize_correlations
@@ -36,6 +45,7 @@ from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
 from embedllm.studies.routing import Routes, tally_routes
 from embedllm.studies.speed import case_times, growth_table, load_run
 from embedllm.studies.tuning import summarize_sweep, sweep_factorization
+from embedllm.studies.what_embedllm_is import paired_differences
 
 
 @pytest.fixture(scope="session")
@@ -247,7 +257,29 @@ def draw(
         "plot_router_gains": lambda: plot_router_gains(gains),
         "plot_route_shares": lambda: plot_route_shares(shares, pool.source),
         "plot_speed": lambda: plot_speed(case_times(run | {"data": pool.source})),
+        **_solver_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
+    }
+
+
+def _solver_figures(pool):
+    """Those of the page on what the factorization is, on made-up results."""
+    noise = pd.DataFrame(
+        {"data": pool.source, "noise": [0.1, 0.2], "ridge": [0.1, 0.3]}, pd.Index([0.1, 0.2], name="alpha")
+    )
+    distances = pd.DataFrame({"data": pool.source, "embedding": [1.0, 2.0], "logits": [1.0, 2.0]})
+    times = pd.DataFrame({"data": pool.source, "fit": ["SGD", "SGD", "exact"], "seconds": [1, 2, 0.1], "val_loss": 0.5})
+    rows = [
+        (pool.source, seed, solver, dim, tuned, 0.5 + 0.01 * seed * dim)
+        for seed, solver, dim, tuned in product(range(3), ("SGD", "exact"), (2, 4), (False, True))
+    ]
+    scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"])
+    return {
+        "plot_noise_penalty": lambda: plot_noise_penalty(noise),
+        "plot_distances_are_differences": lambda: plot_distances_are_differences(distances),
+        "plot_loss_against_time": lambda: plot_loss_against_time(times),
+        "plot_loss_against_dim": lambda: plot_loss_against_dim(scores),
+        "plot_paired_differences": lambda: plot_paired_differences(paired_differences(scores)),
     }
 
 
