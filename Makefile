@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/ready
 PORT ?= 8000
 
-.PHONY: help book serve expected test test-fast lint check-wheel check-lowest bench notebooks figure lock clean
+.PHONY: help book serve expected test test-fast lint check-wheel check-lowest bench record-solvers notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -57,6 +57,9 @@ check-lowest: ## run the fast tests with the lowest versions that pyproject.toml
 
 bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (15 minutes)
 	$(BIN)/python -m benchmarks --record
+
+record-solvers: $(READY) ## compare SGD with the exact fit in data/solvers.json; EMBEDLLM_POOLS names the folder of the real pools (1 hour)
+	$(BIN)/python tools/record_solvers.py zeroeval mmlu_pro simulated
 
 notebooks: $(READY) ## bring notebooks/*.py and notebooks/*.ipynb in step, whichever was edited
 	$(BIN)/python -m embedllm.book.notebooks

@@ -28,7 +28,7 @@ from embedllm.protocol.reported_values import read_reported
 
 TUNING, SUMMARY = "tuning", "summary"
 
-PUBLISHED_SETTINGS = {"cost", "label_rules"}
+PUBLISHED_SETTINGS = {"cost", "label_rules", "what_embedllm_is"}
 """Notebooks that study the paper's own settings, and so take nothing from `tuning`."""
 
 CHOSEN = {"n_neighbors": int, "dim": int, "alpha": float}
