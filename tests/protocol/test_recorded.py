@@ -34,7 +34,7 @@ def test_incomplete_record_is_refused(tmp_path, missing):
     del content["one"][missing]
     path.write_text(json.dumps(content))
     with pytest.raises(
-        ValueError, match=f"solvers.json is not a complete record .*{missing}.*run tools/record_solvers"
+        ValueError, match=f"is not a complete record .*{missing}.*run tools/record_solvers"
     ):
         load_recorded_comparison(path)
 
