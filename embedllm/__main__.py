@@ -84,8 +84,9 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument("--router", metavar="DIR", required=True, help="folder to save the router in")
     _add_encoder(parser)
     parser.add_argument("--dim", type=int, default=232, help="size of a model embedding (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    parser.add_argument("--preset", default="fast", help="'fast' or 'paper' (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of 'sgd' (default: %(default)s)")
+    parser.add_argument("--solver", default="exact", help="'exact', or 'sgd' as in the paper (default: %(default)s)")
+    parser.add_argument("--prior", choices=["pool"], help="let models with few answers borrow from the others")
     parser.set_defaults(run=_fit)
 
 
@@ -99,7 +100,11 @@ def _fit(options: argparse.Namespace) -> None:
     with process_group(options.device):
         matrix = load_dataset(options.dataset)
         factorization = MatrixFactorization(
-            dim=options.dim, preset=options.preset, device=options.device, random_state=options.seed
+            dim=options.dim,
+            solver=options.solver,
+            prior=options.prior,
+            device=options.device,
+            random_state=options.seed,
         )
         encoder = options.encoder or DEFAULT_ENCODER
         router = Router.fit(own_share(matrix), encoder=encoder, factorization=factorization, device=options.device)

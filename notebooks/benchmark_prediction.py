@@ -17,8 +17,7 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
 seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
@@ -55,16 +54,14 @@ matrix
 #
 # | predictor | features of a model |
 # |---|---|
-# | embeddings | $p_m$, as in the paper, each dimension standardized |
-# | model directions | $W^\top\big((c_1 - c_0) \odot p_m\big)$: its weights on a question embedding, standardized too |
+# | embeddings | $p_m$ of the exact fit: its distances are differences of logits |
+# | model directions | $u_m$: its weights on the coordinates of a question embedding, each standardized |
 # | mean accuracy | its mean accuracy on the training questions of the other benchmarks: no embedding, no regression |
 #
-# The second is the first in other coordinates. An embedding is defined only up to transformations that the projection
-# $W$ and the classifier undo; the answers determine the product alone. The rest stays close to its random start, and is
-# noise in a regression.
+# The second is the first in other coordinates, so that only the penalty tells them apart.
 
 # %%
-mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
+mf = MatrixFactorization(dim=dim, alpha=alpha)
 predictions = predict_heldout(matrix, mf, seed, n_seeds)
 plot_heldout(predictions)
 

@@ -19,8 +19,8 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
+epochs: int = 50  # of SGD
 model: str = (
     ""  # whose nearest models are listed; by default, the best model
 )
@@ -33,7 +33,14 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
-from embedllm import MatrixFactorization, load_dataset, load_published
+from dataclasses import replace
+
+from embedllm import (
+    PRESETS,
+    MatrixFactorization,
+    load_dataset,
+    load_published,
+)
 from embedllm.plots.communities import plot_communities, plot_model_map
 from embedllm.protocol.reported_values import report
 from embedllm.studies.communities import (
@@ -47,30 +54,34 @@ from embedllm.studies.communities import (
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
 matrix
 
 # %% [markdown]
 # ## Which distances?
 #
-# The logit of model $m$ on a question with embedding $q$ is $u_m \cdot q + t_m$, where
-# $u_m = W^\top ((c_1 - c_0) \odot p_m)$ is made of the model embedding $p_m$, the classifier $c$ and the projection $W$.
-# Multiply one coordinate of all $p_m$ by 10 and divide it in the classifier by 10: every prediction stays the same, while
-# the distances between the $p_m$ change. More generally, any invertible matrix may be put between $(c_1 - c_0) \odot p_m$
-# and $W$. So the answers do not determine the distances between *embeddings* $p_m$; these also depend on the random start
-# of the fit, and coordinates that the fit did not need to change are still at their start.
+# The paper compares the embeddings $p_m$ that SGD trains. Multiply one coordinate of all $p_m$ by 10 and divide it in the
+# classifier by 10: every prediction stays the same, while the distances change. More generally, any invertible matrix may
+# be put between the embeddings and the projection. So the answers do not determine these distances; they also depend on
+# the random start of the fit, and coordinates that the fit did not need to change are still at their start.
 #
-# The *model directions* $u_m$ are the same in all these forms, because the predictions determine them, and their distance
-# has a meaning: add random noise of unit variance to a question, and $\lVert u_m - u_n \rVert$ is the standard deviation
-# of the change in the difference of two models' logits. Two models are near if they find the same questions harder and the
-# same questions easier. The constant $t_m$, how good a model is whatever the question, is left out.
+# In the coordinates of the exact fit, the distance of two models has a meaning
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)). Here it is the standard deviation over the training questions of the
+# difference of their logits: two models are near if they find the same questions harder and the same questions easier.
+# How good a model is whatever the question, its mean logit, is left out.
 #
-# For that reason, and not for the results below, this page draws its conclusions from directions; embeddings, as in the
-# paper, are shown beside them. The distances of each fit are divided by their mean over all pairs of models and then
-# averaged over the runs.
+# Distances are divided by their mean over all pairs of models and averaged over the runs. SGD is fitted once, for the
+# first seed, with the paper's settings.
 
 # %%
-distances = measure_distances(matrix, mf, seed, n_seeds)
+estimators = {
+    "SGD": MatrixFactorization(
+        dim=dim,
+        solver="sgd",
+        preset=replace(PRESETS["paper"], epochs=epochs),
+    ),
+    "exact": MatrixFactorization(dim=dim, alpha=alpha),
+}
+distances = measure_distances(matrix, estimators, seed, n_seeds)
 
 # %% [markdown]
 # ## Closer than at random?
@@ -90,16 +101,16 @@ plot_communities(communities)
 communities.round(4)
 
 # %% [markdown]
-# Where answers are missing, the direction of a model depends on the questions that it answered: models that were run on
+# Where answers are missing, the fit of a model depends on the questions that it answered: models that were run on
 # the same benchmarks can be close for that reason alone.
 #
 # ## A map
 #
-# t-SNE of the distances between directions: near models stay near; the distances between groups, and the axes, have no
+# t-SNE of the exact distances: near models stay near; the distances between groups, and the axes, have no
 # meaning. Names are left out where there is no room; the page to [explore](../notebooks/explore) shows all.
 
 # %%
-positions = map_models(distances["direction"], matrix.models)
+positions = map_models(distances["exact"], matrix.models)
 plot_model_map(positions)
 
 # %% [markdown]
@@ -113,7 +124,7 @@ chosen = choose_model(matrix, model, seed)
 chosen
 
 # %%
-nearest_models(distances["direction"], matrix.models, chosen).round(3)
+nearest_models(distances["exact"], matrix.models, chosen).round(3)
 
 # %% [markdown]
 # ## Beside the paper
@@ -134,10 +145,10 @@ by_seed = compare_each_seed(distances, matrix.models)
 report(community_values(by_seed), matrix.source)
 
 # %% [markdown]
-# **Recap.** Of {glue:text}`communities_tested:.0f` communities, {glue:text}`direction_found:.1f` are closer than random
-# ones with p below 0.05 by their directions (mean over the runs), and {glue:text}`embedding_found:.1f` by the
-# embeddings themselves. Of the paper's six, {glue:text}`paper_communities:.0f` can be tested here: the ratio of the
-# distances within and between is below 1 for {glue:text}`direction_paper_closer:.1f` of them by directions and for
-# {glue:text}`embedding_paper_closer:.1f` by embeddings, with p below 0.05 for {glue:text}`direction_paper_found:.1f` and
-# {glue:text}`embedding_paper_found:.1f`. The mean ratio over all communities is {glue:text}`direction_ratio:.3f` by
-# directions and {glue:text}`embedding_ratio:.3f` by embeddings.
+# **Recap.** Of {glue:text}`communities_tested:.0f` communities, {glue:text}`exact_found:.1f` are closer than random
+# ones with p below 0.05 in the exact coordinates (mean over the runs), and {glue:text}`sgd_found:.0f` by SGD's embeddings.
+# Of the paper's six, {glue:text}`paper_communities:.0f` can be tested here: the ratio of the distances within and between
+# is below 1 for {glue:text}`sgd_paper_closer:.0f` of them by SGD's embeddings and for {glue:text}`exact_paper_closer:.1f`
+# in the exact coordinates, with p below 0.05 for {glue:text}`sgd_paper_found:.0f` and
+# {glue:text}`exact_paper_found:.1f`. The mean ratio over all communities is {glue:text}`sgd_ratio:.3f` and
+# {glue:text}`exact_ratio:.3f`.

@@ -17,8 +17,7 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
 seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
@@ -47,7 +46,7 @@ matrix
 # row {term}`contributes <contribution>`*; above 0, the predictions are better without it.
 
 # %%
-mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
+mf = MatrixFactorization(dim=dim, alpha=alpha)
 contributions = measure_contributions(matrix, mf, seed, n_seeds)
 plot_contributions(contributions.table("accuracy"))
 

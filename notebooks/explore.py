@@ -19,9 +19,8 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
 n_questions: int = 500  # test questions in the table, drawn at random
 seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
@@ -44,7 +43,7 @@ from embedllm.studies.communities import map_models, measure_distances
 from embedllm.studies.explore import map_table, route_choices
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-mf = MatrixFactorization(dim=dim, alpha=alpha, preset=preset)
+mf = MatrixFactorization(dim=dim, alpha=alpha)
 matrix
 
 # %% [markdown]

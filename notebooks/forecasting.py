@@ -19,9 +19,8 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 5  # runs: each with its random split, if any, and fit of MF
 
@@ -44,7 +43,6 @@ from embedllm import (
 )
 from embedllm.plots.forecasting import (
     plot_forecasts,
-    plot_history,
     plot_reliability,
     plot_training_sizes,
 )
@@ -65,19 +63,18 @@ matrix
 # %% [markdown]
 # ## Fit
 #
-# Each run has a seed, which draws the division of the questions, if the source has none of its own, and everything that
-# is random in the training of MF. MF does not learn from the validation questions; they are only evaluated after each
-# epoch. Its training loss (here of the first run) is higher because of the noise on the question embeddings, which is on
-# in training only.
+# Each run has a seed, which draws the division of the questions, if the source has none of its own. MF is solved exactly
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)): nothing in its fit is random, and the iterations of the first run
+# end when the largest gradient of a model is below 0.001.
 
 # %%
 predictors = {
-    "MF": MatrixFactorization(dim=dim, alpha=alpha, preset=preset),
+    "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
     "benchmark mean": BenchmarkMean(),
 }
 runs = list(fit_runs(matrix, predictors, seed, n_seeds))
-plot_history(runs[0].predictors["MF"].history_, matrix.source)
+runs[0].predictors["MF"].history_
 
 # %% [markdown]
 # MF gives the probability that model $m$ answers question $q$ correctly,

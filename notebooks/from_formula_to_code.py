@@ -39,6 +39,7 @@ from embedllm import (
     standard_routers,
 )
 from embedllm.plots.forecasting import plot_history
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsRegressor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
@@ -79,7 +80,12 @@ preset = TrainingPreset(
     weight_decay=decay,
 )
 mf = MatrixFactorization(
-    dim, alpha, preset, device="cpu", random_state=seed
+    dim=dim,
+    alpha=alpha,
+    solver="sgd",
+    preset=preset,
+    device="cpu",
+    random_state=seed,
 )
 mf.fit(train, validation=val)
 
@@ -178,9 +184,38 @@ check("losses", history, mf.history_[["train_loss", "val_loss"]])
 check("all test answers", by_hand, mf.predict_proba(test.embeddings))
 
 # %% [markdown]
-# The package trains in the same way; its preset `fast` has another schedule of the learning rate, and `paper` the paper's
-# number of pairs a step and of epochs ([What differs](../differences)).
+# The package trains in the same way; the preset `paper` has the paper's number of pairs a step and of epochs.
 #
+# ## The exact fit
+#
+# With at least as many dimensions as models, the formula is one logistic regression a model, and the noise a ridge penalty
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)). The default solver finds its optimum for all models together. For
+# the first model, scikit-learn's `LogisticRegression` with the same penalty, $\lambda = \alpha^2 \kappa$, where $\kappa$ is
+# the mean over the answers of $r (1 - r)$ for the share $r$ of correct answers of a model:
+
+# %%
+exact = MatrixFactorization(alpha=alpha, tol=1e-5, device="cpu")
+exact.fit(train)
+
+seen = train.observed
+n = seen.sum(axis=1)
+pool = (train.labels == 1).sum() / n.sum()
+r = ((train.labels == 1).sum(axis=1) + pool) / (n + 1)
+kappa = (r * (1 - r) * n).sum() / n.sum()
+
+m = 0
+regression = LogisticRegression(
+    C=1 / (n[m] * alpha**2 * kappa), tol=1e-8, max_iter=10_000
+)
+regression.fit(train.embeddings[seen[m]], train.labels[m, seen[m]])
+by_sklearn = regression.predict_proba(test.embeddings)[:, 1]
+difference = np.abs(
+    by_sklearn - exact.predict_proba(test.embeddings)[:, m]
+).max()
+print(f"largest difference of a probability: {difference:.1e}")
+assert difference < 1e-3
+
+# %% [markdown]
 # ## The nearest questions
 #
 # KNN predicts the share of correct answers among the $k$ nearest training questions that the model answered. By
@@ -221,4 +256,4 @@ check("accuracy on this question", correct, evaluation["accuracy"].iloc[0])
 
 # %% [markdown]
 # **Recap.** The method is one inner product for each pair of a model and a question, trained by gradient descent on the
-# observed answers. The results of the other pages are this computation on more data.
+# observed answers, or solved exactly as one logistic regression a model. The results of the other pages are this computation on more data.

@@ -23,9 +23,8 @@ dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 missing: float = 0.1  # share of its entries hidden; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool and duplicates, the split and MF
 n_seeds: int = 2  # runs, from this seed on
 
@@ -84,7 +83,7 @@ readings.table().round(2)
 
 # %%
 predictors = {
-    "MF": MatrixFactorization(dim=dim, alpha=alpha, preset=preset),
+    "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
     "benchmark mean": BenchmarkMean(),
 }

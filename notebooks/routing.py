@@ -18,9 +18,8 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise on the question embeddings, in training only
+alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
-preset: str = "fast"  # how MF is trained: "fast" or "paper"
 seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 
@@ -71,7 +70,7 @@ matrix
 
 # %%
 predictors = {
-    "MF": MatrixFactorization(dim=dim, alpha=alpha, preset=preset),
+    "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
 }
 runs = list(fit_runs(matrix, predictors, seed, n_seeds))

@@ -44,7 +44,7 @@ def plot_communities(table: pd.DataFrame) -> Figure:
             axes.set_xlim(0.9, 1.1)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set(xlabel="distance within / between", title=f"by {space}s")
+        axes.set(xlabel="distance within / between", title=f"{space} embeddings")
     axes = panels[0, 0]
     label_rows(axes, [f"{name} ({n})" for name, n in zip(first["community"], first["n_models"], strict=True)])
     axes.set_ylabel("community (models)")

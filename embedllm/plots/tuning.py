@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
-import seaborn as sns
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, PercentFormatter, StrMethodFormatter
+from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from embedllm.plots._style import COLORS, GREY, figure_of, head
+from embedllm.plots._style import COLORS, GREY, figure_of
 
-_PARAMETERS = {"n_neighbors": "k, neighbours", "dim": "dim, size of an embedding", "alpha": "alpha, noise in training"}
+_PARAMETERS = {
+    "n_neighbors": "k, neighbours",
+    "dim": "dim, size of an embedding",
+    "alpha": "alpha, strength of the penalty",
+}
 
 
 @figure_of()
@@ -38,7 +40,7 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
         axes.plot(chosen.index, chosen, "o", color=color, markersize=8, label=f"chosen: {chosen.index[0]:g}")
         axes.axvline(default, color=GREY, linestyle=":", label=f"authors: {default:g}")
         if parameter == "alpha":
-            axes.set_xscale("symlog", linthresh=0.01, linscale=0.5)
+            axes.set_xscale("log")
             axes.set_xticks(table.index, [f"{value:g}" for value in table.index], rotation=45)
             axes.set_xlim(right=1.2 * table.index.max())
         else:
@@ -49,32 +51,4 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
     panels[0].set_title(data)
     panels[0].legend()
     panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
-    return figure
-
-
-@figure_of()
-def plot_learning_curves(curves: pd.DataFrame, values: int = 5) -> Figure:
-    """Training and validation loss over the epochs, mean over the seeds, for several values of a hyperparameter.
-
-    Parameters
-    ----------
-    curves : DataFrame
-        From `embedllm.studies.tuning.sweep_factorization`.
-    values : int
-        How many of the values are drawn, spread over those tried.
-    """
-    tried = pd.unique(curves["value"])
-    drawn = tried[sorted({round(position) for position in np.linspace(0, len(tried) - 1, values)})]
-    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(7.5, 3.2))
-    shades = sns.color_palette("viridis", len(drawn)).as_hex()
-    words = {"train_loss": "training, with noise", "val_loss": "validation"}
-    for axes, (column, label) in zip(panels, words.items(), strict=True):
-        for value, shade in zip(drawn, shades, strict=True):
-            mean = curves[curves["value"] == value].groupby("epoch")[column].mean()
-            axes.plot(mean.index, mean, color=shade, label=f"{value:g}")
-        axes.set(xlabel="epoch", title=label)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    panels[0].set_ylabel("cross-entropy (nats per answer)")
-    head(figure, curves["data"].iat[0])
-    panels[1].legend(title=curves["parameter"].iat[0])
     return figure

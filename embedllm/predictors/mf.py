@@ -27,6 +27,7 @@ from typing import Any, Self
 import numpy as np
 import pandas as pd
 import torch
+from scipy.spatial.distance import pdist, squareform
 from sklearn.utils.validation import check_is_fitted
 
 from embedllm._checks import check_device, check_positive, check_seed
@@ -226,6 +227,33 @@ class MatrixFactorization(CorrectnessPredictor):
         vectors = check_embeddings(embeddings, self.coef_.shape[1])
         logits = torch.addmm(torch.from_numpy(self.intercept_), vectors, torch.from_numpy(self.coef_).T)
         return logits.sigmoid_().numpy()
+
+    def distances(self, ability: bool = True) -> pd.DataFrame:
+        """Return the distances between the model embeddings.
+
+        Parameters
+        ----------
+        ability : bool
+            False leaves out how good a model is whatever the question: of an exact fit, the distance is then the
+            standard deviation over the training questions of the difference of two models' logits.
+
+        Returns
+        -------
+        DataFrame of shape (n_models, n_models)
+
+        Raises
+        ------
+        ValueError
+            If `ability` is False for a fit by "sgd", whose embeddings do not hold it apart.
+        """
+        check_is_fitted(self, "model_names_")
+        squares = pdist(self.model_embeddings_.astype(float), "sqeuclidean")
+        if not ability:
+            if not hasattr(self, "ability_"):
+                raise ValueError("a fit by 'sgd' has no ability_ to leave out: fit with solver='exact'")
+            squares -= pdist(self.ability_[:, None].astype(float), "sqeuclidean")
+        values = squareform(np.sqrt(squares.clip(min=0)))
+        return pd.DataFrame(values, self.model_names_, self.model_names_)
 
     def to_bytes(self) -> bytes:
         """Return the content of the file that `save` writes: safetensors, with names and hyperparameters as JSON."""

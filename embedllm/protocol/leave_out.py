@@ -47,8 +47,8 @@ def fits_without(
     with tqdm(total=total, desc="fits without a benchmark", unit="fit", disable=None) as progress:
         for run_seed, split in split_runs(matrix, seed, n_seeds):
             for benchmark in matrix.benchmark_names:
-                rest = split.train.subset(questions=split.train.benchmarks != benchmark)
-                fitted = fit_clone(mf, rest, run_seed) if rest.observed.any() else None
+                rest, val = (part.subset(questions=part.benchmarks != benchmark) for part in (split.train, split.val))
+                fitted = fit_clone(mf, rest, run_seed, validation=val) if rest.observed.any() else None
                 yield FitWithout(run_seed, split, benchmark, fitted)
                 progress.update()
 

@@ -7,9 +7,9 @@ actual accuracies are compared. The regression is linear in one of two sets of c
     embeddings          p_m, as in the paper
     model directions    W' ((c1 - c0) * p_m): the weights of the model on the coordinates of a question embedding
 
-The answers determine the second; the first is determined only up to a linear map, and the rest of it depends on the
-start of training. Each coordinate is standardized, so that the scale of the classifier, c1 - c0, has no effect on the
-first. Both are compared with the *mean accuracy* of the model on the other benchmarks, which needs no embedding.
+The coordinates of an exact fit are differences of logits, ordered by importance, and keep their scale; those of the
+directions are standardized. Both are compared with the *mean accuracy* of the model on the other benchmarks, which
+needs no embedding.
 
 References
 ----------
@@ -37,7 +37,7 @@ from embedllm.protocol.reported_values import ReportedValue
 EMBEDDINGS, DIRECTIONS, MEAN_ACCURACY = PREDICTORS = ("embeddings", "model directions", "mean accuracy")
 MIN_MODELS = 4  # with fewer, no rank correlation is computed
 N_FOLDS = 10
-PENALTIES = np.logspace(-2, 6, 17)
+PENALTIES = np.logspace(-4, 6, 21)
 SIGNIFICANT = 0.05
 
 # Where the paper finds no significant correlation: GPQA, ASDiv and SocialQA, under whatever name a source has for them.
@@ -77,7 +77,8 @@ def predict_heldout(
         if fit.mf is not None and len(names) >= MIN_MODELS:
             places = pd.Index(fit.mf.model_names_).get_indexer(names)
             for predictor, vectors in ((EMBEDDINGS, fit.mf.model_embeddings_), (DIRECTIONS, fit.mf.coef_)):
-                predicted[predictor] = regress_out_of_fold(vectors[places], target.to_numpy(), fit.seed)
+                scaled = predictor == DIRECTIONS
+                predicted[predictor] = regress_out_of_fold(vectors[places], target.to_numpy(), fit.seed, scaled)
             predicted[MEAN_ACCURACY] = mean_accuracy(elsewhere.loc[names])
         predicted = predicted.reindex(matrix.model_names).rename_axis("model").assign(actual=target)
         long = predicted.melt("actual", var_name="predictor", value_name="predicted", ignore_index=False)
@@ -92,10 +93,12 @@ def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
     return table.loc[matrix.model_names, matrix.benchmark_names]
 
 
-def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> np.ndarray:
+def regress_out_of_fold(
+    vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0, standardize: bool = True
+) -> np.ndarray:
     """Predict the accuracy of each model from the vectors and accuracies of others, by ridge regression in ten folds.
 
-    The coordinates are standardized and the penalty is chosen inside the models of the other folds, by leaving one out.
+    The penalty is chosen inside the models of the other folds, by leaving one out.
 
     A regression that learns nothing predicts the mean of the models it was fitted on, and that mean is lower when the
     left-out models are better: over the folds, this would rank the models in reverse. The mean is therefore taken over
@@ -108,6 +111,8 @@ def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0
     accuracy : ndarray of shape (n_models,)
     seed : int
         Of the folds. With at most ten models each is a fold of its own.
+    standardize : bool
+        Whether each coordinate is divided by its standard deviation over the models of the other folds.
 
     Returns
     -------
@@ -117,7 +122,9 @@ def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0
     legacy_seed = check_seed(seed) % 2**32  # scikit-learn takes no larger ones
     folds = KFold(min(N_FOLDS, len(accuracy)), shuffle=True, random_state=legacy_seed)
     for inside, outside in folds.split(vectors):
-        regression = make_pipeline(StandardScaler(), RidgeCV(PENALTIES)).fit(vectors[inside], accuracy[inside])
+        regression = make_pipeline(StandardScaler(with_std=standardize), RidgeCV(PENALTIES)).fit(
+            vectors[inside], accuracy[inside]
+        )
         predicted[outside] = regression.predict(vectors[outside]) - accuracy[inside].mean()
     return predicted + accuracy.mean()
 

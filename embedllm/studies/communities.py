@@ -1,20 +1,17 @@
 """Compare distances between models of one size, or of one specialization, with those between random models.
 
-The logit of model m on question q is ``u_m . q + t_m``, with ``u_m = W^T ((c1 - c0) * p_m)`` (see
-:mod:`embedllm.predictors.mf`). Scale a coordinate of all embeddings p_m and undo it in the classifier c: no prediction
-changes. Nor does one if an invertible matrix is put between ``(c1 - c0) * p_m`` and W. So the answers determine p_m,
-and the distances between them, only up to such a map; the rest depends on the start of the fit. The model *direction*
-u_m is determined by the predictions, and its distance has a meaning: add noise e ~ N(0, I) to a question, and the
-difference of the logits of two models changes by a standard deviation of ``|u_m - u_n|``. Directions are therefore
-compared here, and the embeddings p_m, which the paper compares, are shown beside them. The constant t_m, how good a
-model is whatever the question, is left out of both.
+Two kinds of embeddings are compared. The paper's come from SGD: scale a coordinate of all p_m and undo it in the
+classifier, and no prediction changes, so the answers determine p_m, and the distances, only up to an invertible map;
+the rest depends on the random start. Of an exact fit, the distance of two models is the standard deviation, over the
+training questions, of the difference of their logits: two models are near if they find the same questions harder and
+the same questions easier. How good a model is whatever the question is left out.
 
-Every fit has a random start, so distances are averaged over runs, each divided by its mean over all pairs.
+Distances are averaged over runs, each divided by its mean over all pairs.
 
 References
 ----------
-EmbedLLM (arXiv 2410.02223), section 6.1 and Figure 6, for the distances between embeddings; the test against random
-communities and the distances between directions are this companion's.
+EmbedLLM (arXiv 2410.02223), section 6.1 and Figure 6, for the distances between SGD's embeddings; the test against
+random communities and the exact coordinates are this companion's.
 """
 
 from __future__ import annotations
@@ -24,7 +21,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import pdist, squareform
+from scipy.spatial.distance import squareform
 from sklearn.manifold import TSNE
 
 from embedllm._checks import check_positive, name_positions
@@ -34,8 +31,8 @@ from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
 
-SPACES = ("direction", "embedding")
-"""The vectors that are compared: u_m, which the predictions determine, and p_m, as in the paper."""
+SPACES = ("SGD", "exact")
+"""The embeddings that are compared: those of the paper's training, and those of the exact fit."""
 
 SIGNIFICANT = 0.05
 
@@ -53,7 +50,8 @@ class ModelDistances:
     ----------
     by_seed : dict of int to DataFrame of shape (n_models, n_models)
         Seed of a run to its distances, with mean 1 over all pairs; rows and columns are model names, sorted.
-    space : "direction" or "embedding"
+    space : str
+        Name of the estimator.
     data : str
         What the data are.
     """
@@ -69,50 +67,42 @@ class ModelDistances:
 
 
 def measure_distances(
-    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_seeds: int = 3
+    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0, n_seeds: int = 3
 ) -> dict[str, ModelDistances]:
-    """Fit a factorization for each seed and measure the distances between its models.
+    """Fit factorizations for each seed and measure the distances between the embeddings of the models.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
-    mf : MatrixFactorization
-        Clones of it are fitted.
+    estimators : mapping of str to MatrixFactorization
+        Clones of them are fitted.
     seed, n_seeds : int
+        SGD is fitted for the first seed only, since a fit takes a minute.
 
     Returns
     -------
     dict of str to ModelDistances
-        For each of `SPACES`. A model without a training answer in one of the runs is left out.
+        For each estimator. A model without a training answer in one of the runs is left out.
     """
-    fits, learned = {}, np.ones(matrix.n_models, dtype=bool)
-    for run_seed, (train, _, _) in split_runs(matrix, seed, n_seeds):
-        fits[run_seed] = fit_clone(mf, train, run_seed)
-        learned &= train.observed.any(axis=1)
+    splits = list(split_runs(matrix, seed, n_seeds))
+    learned = np.all([train.observed.any(axis=1) for _, (train, _, _) in splits], axis=0)
     names = sorted(matrix.model_names[learned])
-    found: dict[str, dict[int, pd.DataFrame]] = {space: {} for space in SPACES}
-    for run_seed, fitted in fits.items():
-        rows = name_positions("model", names, fitted.model_names_)
-        for space, vectors in zip(SPACES, (fitted.coef_, fitted.model_embeddings_), strict=True):
-            found[space][run_seed] = scaled_distances(pd.DataFrame(vectors[rows], names))
-    return {space: ModelDistances(by_seed, space, matrix.source) for space, by_seed in found.items()}
+    found = {}
+    for space, estimator in estimators.items():
+        by_seed = {}
+        for run_seed, (train, val, _) in splits[:1] if estimator.solver == "sgd" else splits:
+            fitted = fit_clone(estimator, train, run_seed, validation=val)
+            apart = fitted.distances(ability=fitted.solver == "sgd").loc[names, names]
+            by_seed[run_seed] = scaled_distances(apart)
+        found[space] = ModelDistances(by_seed, space, matrix.source)
+    return found
 
 
-def scaled_distances(vectors: pd.DataFrame) -> pd.DataFrame:
-    """Return the L2 distances between the rows of a frame, divided by their mean over all pairs.
-
-    Parameters
-    ----------
-    vectors : DataFrame of shape (n_models, width)
-
-    Returns
-    -------
-    DataFrame of shape (n_models, n_models)
-        NaN off the diagonal if all vectors are equal.
-    """
-    pairs = pdist(vectors.to_numpy(float))
+def scaled_distances(distances: pd.DataFrame) -> pd.DataFrame:
+    """Divide distances by their mean over all pairs; NaN off the diagonal if all are 0."""
+    pairs = squareform(distances.to_numpy(float), checks=False)
     scale = pairs.mean() if pairs.any() else np.nan
-    return pd.DataFrame(squareform(pairs / scale), vectors.index, vectors.index)
+    return pd.DataFrame(squareform(pairs / scale), distances.index, distances.columns)
 
 
 def compare_communities(
@@ -329,6 +319,7 @@ def community_values(by_seed: pd.DataFrame) -> list[ReportedValue]:
         for key, (what, column, how, paper) in named.items():
             rows = tested[(tested["space"] == space) & (tested["paper"] | (not paper))]
             # NaN, not 0, where nothing was tested.
-            runs = rows[column].astype(float).groupby(rows["seed"]).agg(how).reindex(seeds)
-            values.append(ReportedValue(f"{space}_{key}", f"{what}, by {space}s", runs))
+            fitted = by_seed.loc[by_seed["space"] == space, "seed"].unique()
+            runs = rows[column].astype(float).groupby(rows["seed"]).agg(how).reindex(fitted)
+            values.append(ReportedValue(f"{space.lower()}_{key}", f"{what}, {space}", runs))
     return values

@@ -94,7 +94,7 @@ _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     "benchmark_prediction": [
         (*_RANKING, "significant_embeddings", "figure", "significant_benchmarks", "heldout_benchmarks")
     ],
-    "communities": [(*_CLOSER, "embedding_paper_closer", "each", "community_distances", "paper_communities")],
+    "communities": [(*_CLOSER, "sgd_paper_closer", "each", "community_distances", "paper_communities")],
     "contributions": [
         ("MMLU contributes most to other benchmarks: accuracy", "contributions", "mmlu_lead", "positive"),
         ("The same for MMLU: ranking of the models", "contributions-2", "mmlu_lead_order", "positive"),

@@ -1,8 +1,9 @@
 """Choose k, dim and alpha on the validation questions; the test questions are not used.
 
-Of the values tried, the smallest is chosen whose validation accuracy, which is what the paper compares, is within a
-tenth of a point of the best. Near the best, accuracy is flat: a choice by the last digit would be arbitrary, different
-on each machine, and would spend dimensions that gain nothing.
+Of the values of k and dim tried, the smallest is chosen whose validation accuracy, which is what the paper compares, is
+within a tenth of a point of the best. Near the best, accuracy is flat: a choice by the last digit would be arbitrary,
+different on each machine, and would spend dimensions that gain nothing. Of the values of alpha, which cost nothing, the
+one with the lowest validation loss is chosen.
 
 References
 ----------
@@ -15,17 +16,18 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.base import clone
 
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.knn import KNNCorrectness
-from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.path import fit_path
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
 from embedllm.protocol.scores import score_cells
 
 TOLERANCE = 0.001
 """What an accuracy may be below the best, as a share: a tenth of a point."""
+
+_COLUMNS = ["data", "parameter", "value", "seed", "log_loss", "accuracy"]
 
 NEIGHBORS = (1, 2, 4, 8, 16, 31, 61, 91, 131, 181, 251, 351, 501)
 
@@ -61,44 +63,48 @@ def sweep_neighbors(
 
 
 def sweep_factorization(
-    matrix: CorrectnessMatrix,
-    mf: MatrixFactorization,
-    parameter: str,
-    values: Sequence[float],
-    seed: int = 0,
-    n_seeds: int = 3,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Score MF on the validation questions for several values of one hyperparameter.
+    matrix: CorrectnessMatrix, alphas: Sequence[float], dims: Sequence[int], seed: int = 0, n_seeds: int = 3
+) -> pd.DataFrame:
+    """Score exact fits on the validation questions for every alpha and dim.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
-    mf : MatrixFactorization
-        Brings the other hyperparameters.
-    parameter : "dim" or "alpha"
-    values : sequence of numbers
+    alphas : sequence of float
+    dims : sequence of int
     seed, n_seeds : int
 
     Returns
     -------
-    sweep : DataFrame
-        Columns `data`, `parameter`, `value`, `seed`, `log_loss` (nats), `accuracy`.
-    curves : DataFrame
-        Columns `data`, `parameter`, `value`, `seed`, `epoch` (from 1), `train_loss` (with the noise of training) and
-        `val_loss`.
+    DataFrame
+        Columns `data`, `seed`, `alpha`, `dim`, `n_iter`, `log_loss` (nats), `accuracy`.
     """
-    rows: list[dict[str, object]] = []
-    curves = []
-    for value in values:
-        chosen = clone(mf).set_params(**{parameter: value})
-        for run_seed, (train, val, _) in split_runs(matrix, seed, n_seeds):
-            fitted = fit_clone(chosen, train, run_seed, validation=val)
-            rows.append({"value": value, "seed": run_seed, **_score(fitted.predict_matrix(val), val)})
-            curve = fitted.history_[["train_loss", "val_loss"]].reset_index()
-            curves.append(curve.assign(epoch=curve["epoch"] + 1, value=value, seed=run_seed))
-    columns = ["data", "parameter", "value", "seed", "epoch", "train_loss", "val_loss"]
-    together = pd.concat(curves, ignore_index=True).assign(data=matrix.source, parameter=parameter)
-    return _sweep(matrix, parameter, rows), together[columns]
+    paths = [
+        fit_path(train, val, alphas, dims).assign(seed=run_seed)
+        for run_seed, (train, val, _) in split_runs(matrix, seed, n_seeds)
+    ]
+    columns = ["data", "seed", "alpha", "dim", "n_iter", "log_loss", "accuracy"]
+    return pd.concat(paths, ignore_index=True).assign(data=matrix.source)[columns]
+
+
+def along(paths: pd.DataFrame, parameter: str, fixed: float) -> pd.DataFrame:
+    """Return the part of `sweep_factorization` along one parameter, at a value of the other.
+
+    Parameters
+    ----------
+    paths : DataFrame
+    parameter : "alpha" or "dim"
+    fixed : float
+        Value of the other.
+
+    Returns
+    -------
+    DataFrame
+        Columns `data`, `parameter`, `value`, `seed`, `log_loss` (nats), `accuracy`.
+    """
+    other = "dim" if parameter == "alpha" else "alpha"
+    part = paths[paths[other] == fixed].rename(columns={parameter: "value"}).assign(parameter=parameter)
+    return part[_COLUMNS].reset_index(drop=True)
 
 
 def _score(probability: np.ndarray, matrix: CorrectnessMatrix) -> dict[str, float]:
@@ -111,28 +117,28 @@ def _score(probability: np.ndarray, matrix: CorrectnessMatrix) -> dict[str, floa
 
 
 def _sweep(matrix: CorrectnessMatrix, parameter: str, rows: list[dict[str, object]]) -> pd.DataFrame:
-    table = pd.DataFrame(rows).assign(data=matrix.source, parameter=parameter)
-    return table[["data", "parameter", "value", "seed", "log_loss", "accuracy"]]
+    return pd.DataFrame(rows).assign(data=matrix.source, parameter=parameter)[_COLUMNS]
 
 
 def choose(sweep: pd.DataFrame) -> float:
-    """Return the smallest value that is as good as the best, by the rule of this module.
+    """Return the chosen value, by the rule of this module.
 
     Parameters
     ----------
     sweep : DataFrame
-        Columns `value`, `seed`, `accuracy`; every seed with every value.
+        Columns `parameter`, `value`, `seed`, `log_loss`, `accuracy`; every seed with every value.
 
     Raises
     ------
     ValueError
         If no accuracy is defined, as when no validation answer was observed.
     """
-    accuracy = sweep.pivot(index="seed", columns="value", values="accuracy")  # (n_seeds, n_values), values sorted
-    if accuracy.isna().any().any():
+    mean = sweep.groupby("value")[["log_loss", "accuracy"]].mean()  # values sorted
+    if sweep["accuracy"].isna().any():
         raise ValueError("a validation accuracy is undefined: the validation questions need an observed answer")
-    mean = accuracy.mean()
-    return float(mean.index[mean >= mean.max() - TOLERANCE][0])
+    if (sweep["parameter"] == "alpha").all():
+        return float(mean["log_loss"].idxmin())
+    return float(mean.index[mean["accuracy"] >= mean["accuracy"].max() - TOLERANCE][0])
 
 
 def summarize_sweep(sweep: pd.DataFrame) -> pd.DataFrame:
@@ -155,7 +161,7 @@ def tuning_values(neighbors: pd.DataFrame, dims: pd.DataFrame, alphas: pd.DataFr
     Parameters
     ----------
     neighbors, dims, alphas : DataFrame
-        From `sweep_neighbors` and `sweep_factorization`.
+        From `sweep_neighbors` and `along`.
     """
     k, dim, alpha = (choose(sweep) for sweep in (neighbors, dims, alphas))
 
@@ -166,8 +172,8 @@ def tuning_values(neighbors: pd.DataFrame, dims: pd.DataFrame, alphas: pd.DataFr
     return [
         ReportedValue("n_neighbors", "chosen k of KNN", [k], count=True),
         ReportedValue("dim", "chosen size of a model embedding", [dim], count=True),
-        ReportedValue("alpha", "chosen noise", [alpha]),
+        ReportedValue("alpha", "chosen alpha", [alpha]),
         accuracy("tuned_knn", "KNN, chosen k", neighbors, k),
-        accuracy("tuned_mf", "MF, chosen dim and noise", alphas, alpha),
+        accuracy("tuned_mf", "MF, chosen dim and alpha", dims, dim),
         accuracy("smallest_mf", "MF, smallest dim tried", dims, dims["value"].min()),
     ]

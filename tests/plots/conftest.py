@@ -182,12 +182,12 @@ def communities(pool):
     """One community of the paper, one that is undefined and another, in two spaces."""
     table = pd.DataFrame(
         [
-            ("direction", "7B", True, 50, 0.92, 0.97, 1.03, 0.0001),
-            ("direction", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
-            ("direction", "chat", False, 40, 1.01, 0.98, 1.02, 0.8),
-            ("embedding", "7B", True, 50, 0.99, 0.99, 1.01, 0.04),
-            ("embedding", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
-            ("embedding", "chat", False, 40, 1.0, 0.99, 1.01, 0.5),
+            ("exact", "7B", True, 50, 0.92, 0.97, 1.03, 0.0001),
+            ("exact", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
+            ("exact", "chat", False, 40, 1.01, 0.98, 1.02, 0.8),
+            ("SGD", "7B", True, 50, 0.99, 0.99, 1.01, 0.04),
+            ("SGD", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
+            ("SGD", "chat", False, 40, 1.0, 0.99, 1.01, 0.5),
         ],
         columns=["space", "community", "paper", "n_models", "ratio", "null_low", "null_high", "p"],
     )

@@ -18,9 +18,9 @@ class TestCommunities:
     def test_marks(self, communities):
         table = communities
         left, right = plot_communities(table).axes
-        assert (title(left), title(right)) == ("by directions", "by embeddings")
+        assert (title(left), title(right)) == ("exact embeddings", "SGD embeddings")
         assert labels(left.yaxis) == ["7B (50)", "physics (2)", "chat (40)"]
-        for axes, space in ((left, "direction"), (right, "embedding")):
+        for axes, space in ((left, "exact"), (right, "SGD")):
             rows = table[table["space"] == space]
             lines = {line.get_label(): line for line in axes.lines}
             for label, paper in (("the paper's", True), ("other", False)):

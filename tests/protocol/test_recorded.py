@@ -33,9 +33,7 @@ def test_incomplete_record_is_refused(tmp_path, missing):
     content = {"one": pool("one")}
     del content["one"][missing]
     path.write_text(json.dumps(content))
-    with pytest.raises(
-        ValueError, match=f"is not a complete record .*{missing}.*run tools/record_solvers"
-    ):
+    with pytest.raises(ValueError, match=f"is not a complete record .*{missing}.*run tools/record_solvers"):
         load_recorded_comparison(path)
 
 

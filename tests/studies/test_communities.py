@@ -41,7 +41,7 @@ def distances(pool):
 def on_a_line(places, data="a line"):
     """Models a, b, ... at these places."""
     frame = scaled_distances(pd.DataFrame({"x": places}, list("abcdefghijkl"[: len(places)])))
-    return {"direction": ModelDistances({0: frame}, "direction", data)}
+    return {"exact": ModelDistances({0: frame}, "exact", data)}
 
 
 def tagged(tags):
@@ -76,7 +76,7 @@ class TestDistances:
         labels = toy.labels.copy()
         labels[2] = -1
         found = measure_distances(toy.with_labels(labels), MF, n_seeds=1)
-        assert set(found["direction"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
+        assert set(found["exact"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
 
     def test_what_the_answers_do_not_determine(self, toy, tmp_path):
         """Directions are the same for all parameters with the same predictions; embeddings are not."""
@@ -156,21 +156,21 @@ class TestCompare:
         matrix, truth = pool
         found = compare_communities(distances, matrix.models).set_index(["space", "community"])
         for tag in ("base", "chat", "math", "code", "biomed", "physics"):
-            assert found.loc[("direction", tag), "ratio"] < 0.95
-            assert found.loc[("direction", tag), "p"] < 0.02
-        assert found.loc[("direction", "7B"), "p"] < 0.001
-        assert found.loc[("direction", "7B"), "paper"]
-        assert found.loc[("direction", "7B"), "n_models"] == 50
+            assert found.loc[("exact", tag), "ratio"] < 0.95
+            assert found.loc[("exact", tag), "p"] < 0.02
+        assert found.loc[("exact", "7B"), "p"] < 0.001
+        assert found.loc[("exact", "7B"), "paper"]
+        assert found.loc[("exact", "7B"), "n_models"] == 50
         # And so are the skills that the answers were drawn from, which embeddings show less of.
-        names = distances["direction"].mean().index
+        names = distances["exact"].mean().index
         pairs = np.triu_indices(len(names), 1)
         drawn = scaled_distances(truth.skills.loc[names]).to_numpy()[pairs]
         likeness = {space: spearmanr(drawn, distances[space].mean().to_numpy()[pairs])[0] for space in SPACES}
-        assert likeness["direction"] > 0.8
-        assert likeness["direction"] > likeness["embedding"] + 0.2
+        assert likeness["exact"] > 0.8
+        assert likeness["exact"] > likeness["SGD"] + 0.2
 
     def test_random_partitions_are_found_as_often_as_chance_has_it(self, distances, pool):
-        names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"direction": distances["direction"]}
+        names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"exact": distances["exact"]}
         parts = np.resize([f"part {number:02d}" for number in range(14)], len(names))
         found = pd.concat(
             compare_communities(direction, pd.DataFrame({"tags": rng.permutation(parts)}, names), n_permutations=1000)
@@ -193,7 +193,7 @@ class TestCompare:
 
 class TestMap:
     def test_neighbours_share_a_specialization(self, distances, pool):
-        positions = map_models(distances["direction"], pool[0].models)
+        positions = map_models(distances["exact"], pool[0].models)
         assert positions["specialization"].tolist() == pool[0].models.loc[positions.index, "tags"].tolist()
         points = positions[["x", "y"]].to_numpy()
         apart = np.linalg.norm(points[:, None] - points, axis=2)
@@ -202,9 +202,9 @@ class TestMap:
         assert (tags[apart.argmin(axis=1)] == tags).mean() > 0.8
 
     def test_repeats_and_does_not_depend_on_the_order(self, toy):
-        first = map_models(measure_distances(toy, MF, n_seeds=1)["direction"], toy.models)
+        first = map_models(measure_distances(toy, MF, n_seeds=1)["exact"], toy.models)
         turned = toy.subset(models=toy.model_names[::-1])
-        other = map_models(measure_distances(turned, MF, n_seeds=1)["direction"], turned.models)
+        other = map_models(measure_distances(turned, MF, n_seeds=1)["exact"], turned.models)
         pd.testing.assert_frame_equal(first, other)
         assert first["params_b"].isna().all()
         assert (first["specialization"] == "").all()
@@ -213,20 +213,20 @@ class TestMap:
     def test_few_models_are_laid_out_exactly(self, n):
         places = np.array([[0.0, 0], [3, 4], [6, 0]])[:n]
         frame = scaled_distances(pd.DataFrame(places, list("abc")[:n]))
-        points = map_models(ModelDistances({0: frame}, "direction", "x"), pd.DataFrame(index=frame.index))[["x", "y"]]
+        points = map_models(ModelDistances({0: frame}, "exact", "x"), pd.DataFrame(index=frame.index))[["x", "y"]]
         again = np.linalg.norm(points.to_numpy()[:, None] - points.to_numpy(), axis=2)
         np.testing.assert_allclose(again, frame, atol=1e-9)
 
     def test_rarest_frequent_tag(self):
         tags = ["chat;code", "chat;code", "chat;code", "chat;rare", "chat", ""]
-        positions = map_models(on_a_line([0.0, 1, 2, 3, 4, 5])["direction"], tagged(tags))
+        positions = map_models(on_a_line([0.0, 1, 2, 3, 4, 5])["exact"], tagged(tags))
         assert positions["specialization"].tolist() == ["code"] * 3 + ["chat"] * 2 + [""]
 
 
 class TestNearest:
     def test_by_hand(self):
         models = pd.DataFrame({"params_b": [7.0, 13, np.nan, 70], "data": "of the user"}, list("abcd"))
-        found = nearest_models(on_a_line([0.0, 4, 1, 9])["direction"], models, "c", n=2)
+        found = nearest_models(on_a_line([0.0, 4, 1, 9])["exact"], models, "c", n=2)
         assert found["model"].tolist() == ["a", "b"]
         assert found.index.tolist() == [1, 2]
         np.testing.assert_allclose(found["distance"], np.array([1, 3]) * 6 / (4 + 1 + 9 + 3 + 5 + 8))
@@ -235,8 +235,8 @@ class TestNearest:
         assert found["data"].tolist() == ["a line"] * 2
 
     def test_mean_and_spread_over_runs(self):
-        frames = {seed: on_a_line([0.0, place, 10])["direction"].by_seed[0] for seed, place in ((0, 2), (1, 6))}
-        found = nearest_models(ModelDistances(frames, "direction", "x"), pd.DataFrame(index=list("abc")), "a")
+        frames = {seed: on_a_line([0.0, place, 10])["exact"].by_seed[0] for seed, place in ((0, 2), (1, 6))}
+        found = nearest_models(ModelDistances(frames, "exact", "x"), pd.DataFrame(index=list("abc")), "a")
         near = found.set_index("model").loc["b"]
         assert near["distance"] == pytest.approx((0.3 + 0.9) / 2)
         assert near["spread"] == pytest.approx(np.std([0.3, 0.9], ddof=1))
@@ -244,7 +244,7 @@ class TestNearest:
 
     def test_unknown_model(self):
         with pytest.raises(KeyError, match="unknown model 'z'; known: a, b"):
-            nearest_models(on_a_line([0.0, 1])["direction"], tagged(["", ""]), "z")
+            nearest_models(on_a_line([0.0, 1])["exact"], tagged(["", ""]), "z")
 
     def test_choice(self, toy):
         best = toy.split(random_state=3).train.accuracy(by="model")["accuracy"].sort_index().idxmax()
@@ -258,41 +258,41 @@ class TestValues:
     def test_by_hand(self):
         rows = [
             # space, seed, community, paper, ratio, p
-            ("direction", 0, "7B", True, 0.9, 0.01),
-            ("direction", 0, "chat", False, 0.95, 0.2),
-            ("direction", 0, "code", True, np.nan, np.nan),
-            ("direction", 1, "7B", True, 0.8, 0.06),
-            ("direction", 1, "chat", False, 1.05, 0.9),
-            ("direction", 1, "code", True, np.nan, np.nan),
-            ("embedding", 0, "7B", True, 1.0, 0.5),
-            ("embedding", 0, "chat", False, 0.9, 0.04),
-            ("embedding", 1, "7B", True, 0.9, 0.03),
-            ("embedding", 1, "chat", False, 0.9, 0.03),
+            ("exact", 0, "7B", True, 0.9, 0.01),
+            ("exact", 0, "chat", False, 0.95, 0.2),
+            ("exact", 0, "code", True, np.nan, np.nan),
+            ("exact", 1, "7B", True, 0.8, 0.06),
+            ("exact", 1, "chat", False, 1.05, 0.9),
+            ("exact", 1, "code", True, np.nan, np.nan),
+            ("SGD", 0, "7B", True, 1.0, 0.5),
+            ("SGD", 0, "chat", False, 0.9, 0.04),
+            ("SGD", 1, "7B", True, 0.9, 0.03),
+            ("SGD", 1, "chat", False, 0.9, 0.03),
         ]
         table = pd.DataFrame(rows, columns=["space", "seed", "community", "paper", "ratio", "p"])
         found = {reported.key: reported.runs for reported in community_values(table)}
         assert found["communities_tested"] == [2]
         assert found["paper_communities"] == [1]
-        assert found["direction_ratio"] == pytest.approx([0.925, 0.925])
-        assert found["direction_found"] == [1, 0]
-        assert found["direction_paper_closer"] == [1, 1]
-        assert found["direction_paper_found"] == [1, 0]
-        assert found["embedding_found"] == [1, 2]
-        assert found["embedding_paper_closer"] == [0, 1]
-        assert found["embedding_paper_found"] == [0, 1]
+        assert found["exact_ratio"] == pytest.approx([0.925, 0.925])
+        assert found["exact_found"] == [1, 0]
+        assert found["exact_paper_closer"] == [1, 1]
+        assert found["exact_paper_found"] == [1, 0]
+        assert found["sgd_found"] == [1, 2]
+        assert found["sgd_paper_closer"] == [0, 1]
+        assert found["sgd_paper_found"] == [0, 1]
 
     def test_nothing_to_test(self, toy):
         by_seed = compare_each_seed(measure_distances(toy, MF, n_seeds=2), toy.models)
         found = {reported.key: reported for reported in community_values(by_seed)}
         assert found["communities_tested"].value == 0
         assert all(np.isnan(found[f"{space}_{key}"].value) for space in SPACES for key in ("ratio", "paper_found"))
-        assert len(found["direction_found"].runs) == 2
+        assert len(found["exact_found"].runs) == 2
 
 
 def test_real_answers(zeroeval):
     """Sizes are known of few models, and other tags are borne than the paper's."""
     found = compare_communities(measure_distances(zeroeval, MF, n_seeds=1), zeroeval.models)
-    known = found[(found["space"] == "direction") & found["p"].notna()]
+    known = found[(found["space"] == "exact") & found["p"].notna()]
     assert set(known["community"]) >= {"70B", "instruct", "closed"}
     assert found[found["community"] == "physics"]["p"].isna().all()
 
@@ -311,4 +311,4 @@ def test_pool_with_its_own_columns():
     distances = measure_distances(matrix, MF, n_seeds=1)
     found = compare_communities(distances, matrix.models)
     assert found[found["p"].notna()]["community"].unique().tolist() == ["7B", "13B"]
-    assert "tags" in nearest_models(distances["direction"], matrix.models, "m3")
+    assert "tags" in nearest_models(distances["exact"], matrix.models, "m3")
