@@ -26,7 +26,7 @@ TOWNS = [
 
 
 def quick(**settings):
-    return MatrixFactorization(**({"dim": 4, "preset": QUICK, "alpha": 0, "device": "cpu"} | settings))
+    return MatrixFactorization(**({"dim": 4, "solver": "sgd", "preset": QUICK, "alpha": 0, "device": "cpu"} | settings))
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ from embedllm import (
     BenchmarkMean,
     KNNCorrectness,
     MatrixFactorization,
-    TrainingPreset,
     evaluate_forecasts,
     evaluate_routers,
     fit_runs,
@@ -29,7 +28,7 @@ from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliab
 from embedllm.plots.label_rules import plot_protocols
 from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
 from embedllm.plots.speed import plot_growth, plot_speed
-from embedllm.plots.tuning import plot_learning_curves, plot_sweep
+from embedllm.plots.tuning import plot_sweep
 from embedllm.plots.what_embedllm_is import (
     plot_distances_are_differences,
     plot_loss_against_dim,
@@ -44,7 +43,7 @@ from embedllm.studies.contributions import MEASURES, Contributions
 from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
 from embedllm.studies.routing import Routes, tally_routes
 from embedllm.studies.speed import case_times, growth_table, load_run
-from embedllm.studies.tuning import summarize_sweep, sweep_factorization
+from embedllm.studies.tuning import along, summarize_sweep, sweep_factorization
 from embedllm.studies.what_embedllm_is import paired_differences
 
 
@@ -116,14 +115,12 @@ def gains(parts, routers):
 @pytest.fixture(scope="session")
 def mf():
     """A factorization that fits in no time."""
-    return MatrixFactorization(
-        dim=2, preset=TrainingPreset(pairs_per_step=256, epochs=4, learning_rate=0.01, weight_decay=0)
-    )
+    return MatrixFactorization(dim=2, alpha=0.1)
 
 
 @pytest.fixture(scope="session")
-def sweep_and_curves(pool, mf):
-    return sweep_factorization(pool, mf, "dim", [1, 2, 4, 8, 16, 32], n_seeds=2)
+def sweep(pool):
+    return along(sweep_factorization(pool, [0.1], [1, 2, 4, 8, 16, 32], n_seeds=2), "dim", fixed=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -226,11 +223,10 @@ def costs(pool):
 
 @pytest.fixture(scope="session")
 def draw(
-    pool, parts, comparison, history, forecasts, evaluation, routers, curve, reliability_bins, gains, sweep_and_curves,
+    pool, parts, comparison, history, forecasts, evaluation, routers, curve, reliability_bins, gains, sweep,
     heldout, contributions, communities, positions_of, training, costs,
 ):  # fmt: skip
     """The call that draws each figure of the companion, by the name of its function."""
-    sweep, curves = sweep_and_curves
     agreement, run = pairwise_agreement(pool), load_run()
     shares = {name: route_shares(routers[name], parts.test) for name in ("KNN", "best single model", "uniform random")}
     return {
@@ -249,7 +245,6 @@ def draw(
         "plot_routing_times": lambda: plot_routing_times(costs, 3.8),
         "plot_history": lambda: plot_history(history, pool.source),
         "plot_sweep": lambda: plot_sweep(summarize_sweep(sweep), default=232),
-        "plot_learning_curves": lambda: plot_learning_curves(curves),
         "plot_forecasts": lambda: plot_forecasts(forecasts),
         "plot_training_sizes": lambda: plot_training_sizes(curve),
         "plot_reliability": lambda: plot_reliability(reliability_bins),

@@ -24,7 +24,7 @@ QUESTIONS = np.random.default_rng(5).standard_normal((7, 384)).astype(np.float32
 
 
 def quick(**settings):
-    return MatrixFactorization(**({"dim": 6, "preset": QUICK, "device": "cpu"} | settings))
+    return MatrixFactorization(**({"dim": 6, "solver": "sgd", "preset": QUICK, "device": "cpu"} | settings))
 
 
 def bits(model):

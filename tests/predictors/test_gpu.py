@@ -40,7 +40,7 @@ def with_embeddings(matrix, embeddings):
 
 
 def quick(**settings):
-    return MatrixFactorization(**({"dim": 6, "preset": QUICK} | settings))
+    return MatrixFactorization(**({"dim": 6, "solver": "sgd", "preset": QUICK} | settings))
 
 
 def bits(model):

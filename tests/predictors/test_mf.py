@@ -19,7 +19,7 @@ QUICK = TrainingPreset(pairs_per_step=64, epochs=12, learning_rate=1e-2, weight_
 
 
 def quick(**settings):
-    return MatrixFactorization(**({"dim": 6, "preset": QUICK, "device": "cpu"} | settings))
+    return MatrixFactorization(**({"dim": 6, "solver": "sgd", "preset": QUICK, "device": "cpu"} | settings))
 
 
 def bits(model):
@@ -195,7 +195,8 @@ class TestRepeatability:
             "labels = pandas.DataFrame(rng.integers(-1, 2, (3, 50)), list('abc'), ids)\n"
             "questions = pandas.DataFrame({{'benchmark': 'x'}}, index=ids)\n"
             "matrix = CorrectnessMatrix(labels, questions, rng.standard_normal((50, 8)))\n"
-            "model = MatrixFactorization(8, preset=TrainingPreset(20, 2, 5e-3, 1e-5), device='cpu').fit(matrix)\n"
+            "model = MatrixFactorization(8, solver='sgd', preset=TrainingPreset(20, 2, 5e-3, 1e-5), device='cpu')\n"
+            "model.fit(matrix)\n"
             "print(model.coef_.tobytes().hex(), model.history_.to_json())\n"
         )
         orders = (

@@ -37,7 +37,7 @@ class MeanAccuracy(CorrectnessPredictor):
 
 QUICK = TrainingPreset(pairs_per_step=64, epochs=30, learning_rate=1e-2, weight_decay=1e-5)
 PREDICTORS = {
-    "MF": lambda: MatrixFactorization(dim=6, preset=QUICK, device="cpu"),
+    "MF": lambda: MatrixFactorization(dim=6, solver="sgd", preset=QUICK, device="cpu"),
     "KNN": lambda: KNNCorrectness(7),
     "BenchmarkMean": BenchmarkMean,
     "a reader's own": MeanAccuracy,

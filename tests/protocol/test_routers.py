@@ -60,7 +60,7 @@ class Given(RoutingPolicy):
 
 def routers_for(train):
     preset = TrainingPreset(pairs_per_step=64, epochs=8, learning_rate=1e-2, weight_decay=1e-5)
-    mf = MatrixFactorization(dim=6, preset=preset, device="cpu").fit(train)
+    mf = MatrixFactorization(dim=6, solver="sgd", preset=preset, device="cpu").fit(train)
     return standard_routers(train, mf, KNNCorrectness(7).fit(train))
 
 

@@ -8,7 +8,7 @@ from embedllm.protocol.runs import fit_clone, split_runs
 
 BRIEF = TrainingPreset(pairs_per_step=64, epochs=2, learning_rate=0.01, weight_decay=0)
 PREDICTORS = {
-    "MF": MatrixFactorization(dim=4, alpha=0.02, preset=BRIEF, random_state=77),
+    "MF": MatrixFactorization(dim=4, alpha=0.02, solver="sgd", preset=BRIEF, random_state=77),
     "KNN": KNNCorrectness(n_neighbors=3),
     "benchmark mean": BenchmarkMean(),
 }
@@ -79,7 +79,7 @@ def test_runs_are_fits_and_predictions_of_the_classes(toy_with_holes):
     for run in fit_runs(toy_with_holes, PREDICTORS, seed=2, n_seeds=2):
         train, _, test = run.split
         alone = {
-            "MF": MatrixFactorization(dim=4, alpha=0.02, preset=BRIEF, random_state=run.seed),
+            "MF": MatrixFactorization(dim=4, alpha=0.02, solver="sgd", preset=BRIEF, random_state=run.seed),
             "KNN": KNNCorrectness(n_neighbors=3),
             "benchmark mean": BenchmarkMean(),
         }
@@ -91,7 +91,10 @@ def test_runs_are_fits_and_predictions_of_the_classes(toy_with_holes):
 
 
 def test_estimators_given_stay_as_they_are(toy):
-    given = {"MF": MatrixFactorization(dim=4, preset=BRIEF, random_state=77), "KNN": KNNCorrectness(3).fit(toy)}
+    given = {
+        "MF": MatrixFactorization(dim=4, solver="sgd", preset=BRIEF, random_state=77),
+        "KNN": KNNCorrectness(3).fit(toy),
+    }
     (run,) = fit_runs(toy, given, n_seeds=1)
     assert not hasattr(given["MF"], "model_names_")
     assert given["MF"].random_state == 77

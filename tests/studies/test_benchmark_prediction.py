@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 from scipy.stats import kendalltau
 
-from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset
+from embedllm import CorrectnessMatrix, MatrixFactorization
 from embedllm.protocol.leave_out import fits_without
 from embedllm.studies.benchmark_prediction import (
     MIN_MODELS,
@@ -20,8 +20,7 @@ from embedllm.studies.benchmark_prediction import (
     weighted_taus,
 )
 
-# A few steps are enough where it does not matter what is learned.
-MF = MatrixFactorization(dim=3, preset=TrainingPreset(pairs_per_step=64, epochs=2, learning_rate=0.01, weight_decay=0))
+MF = MatrixFactorization(dim=3, alpha=0.1)
 
 
 def by_hand(vectors, accuracy, folds):

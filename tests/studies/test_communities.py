@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import spearmanr
 
-from embedllm import CorrectnessMatrix, MatrixFactorization
+from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset
 from embedllm.datasets.communities import PAPER
 from embedllm.datasets.simulate import simulate_pool
 from embedllm.studies.communities import (
@@ -24,7 +24,11 @@ from embedllm.studies.communities import (
     scaled_distances,
 )
 
-MF = MatrixFactorization(dim=8, preset="paper")  # on a toy, the fewest steps
+BRIEF = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
+MF = {
+    "SGD": MatrixFactorization(dim=8, solver="sgd", preset=BRIEF),
+    "exact": MatrixFactorization(dim=8, alpha=0.1),
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,12 +39,19 @@ def pool():
 
 @pytest.fixture(scope="module")
 def distances(pool):
-    return measure_distances(pool[0], MatrixFactorization(), n_seeds=2)
+    sgd = TrainingPreset(pairs_per_step=14_336, epochs=15, learning_rate=3e-3, weight_decay=1e-5)
+    estimators = {"SGD": MatrixFactorization(solver="sgd", preset=sgd), "exact": MatrixFactorization()}
+    return measure_distances(pool[0], estimators, n_seeds=2)
+
+
+def distances_of(places, names):
+    points = np.asarray(places, dtype=float).reshape(len(places), -1)
+    return pd.DataFrame(np.linalg.norm(points[:, None] - points, axis=2), names, names)
 
 
 def on_a_line(places, data="a line"):
     """Models a, b, ... at these places."""
-    frame = scaled_distances(pd.DataFrame({"x": places}, list("abcdefghijkl"[: len(places)])))
+    frame = scaled_distances(distances_of(places, list("abcdefghijkl"[: len(places)])))
     return {"exact": ModelDistances({0: frame}, "exact", data)}
 
 
@@ -51,11 +62,11 @@ def tagged(tags):
 class TestDistances:
     def test_by_hand(self):
         # Between 0, 3 and 7 the distances are 3, 7 and 4, with mean 14 / 3.
-        frame = scaled_distances(pd.DataFrame({"x": [0.0, 3, 7]}, ["a", "b", "c"]))
+        frame = scaled_distances(distances_of([0, 3, 7], ["a", "b", "c"]))
         np.testing.assert_allclose(frame, np.array([[0, 3, 7], [3, 0, 4], [7, 4, 0]]) * 3 / 14)
 
     def test_models_that_are_all_the_same(self):
-        assert scaled_distances(pd.DataFrame({"x": [2.0, 2]}, ["a", "b"])).loc["a", "b":].isna().all()
+        assert scaled_distances(distances_of([2, 2], ["a", "b"])).loc["a", "b":].isna().all()
 
     def test_order_of_models_changes_nothing(self, toy):
         found = measure_distances(toy, MF, n_seeds=2)
@@ -66,7 +77,7 @@ class TestDistances:
 
     def test_each_is_scaled(self, distances):
         for space in SPACES:
-            assert list(distances[space].by_seed) == [0, 1]
+            assert list(distances[space].by_seed) == ([0] if space == "SGD" else [0, 1])
             for frame in [*distances[space].by_seed.values(), distances[space].mean()]:
                 values = frame.to_numpy()
                 assert values[np.triu_indices(len(values), 1)].mean() == pytest.approx(1)
@@ -79,8 +90,8 @@ class TestDistances:
         assert set(found["exact"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
 
     def test_what_the_answers_do_not_determine(self, toy, tmp_path):
-        """Directions are the same for all parameters with the same predictions; embeddings are not."""
-        mf = MatrixFactorization(dim=6).fit(toy)
+        """SGD's embeddings can change where no prediction does."""
+        mf = MF["SGD"].set_params(dim=6).fit(toy)
         p, w, b, c, a = (value.double() for value in mf.parameters_)
         mixing = torch.tensor(np.random.default_rng(0).standard_normal((6, 6)))
         contrast = torch.linspace(1, 3, 6).double()
@@ -96,11 +107,18 @@ class TestDistances:
         same = MatrixFactorization.from_authors(tmp_path / "same.pth", mf.model_names_)
         np.testing.assert_allclose(same.predict_matrix(toy), mf.predict_matrix(toy), atol=1e-4)
 
-        def distances(vectors):
-            return scaled_distances(pd.DataFrame(vectors)).to_numpy()
+        np.testing.assert_allclose(same.coef_, mf.coef_, atol=1e-4)
+        before, after = (scaled_distances(fit.distances()).to_numpy() for fit in (mf, same))
+        assert np.abs(after - before).max() > 0.1
 
-        np.testing.assert_allclose(distances(same.coef_), distances(mf.coef_), atol=1e-4)
-        assert np.abs(distances(same.model_embeddings_) - distances(mf.model_embeddings_)).max() > 0.1
+    def test_exact_distance_is_the_spread_of_the_logit_difference(self, toy):
+        fitted = MatrixFactorization(alpha=0.1).fit(toy)
+        logits = toy.embeddings @ fitted.coef_.T.astype(float) + fitted.intercept_
+        apart = fitted.distances(ability=False)
+        assert apart.iloc[1, 4] == pytest.approx((logits[:, 1] - logits[:, 4]).std(), rel=1e-4)
+        assert fitted.distances().iloc[1, 4] == pytest.approx(fitted.distances().iloc[4, 1])
+        with pytest.raises(ValueError, match="a fit by 'sgd' has no ability_"):
+            MF["SGD"].fit(toy).distances(ability=False)
 
 
 class TestCompare:
@@ -164,10 +182,10 @@ class TestCompare:
         # And so are the skills that the answers were drawn from, which embeddings show less of.
         names = distances["exact"].mean().index
         pairs = np.triu_indices(len(names), 1)
-        drawn = scaled_distances(truth.skills.loc[names]).to_numpy()[pairs]
+        drawn = scaled_distances(distances_of(truth.skills.loc[names], names)).to_numpy()[pairs]
         likeness = {space: spearmanr(drawn, distances[space].mean().to_numpy()[pairs])[0] for space in SPACES}
         assert likeness["exact"] > 0.8
-        assert likeness["exact"] > likeness["SGD"] + 0.2
+        assert likeness["exact"] > likeness["SGD"]
 
     def test_random_partitions_are_found_as_often_as_chance_has_it(self, distances, pool):
         names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"exact": distances["exact"]}
@@ -184,8 +202,8 @@ class TestCompare:
     def test_each_seed(self, distances, pool):
         models = pool[0].models
         by_seed = compare_each_seed(distances, models)
-        assert by_seed.groupby("space")["seed"].unique().map(list).tolist() == [[0, 1], [0, 1]]
-        one = {space: ModelDistances({1: distances[space].by_seed[1]}, space, "x") for space in SPACES}
+        assert by_seed.groupby("space")["seed"].unique().map(list).tolist() == [[0], [0, 1]]
+        one = {"exact": ModelDistances({1: distances["exact"].by_seed[1]}, "exact", "x")}
         alone = compare_communities(one, models)
         second = by_seed[by_seed["seed"] == 1].reset_index(drop=True)
         pd.testing.assert_frame_equal(second.drop(columns=["data", "seed"]), alone.drop(columns="data"))

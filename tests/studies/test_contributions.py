@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset, evaluate_forecasts
+from embedllm import CorrectnessMatrix, MatrixFactorization, evaluate_forecasts
 from embedllm.datasets.simulate import simulate_pool
 from embedllm.protocol.leave_out import benchmarks_named
 from embedllm.studies.contributions import (
@@ -16,12 +16,11 @@ from embedllm.studies.contributions import (
     measure_contributions,
 )
 
-PRESET = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
-MF = MatrixFactorization(dim=3, preset=PRESET)
+MF = MatrixFactorization(dim=3, alpha=0.1)
 
 
 def factorization(seed):
-    return MatrixFactorization(dim=3, preset=PRESET, random_state=seed)
+    return MatrixFactorization(dim=3, alpha=0.1)
 
 
 class Fixed:

@@ -8,7 +8,9 @@ import pytest
 import torch
 from sklearn.base import clone
 
-from embedllm import KNNCorrectness, MatrixFactorization
+from embedllm import KNNCorrectness, MatrixFactorization, TrainingPreset
+from embedllm.predictors._answers import Answers
+from embedllm.predictors.exact import Problem
 from embedllm.predictors.sgd import init_parameters
 from embedllm.protocol.flops import count_flops
 from embedllm.studies.cost import (
@@ -24,7 +26,7 @@ from embedllm.studies.cost import (
     training_flops,
 )
 
-MF, KNN = MatrixFactorization(dim=5, preset="paper"), KNNCorrectness(3)  # on a toy, the fewest steps
+MF, KNN = MatrixFactorization(dim=5, alpha=0.1), KNNCorrectness(3)
 
 
 @pytest.fixture(scope="module")
@@ -40,7 +42,8 @@ def costs(parts):
 class TestParameters:
     def test_are_those_of_a_fit(self, toy):
         table = parameter_table(toy, MF)
-        mf = clone(MF).fit(toy)
+        brief = TrainingPreset(pairs_per_step=64, epochs=1, learning_rate=0.01, weight_decay=0)
+        mf = MatrixFactorization(dim=5, solver="sgd", preset=brief).fit(toy)
         assert table.loc["all trained", "parameters"] == sum(value.numel() for value in mf.parameters_)
         assert table["parameters"].tolist()[:5] == [value.numel() for value in mf.parameters_]
         assert table.loc["Q.weight (authors' checkpoint)", "parameters"] == 40 * 12
@@ -55,20 +58,30 @@ class TestParameters:
 
 
 class TestFlops:
-    @pytest.mark.parametrize("preset", ["fast", "paper"])
-    def test_a_whole_fit(self, parts, preset):
+    def test_a_whole_fit_by_sgd(self, parts):
         """All products of a whole fit; the formula uses the numbers of questions and epochs only."""
-        mf = MatrixFactorization(dim=5, preset=preset)
+        mf = MatrixFactorization(dim=5, solver="sgd", preset="paper")
         counted = count_flops(lambda: mf.fit(parts.train))
         # After the last step the fit multiplies its parameters out: a product of each model with the projection.
         n_models, width, dim = shape_of(parts.train, mf)
         counted -= 2 * n_models * dim * width
-        expected = training_flops(parts.train, mf).loc["by block, as fitted"]
+        expected = training_flops(parts.train, clone(MF).fit(parts.train)).loc["by block"]
         assert counted == pytest.approx(1e12 * expected["TFLOPs"], abs=2 * n_models * dim)
         assert expected["epochs"] == len(mf.history_)
 
+    def test_passes_of_the_exact_fit(self, parts):
+        answers = Answers(parts.train, sorted(parts.train.model_names), torch.device("cpu"))
+        problem = Problem(answers)
+        mf = clone(MF).fit(parts.train)
+        counted = count_flops(lambda: problem.objective(problem.start, problem.ridge(0.1)))
+        # Beside the products of the pass: the logit at the mean question, and the penalty.
+        n_models, width, _ = shape_of(parts.train, mf)
+        counted -= 2 * n_models * (width + (width + 1) ** 2)
+        expected = training_flops(parts.train, mf).loc["exact"]
+        assert counted * (mf.n_iter_ + 1) == pytest.approx(1e12 * expected["TFLOPs"], rel=1e-3)
+
     def test_training_table(self, parts):
-        table = training_flops(parts.train, MF)
+        table = training_flops(parts.train, clone(MF).fit(parts.train))
         np.testing.assert_allclose(table["TFLOPs"], table["counted TFLOPs"])
         assert table.loc["by pair", "pairs"] == parts.train.observed.sum() < 6 * parts.train.n_questions
         # A pair: project forward and its gradient, classify forward and two gradients.

@@ -13,7 +13,6 @@ from embedllm import (
     CorrectnessPredictor,
     KNNCorrectness,
     MatrixFactorization,
-    TrainingPreset,
     evaluate_forecasts,
     fit_runs,
 )
@@ -264,10 +263,8 @@ class TestValues:
         assert not np.isnan(list(values.values())).any()
 
 
-# A preset that takes no time on small data.
-BRIEF = TrainingPreset(pairs_per_step=2000, epochs=8, learning_rate=1e-2, weight_decay=1e-5, one_cycle=True)
 CURVE = {
-    "MF": MatrixFactorization(dim=8, preset=BRIEF),
+    "MF": MatrixFactorization(dim=8, alpha=0.1),
     "KNN": KNNCorrectness(15),
     "benchmark mean": BenchmarkMean(),
 }
@@ -365,7 +362,7 @@ def test_points_are_fits_on_the_subsets(make_matrix):
     size = 20  # a quarter of the training questions
     (part,) = nested_subsets(run.split.train, [size], seed=0)
     alone = {
-        "MF": MatrixFactorization(dim=8, preset=BRIEF, random_state=0),
+        "MF": MatrixFactorization(dim=8, alpha=0.1),
         "KNN": KNNCorrectness(neighbors_for(15, size, 80)),
         "benchmark mean": BenchmarkMean(),
     }

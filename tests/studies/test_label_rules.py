@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm import BenchmarkMean, KNNCorrectness, MatrixFactorization, TrainingPreset, load_dataset
+from embedllm import BenchmarkMean, KNNCorrectness, MatrixFactorization, load_dataset
 from embedllm.datasets.lookalike import CONFLICTS, draw_answers, release_categories
 from embedllm.studies import label_rules
 from embedllm.studies.label_rules import (
@@ -23,9 +23,7 @@ from embedllm.studies.label_rules import (
 )
 
 PREDICTORS = {
-    "MF": MatrixFactorization(
-        dim=3, preset=TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
-    ),
+    "MF": MatrixFactorization(dim=3, alpha=0.1),
     "KNN": KNNCorrectness(5),
     "benchmark mean": BenchmarkMean(),
 }

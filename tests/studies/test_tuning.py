@@ -4,17 +4,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm import KNNCorrectness, MatrixFactorization, TrainingPreset
+from embedllm import KNNCorrectness, MatrixFactorization
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.studies.tuning import choose, summarize_sweep, sweep_factorization, sweep_neighbors, tuning_values
+from embedllm.studies.tuning import along, choose, summarize_sweep, sweep_factorization, sweep_neighbors, tuning_values
 
-BRIEF = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
-MF, KNN = MatrixFactorization(dim=4, preset=BRIEF), KNNCorrectness()
+KNN = KNNCorrectness()
 
 
 def sweep_of(accuracy: dict[float, list[float]]) -> pd.DataFrame:
     rows = [
-        {"data": "toy", "parameter": "dim", "value": value, "seed": seed, "log_loss": 1.0, "accuracy": score}
+        {"data": "toy", "parameter": "dim", "value": value, "seed": seed, "log_loss": 1.0 + value, "accuracy": score}
         for value, scores in accuracy.items()
         for seed, score in enumerate(scores)
     ]
@@ -33,6 +32,10 @@ class TestChoose:
     def test_order_of_rows_changes_nothing(self):
         sweep = sweep_of({1: [0.6, 0.6], 2: [0.7, 0.71], 4: [0.7, 0.71]})
         assert choose(sweep) == choose(sweep.iloc[::-1]) == 2
+
+    def test_alpha_by_its_loss(self):
+        sweep = sweep_of({0.1: [0.7], 0.2: [0.6]}).assign(parameter="alpha")
+        assert choose(sweep.assign(log_loss=[0.6, 0.5])) == 0.2
 
     def test_undefined(self):
         with pytest.raises(ValueError, match="a validation accuracy is undefined"):
@@ -61,19 +64,21 @@ class TestNeighbors:
 
 class TestFactorization:
     def test_equals_a_fit_for_each_value(self, toy_with_holes):
-        sweep, curves = sweep_factorization(toy_with_holes, MF, "dim", [1, 3], seed=1, n_seeds=2)
-        for row in sweep.itertuples():
+        paths = sweep_factorization(toy_with_holes, [0.1, 0.4], [1, 3], seed=1, n_seeds=2)
+        assert len(paths) == 8
+        for row in paths.itertuples():
             train, val, _ = toy_with_holes.split(random_state=row.seed)
-            mf = MatrixFactorization(dim=int(row.value), preset=BRIEF, random_state=row.seed).fit(train, validation=val)
+            mf = MatrixFactorization(dim=row.dim, alpha=row.alpha).fit(train)
             assert row.accuracy == pytest.approx(mf.score(val))
-            curve = curves.query("value == @row.value and seed == @row.seed")
-            assert curve["val_loss"].tolist() == mf.history_["val_loss"].tolist()
-            assert curve["epoch"].tolist() == list(range(1, len(mf.history_) + 1))
+            assert row.n_iter == mf.n_iter_
 
-    def test_alpha(self, toy):
-        sweep, _ = sweep_factorization(toy, MF, "alpha", [0.0, 5.0], n_seeds=1)
-        assert sweep["parameter"].unique().tolist() == ["alpha"]
-        assert sweep["accuracy"].nunique() == 2
+    def test_along_one_parameter(self, toy):
+        paths = sweep_factorization(toy, [0.1, 0.4], [1, 3], n_seeds=2)
+        sweep = along(paths, "dim", fixed=0.4)
+        assert sweep["value"].tolist() == [1, 3, 1, 3]
+        assert sweep["parameter"].unique().tolist() == ["dim"]
+        assert sweep["log_loss"].tolist() == paths.loc[paths["alpha"] == 0.4, "log_loss"].tolist()
+        assert along(paths, "alpha", fixed=3)["value"].tolist() == [0.1, 0.4, 0.1, 0.4]
 
     def test_test_questions_have_no_effect(self, toy):
         """Other answers to the test questions change nothing."""
@@ -82,16 +87,16 @@ class TestFactorization:
         hidden = np.isin(toy.question_ids, toy.split(random_state=0).test.question_ids)
         labels[:, hidden] = 1 - labels[:, hidden]
         for matrix in (toy, toy.with_labels(labels)):
-            sweep, _ = sweep_factorization(matrix, MF, "dim", [2], n_seeds=1)
+            paths = sweep_factorization(matrix, [0.1], [2], n_seeds=1)
             neighbors = sweep_neighbors(matrix, KNN, [3], n_seeds=1)
-            found.append((sweep["log_loss"].item(), neighbors["log_loss"].item()))
+            found.append((paths["log_loss"].item(), neighbors["log_loss"].item()))
         assert found[0] == found[1]
 
     def test_noise_of_the_paper_is_close_to_the_best_of_the_simulated_pool(self, small_pool):
-        sweep, _ = sweep_factorization(small_pool[0], MatrixFactorization(dim=32), "alpha", [0.0, 0.05, 0.2], n_seeds=1)
-        accuracy = sweep.set_index("value")["accuracy"]
-        assert accuracy[0.05] > accuracy[0.0] + 0.01
-        assert accuracy[0.05] > accuracy[0.2] + 0.01
+        paths = sweep_factorization(small_pool[0], [0.0125, 0.05, 0.2], [112], n_seeds=1)
+        loss = paths.set_index("alpha")["log_loss"]
+        assert loss[0.05] < loss[0.0125] - 0.01
+        assert loss[0.05] < loss[0.2] - 0.01
 
 
 def test_summary():
@@ -105,10 +110,10 @@ def test_summary():
 def test_values_are_those_chosen():
     neighbors = sweep_of({1: [0.6, 0.6], 31: [0.7, 0.7]}).assign(parameter="n_neighbors")
     dims = sweep_of({1: [0.65, 0.66], 64: [0.74, 0.73]})
-    alphas = sweep_of({0.0: [0.70, 0.71], 0.05: [0.75, 0.76]}).assign(parameter="alpha")
+    alphas = sweep_of({0.05: [0.75, 0.76], 0.1: [0.70, 0.71]}).assign(parameter="alpha")
     found = {reported.key: reported for reported in tuning_values(neighbors, dims, alphas)}
     assert [found[key].value for key in ("n_neighbors", "dim", "alpha")] == [31, 64, 0.05]
-    assert found["tuned_mf"].runs == pytest.approx([75, 76])
+    assert found["tuned_mf"].runs == pytest.approx([74, 73])
     assert found["tuned_knn"].runs == pytest.approx([70, 70])
     assert found["smallest_mf"].runs == pytest.approx([65, 66])
 
