@@ -223,11 +223,11 @@ def minimize(
     while norms[-1] > tol and len(norms) <= _MAX_ITER:
         step = -_two_loops(gradient, pairs, precondition)
         new_x, (new_value, new_gradient) = x + step, objective(x + step)
-        for _ in range(_MAX_HALVINGS):
-            rises = new_value > value + _ROUNDING * value.abs()
-            if not rises.any():
-                break
-            step = torch.where(rises, step / 2, step)
+        halvings = 0
+        while (rises := new_value > value + _ROUNDING * value.abs()).any():
+            halvings += 1
+            # A column that still rises stays where it is: as its pairs are replaced, its direction is another.
+            step = torch.where(rises, step / 2 if halvings < _MAX_HALVINGS else 0, step)
             new_x, (new_value, new_gradient) = x + step, objective(x + step)
         change = new_gradient - gradient
         product, size = (step * change).sum(dim=0), (change * change).sum(dim=0)

@@ -111,10 +111,9 @@ class TestMatrixFactorization:
         loaded = MatrixFactorization.load(tmp_path / "mf", device="cpu")
         np.testing.assert_array_equal(loaded.predict_matrix(matrix), model.predict_matrix(matrix))
 
-    @pytest.mark.parametrize("one_cycle", [False, True])
-    def test_host_never_waits_between_steps(self, one_cycle):
+    def test_host_never_waits_between_steps(self):
         # It waits some times an epoch, however many steps that has.
-        preset = TrainingPreset(60, epochs=2, learning_rate=1e-3, weight_decay=0, one_cycle=one_cycle)
+        preset = TrainingPreset(60, epochs=2, learning_rate=1e-3, weight_decay=0)
 
         def waits(n_questions):
             with warnings.catch_warnings(record=True) as caught:

@@ -1,4 +1,4 @@
-"""Matrix factorization: equal to the authors' procedure pair by pair, blind to unobserved answers, and repeatable."""
+"""Matrix factorization: settings of both solvers; trained by SGD, the authors' classifier, and repeatable."""
 
 import inspect
 import subprocess
@@ -9,22 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fits import QUICK, bits, quick
 from sklearn.exceptions import NotFittedError
 
-from embedllm import PRESETS, CorrectnessMatrix, KNNCorrectness, MatrixFactorization, TrainingPreset
+from embedllm import CorrectnessMatrix, KNNCorrectness, MatrixFactorization, TrainingPreset
 from embedllm.predictors import sgd
 from embedllm.predictors.sgd import block_logits
-
-QUICK = TrainingPreset(pairs_per_step=64, epochs=12, learning_rate=1e-2, weight_decay=1e-5)
-
-
-def quick(**settings):
-    return MatrixFactorization(**({"dim": 6, "solver": "sgd", "preset": QUICK, "device": "cpu"} | settings))
-
-
-def bits(model):
-    """Everything that a fit learned, for comparisons without any tolerance."""
-    return [value.numpy().tobytes() for value in model.parameters_]
 
 
 class TestPredictions:
@@ -195,9 +185,10 @@ class TestRepeatability:
             "labels = pandas.DataFrame(rng.integers(-1, 2, (3, 50)), list('abc'), ids)\n"
             "questions = pandas.DataFrame({{'benchmark': 'x'}}, index=ids)\n"
             "matrix = CorrectnessMatrix(labels, questions, rng.standard_normal((50, 8)))\n"
-            "model = MatrixFactorization(8, solver='sgd', preset=TrainingPreset(20, 2, 5e-3, 1e-5), device='cpu')\n"
-            "model.fit(matrix)\n"
-            "print(model.coef_.tobytes().hex(), model.history_.to_json())\n"
+            "sgd = MatrixFactorization(8, solver='sgd', preset=TrainingPreset(20, 2, 5e-3, 1e-5), device='cpu')\n"
+            "for model in (sgd, MatrixFactorization(device='cpu')):\n"
+            "    model.fit(matrix)\n"
+            "    print(model.coef_.tobytes().hex(), model.history_.to_json())\n"
         )
         orders = (
             "import embedllm",
@@ -214,22 +205,32 @@ class TestRepeatability:
 
 
 class TestSettings:
-    def test_defaults_are_the_authors(self):
+    def test_defaults(self):
         model = MatrixFactorization()
-        assert (model.dim, model.alpha, model.random_state, model.device) == (232, 0.05, 0, "auto")
+        assert (model.dim, model.preset, model.random_state, model.device) == (232, "paper", 0, "auto")
         assert KNNCorrectness().n_neighbors == 131
         names = list(inspect.signature(MatrixFactorization).parameters)
-        assert names == ["dim", "alpha", "preset", "device", "random_state"]
+        assert names == ["dim", "alpha", "solver", "prior", "tol", "preset", "device", "random_state"]
+
+    def test_auto_is_the_authors_alpha_for_sgd(self, toy):
+        model = quick(alpha="auto").fit(toy)
+        assert model.alpha_ == 0.05
+        assert bits(model) == bits(quick(alpha=0.05).fit(toy))
 
     @pytest.mark.parametrize(
         ("settings", "message"),
         [
             *(({"dim": dim}, f"dim must be a positive whole number, got {dim!r}") for dim in (-3, 0, 2.5, "ten", True)),
-            ({"alpha": -1}, "alpha must be a number of at least 0, got -1"),
-            ({"alpha": float("nan")}, "alpha must be a number of at least 0, got nan"),
-            ({"alpha": float("inf")}, "alpha must be a number of at least 0, got inf"),
-            ({"alpha": "ten"}, "alpha must be a number of at least 0, got 'ten'"),
-            ({"preset": "slow"}, r"preset must be one of \['fast', 'paper'\] or a TrainingPreset, got 'slow'"),
+            ({"alpha": -1}, "alpha must be 'auto' or a number of at least 0, got -1"),
+            *(
+                ({"solver": "exact", "alpha": alpha}, f"alpha must be 'auto' or a number above 0, got {alpha!r}")
+                for alpha in (0, -1, float("nan"), float("inf"), "ten", None)
+            ),
+            ({"solver": "newton"}, "solver must be 'exact' or 'sgd', got 'newton'"),
+            ({"solver": "exact", "prior": "models"}, "prior must be None or 'pool', got 'models'"),
+            ({"prior": "pool"}, "prior 'pool' is for the exact solver: leave out solver='sgd', or the prior"),
+            *(({"tol": tol}, f"tol must be a number above 0, got {tol!r}") for tol in (0, float("nan"), "small")),
+            ({"preset": "slow"}, r"preset must be one of \['paper'\] or a TrainingPreset, got 'slow'"),
             ({"preset": None}, "preset must be one of .* got None"),
             ({"device": "tpu"}, "device must be 'auto', 'cpu' or 'cuda', got 'tpu'"),
         ],
@@ -268,10 +269,9 @@ class TestEdges:
         assert (np.abs(proba - value) < 0.3).all()
 
     @pytest.mark.parametrize("size", [(1, 40), (6, 1), (1, 1)], ids=["one model", "one question", "one cell"])
-    @pytest.mark.parametrize("preset", [QUICK, replace(PRESETS["fast"], min_steps=20)], ids=["quick", "fast"])
-    def test_smallest_data(self, toy, size, preset):
+    def test_smallest_data(self, toy, size):
         part = toy.subset(models=toy.model_names[: size[0]], questions=toy.question_ids[: size[1]])
-        model = quick(preset=preset).fit(part, validation=part.subset(questions=[]))
+        model = quick().fit(part, validation=part.subset(questions=[]))
         proba = model.predict_matrix(part)
         assert proba.shape == size
         assert np.isfinite(proba).all()

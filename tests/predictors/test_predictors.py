@@ -1,9 +1,12 @@
 """What every predictor must do, whatever it has learned: tests that run over all of them, a reader's own included."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fits import QUICK, quick
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 
@@ -12,7 +15,6 @@ from embedllm import (
     CorrectnessMatrix,
     KNNCorrectness,
     MatrixFactorization,
-    TrainingPreset,
     evaluate_forecasts,
 )
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor, check_matrix
@@ -35,14 +37,15 @@ class MeanAccuracy(CorrectnessPredictor):
         return np.tile(self.accuracy_, (len(embeddings), 1))
 
 
-QUICK = TrainingPreset(pairs_per_step=64, epochs=30, learning_rate=1e-2, weight_decay=1e-5)
 PREDICTORS = {
-    "MF": lambda: MatrixFactorization(dim=6, solver="sgd", preset=QUICK, device="cpu"),
+    "exact": lambda: MatrixFactorization(dim=6, device="cpu"),
+    "exact, pool prior": lambda: MatrixFactorization(dim=6, prior="pool", device="cpu"),
+    "sgd": lambda: quick(preset=replace(QUICK, epochs=30)),
     "KNN": lambda: KNNCorrectness(7),
     "BenchmarkMean": BenchmarkMean,
     "a reader's own": MeanAccuracy,
 }
-READING = ("MF", "KNN")  # those that read the question
+READING = ("exact", "exact, pool prior", "sgd", "KNN")  # those that read the question
 
 
 @pytest.fixture(params=PREDICTORS.values(), ids=PREDICTORS)

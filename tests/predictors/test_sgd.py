@@ -6,16 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from fits import quick
 
-from embedllm import PRESETS, CorrectnessMatrix, MatrixFactorization, TrainingPreset
+from embedllm import PRESETS, CorrectnessMatrix, TrainingPreset
 from embedllm.predictors import sgd
 from embedllm.predictors.sgd import Parameters, block_logits, block_loss, init_parameters
-
-QUICK = TrainingPreset(pairs_per_step=64, epochs=12, learning_rate=1e-2, weight_decay=1e-5)
-
-
-def quick(**settings):
-    return MatrixFactorization(**({"dim": 6, "solver": "sgd", "preset": QUICK, "device": "cpu"} | settings))
 
 
 def random_parameters(n_models=5, width=7, dim=4, seed=0):
@@ -204,9 +199,7 @@ class TestNoise:
 
 class TestSteps:
     def test_paper_preset_is_the_paper_s(self):
-        assert PRESETS["paper"] == TrainingPreset(
-            pairs_per_step=2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5, one_cycle=False, min_steps=0
-        )
+        assert {"paper": TrainingPreset(2048, epochs=50, learning_rate=1e-4, weight_decay=1e-5)} == PRESETS
 
     @pytest.fixture
     def steps(self, monkeypatch):
@@ -239,16 +232,6 @@ class TestSteps:
         full = [*pairs[: epoch - 1], *pairs[epoch:-1]]  # the last step of an epoch takes what is left
         assert np.mean(full) == pytest.approx(2048, rel=0.05)
         assert set(groups) == {(1e-4, 1e-5)}
-
-    def test_small_data_gets_the_wanted_number_of_steps(self, toy, steps):
-        preset = TrainingPreset(60, epochs=1, learning_rate=1e-2, weight_decay=0, one_cycle=True, min_steps=10)
-        model = quick(preset=preset).fit(toy)
-        # 240 pairs are 4 steps, so 3 epochs have the 10 steps.
-        assert len(steps[0]) == 12
-        assert len(model.history_) == 3
-        rates = [rate for rate, _ in steps[1]]
-        assert max(rates) == pytest.approx(1e-2, rel=0.05)
-        assert rates[-1] < rates[0] < max(rates)
 
     def test_initial_values_are_pytorch_s(self):
         # Embedding: standard normal. Linear: uniform within 1 / sqrt(inputs), weights and biases.
