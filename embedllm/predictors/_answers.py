@@ -7,6 +7,7 @@ from copy import copy
 from typing import Self
 
 import numpy as np
+import pandas as pd
 import torch
 
 from embedllm._checks import name_positions
@@ -35,6 +36,9 @@ class Answers:
         # 1, 0, or -1 where not observed        (n_questions, n_models), int8
         self.labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()
         self.model_names, self.width, self.device = model_names, matrix.embeddings.shape[1], device
+        # A number in [0, 1) of each question: samples and folds then depend on its id, not on its place or process.
+        hashes = pd.util.hash_array(matrix.question_ids.astype(str).astype(object), categorize=False)
+        self.draws = torch.tensor((hashes >> np.uint64(11)) * 2.0**-53, device=device)
 
     def __len__(self) -> int:
         return len(self.labels)

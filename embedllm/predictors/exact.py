@@ -93,7 +93,7 @@ class Problem:
     mean : tensor of shape (width,)
         Of the question embeddings.
     covariance : tensor of shape (width, width)
-        Of up to `_SAMPLE` of them.
+        Of about `_SAMPLE` of them, or of all.
     n_observed : tensor of shape (n_models,)
     curvature : float
         kappa.
@@ -120,8 +120,7 @@ class Problem:
         self.covariance = self._covariance()
 
     def _covariance(self) -> torch.Tensor:
-        stride = -(-self.n_questions // _SAMPLE)
-        rows = torch.arange(0, len(self.answers), stride, device=self.answers.device)
+        rows = (self.answers.draws < _SAMPLE / self.n_questions).nonzero()[:, 0]
         sample = self.answers.block(rows)[0].to(self.dtype) - self.mean
         sums = [sample.T @ sample, torch.tensor(float(len(sample)), dtype=self.dtype, device=sample.device)]
         add_up(sums)

@@ -182,9 +182,11 @@ class MatrixFactorization(CorrectnessPredictor):
         self, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None, names: list[str], device: torch.device
     ) -> tuple[Coordinates, dict[str, Any]]:
         agree("models, hyperparameters or kinds of data", (names, self.get_params(), validation is None))
+        if self.prior == "pool" and len(names) == 1:
+            raise ValueError("prior 'pool' learns from other models, and there is one model only: leave out the prior")
         held_out = None if validation is None else Answers(validation, names, device)
         problem, solution, chosen, path = choose_and_solve(
-            Answers(matrix, names, device), held_out, matrix.question_ids, self.alpha, self.prior == "pool", self.tol
+            Answers(matrix, names, device), held_out, self.alpha, self.prior == "pool", self.tol
         )
         coordinates, explained = model_coordinates(problem, solution.weights, self.dim)
         objective = solution.objective.mean(dim=1).tolist()

@@ -73,7 +73,7 @@ def fit_path(
 
 
 def choose_and_solve(
-    answers: Answers, validation: Answers | None, question_ids: np.ndarray, alpha: float | str, pool: bool, tol: float
+    answers: Answers, validation: Answers | None, alpha: float | str, pool: bool, tol: float
 ) -> tuple[Problem, Solution, dict[str, float], pd.DataFrame]:
     """Fit with the penalty that predicts best, on the validation questions or by cross-validation over the questions.
 
@@ -82,8 +82,6 @@ def choose_and_solve(
     Parameters
     ----------
     answers, validation : Answers
-    question_ids : ndarray of shape (n_questions,)
-        Their sorted order deals the questions out to the folds of the cross-validation.
     alpha : float or "auto"
         A number takes the place of the choice, and rho is then 1.
     pool : bool
@@ -103,7 +101,7 @@ def choose_and_solve(
     chosen: dict[str, float] = {"alpha": 0.05 if alpha == "auto" else float(alpha)} | ({"rho": 1.0} if pool else {})
     tried = []
     if alpha == "auto":
-        folds = [(problem, validation)] if validation is not None else list(_folds(answers, question_ids))
+        folds = [(problem, validation)] if validation is not None else list(_folds(answers))
 
         def ridge_loss(value: float) -> float:
             return _mean_loss(folds, lambda problem: problem.solve(problem.ridge(value), tol=tol).weights)
@@ -141,11 +139,9 @@ def score_answers(u: torch.Tensor, intercept: torch.Tensor, answers: Answers) ->
     return (loss / n_observed, n_correct / n_observed) if n_observed else (float("nan"), float("nan"))
 
 
-def _folds(answers: Answers, question_ids: np.ndarray) -> Iterator[tuple[Problem, Answers]]:
-    """Yield the questions without those of each fold, and those of the fold: every fifth in the order of their ids."""
-    fold = torch.empty(len(answers), dtype=torch.int64, device=answers.device)
-    order = torch.from_numpy(np.argsort(question_ids.astype(str), kind="stable")).to(answers.device)
-    fold[order] = torch.arange(len(answers), device=answers.device) % N_FOLDS
+def _folds(answers: Answers) -> Iterator[tuple[Problem, Answers]]:
+    """Yield the questions without those of each fold, and those of the fold, which their ids decide."""
+    fold = (answers.draws * N_FOLDS).long()
     for number in range(N_FOLDS):
         rest, part = answers.hide(fold == number), answers.hide(fold != number)
         counts = torch.stack([(each.labels >= 0).sum() for each in (rest, part)])

@@ -2,8 +2,8 @@
 
 A model with few answers borrows from the others: its weights are w = mean + B z + e, with the mean and the deviations
 B = (W - mean) / sqrt(n) of the ridge weights W of n other models, z ~ N(0, tau I), and e ~ N(0, rho s I) for what no
-other model shows. The scale s, the mean square of the entries of B, makes rho a number without unit. The more answers a
-model has, the less the prior weighs, and the fit goes to the optimum without any penalty.
+other model shows. The scale s, the mean square of the entries of W - mean, makes rho a number without unit. The more
+answers a model has, the less the prior weighs, and the fit goes to the optimum without any penalty.
 
 The other models are those of four of five groups: a prior that has seen the answers of the model itself would be too
 sure of them.

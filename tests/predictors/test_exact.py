@@ -11,7 +11,7 @@ from scipy.optimize import minimize
 from scipy.special import expit
 from sklearn.exceptions import ConvergenceWarning
 
-from embedllm import CorrectnessMatrix, MatrixFactorization
+from embedllm import CorrectnessMatrix, MatrixFactorization, load_dataset
 from embedllm.predictors._answers import Answers
 from embedllm.predictors.exact import Problem
 from embedllm.predictors.path import score_answers
@@ -95,10 +95,10 @@ class TestOptimum:
             for part, whole in zip(alone, together, strict=True):
                 torch.testing.assert_close(part[..., 0], whole[..., m], rtol=0, atol=1e-6)
 
-    def test_validation_loss_at_the_default_tol_is_that_of_the_optimum(self, small_pool):
-        train, validation, _ = small_pool[0].split()
+    def test_validation_loss_at_the_default_tol_is_that_of_the_optimum(self):
+        train, validation, _ = load_dataset("simulated", scale=0.2).split()
         held_out = Answers(validation, list(train.model_names), CPU)
-        for alpha in (0.025, 0.05, 0.2):
+        for alpha in (0.035, 0.05, 0.1):
             losses = []
             for dtype, tol in ((torch.float32, 1e-3), (torch.float64, 1e-6)):
                 problem = problem_of(train, dtype)
@@ -148,11 +148,10 @@ class TestSteps:
     def test_no_step_raises_the_objective_of_a_model(self, make_matrix, settings, alpha, scale):
         matrix = make_matrix(**settings)
         matrix = with_embeddings(matrix, matrix.embeddings * np.float32(scale))
-        for dtype in (torch.float32, torch.float64):
+        for dtype, tol in ((torch.float32, 1e-3), (torch.float64, 1e-5)):
             problem = problem_of(matrix, dtype)
-            solution = problem.solve(problem.ridge(alpha), tol=1e-5)
-            # Up to the rounding of a loss in float32.
-            assert (solution.objective[1:] <= solution.objective[:-1] * (1 + 2e-7)).all()
+            solution = problem.solve(problem.ridge(alpha), tol=tol)
+            assert (solution.objective[1:] <= solution.objective[:-1] * (1 + 1.1e-7)).all()  # of float32's rounding
             assert solution.objective.isfinite().all() and solution.weights.isfinite().all()
 
     @pytest.mark.parametrize("tol", [1e-1, 1e-2, 1e-4])
@@ -231,7 +230,8 @@ class TestRepeatability:
         assert bits(exact(random_state=1, **settings).fit(toy_with_holes)) == first
 
     @pytest.mark.parametrize("prior", [None, "pool"])
-    def test_order_and_names_change_rounding_only(self, small_pool, prior):
+    def test_order_changes_rounding_only(self, small_pool, prior, monkeypatch):
+        monkeypatch.setattr("embedllm.predictors.exact._SAMPLE", 500)  # as where there are many questions
         train, _, test = small_pool[0].split()
         rng = np.random.default_rng(0)
         expected = exact(alpha=0.05, prior=prior).fit(train).predict_matrix(test)
