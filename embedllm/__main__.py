@@ -84,10 +84,19 @@ def _add_fit(commands: Any) -> None:
     parser.add_argument("--router", metavar="DIR", required=True, help="folder to save the router in")
     _add_encoder(parser)
     parser.add_argument("--dim", type=int, default=232, help="size of a model embedding (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of 'sgd' (default: %(default)s)")
+    parser.add_argument("--alpha", type=_number, default="auto", help="noise of the training, or 'auto', the default")
     parser.add_argument("--solver", default="exact", help="'exact', or 'sgd' as in the paper (default: %(default)s)")
-    parser.add_argument("--prior", choices=["pool"], help="let models with few answers borrow from the others")
+    parser.add_argument("--prior", help="'pool' lets models with few answers borrow from the others (default: none)")
+    parser.add_argument("--seed", type=int, default=0, help="of 'sgd' (default: %(default)s)")
     parser.set_defaults(run=_fit)
+
+
+def _number(text: str) -> float | str:
+    """Return a number; what is none is left for the fit to refuse."""
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _fit(options: argparse.Namespace) -> None:
@@ -101,6 +110,7 @@ def _fit(options: argparse.Namespace) -> None:
         matrix = load_dataset(options.dataset)
         factorization = MatrixFactorization(
             dim=options.dim,
+            alpha=options.alpha,
             solver=options.solver,
             prior=options.prior,
             device=options.device,

@@ -26,7 +26,7 @@ def dataset(tmp_path_factory, small_encoder, write_long_form):
 @pytest.fixture(scope="module")
 def saved(dataset, small_encoder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("saved") / "router"
-    arguments = ["--router", str(folder), "--encoder", str(small_encoder), "--dim", "6", "--seed", "3"]
+    arguments = ["--router", str(folder), "--encoder", str(small_encoder), "--dim", "6"]
     assert main(["fit", str(dataset), *arguments]) == 0
     return folder
 
@@ -45,25 +45,42 @@ class TestFit:
     def test_saves_what_the_library_fits(self, saved, dataset, small_encoder):
         from embedllm import load_dataset
 
-        expected = MatrixFactorization(dim=6, random_state=3).fit(load_dataset(dataset))
+        expected = MatrixFactorization(dim=6).fit(load_dataset(dataset))
         loaded = Router.load(saved).factorization
         assert loaded.coef_.tobytes() == expected.coef_.tobytes()
-        assert (loaded.dim, loaded.random_state, loaded.preset) == (6, 3, "fast")
+        assert loaded.get_params() == expected.get_params()
 
-    def test_says_what_it_did(self, dataset, small_encoder, tmp_path, capsys):
-        arguments = ["--router", tmp_path / "r", "--encoder", small_encoder, "--dim", "2", "--preset", "paper"]
-        assert main(["fit", str(dataset), *map(str, arguments)]) == 0
+    @pytest.mark.parametrize(
+        ("arguments", "settings"),
+        [
+            (["--solver", "sgd", "--seed", "3", "--alpha", "0.1"], {"solver": "sgd", "random_state": 3, "alpha": 0.1}),
+            (["--prior", "pool", "--alpha", "0.2"], {"prior": "pool", "alpha": 0.2}),
+        ],
+        ids=["sgd", "pool"],
+    )
+    def test_settings(self, dataset, small_encoder, tmp_path, capsys, arguments, settings):
+        from embedllm import load_dataset
+
+        shared = ["--router", tmp_path / "r", "--encoder", small_encoder, "--dim", "2"]
+        assert main(["fit", str(dataset), *map(str, shared), *arguments]) == 0
         out = capsys.readouterr().out
         assert "3 models x 14 questions" in out
         assert f"router saved in {tmp_path / 'r'}; encoder: {small_encoder}" in out
-        assert Router.load(tmp_path / "r").factorization.preset == "paper"
+        expected = MatrixFactorization(dim=2, **settings).fit(load_dataset(dataset))
+        loaded = Router.load(tmp_path / "r").factorization
+        assert loaded.get_params() == expected.get_params()
+        assert loaded.coef_.tobytes() == expected.coef_.tobytes()
 
     @pytest.mark.parametrize(
         ("arguments", "expected"),
         [
             (["--dim", "0"], "dim must be a positive whole number, got 0"),
-            (["--seed", "-1"], "the seed (random_state) must be"),
-            (["--preset", "slow"], "preset must be one of ['fast', 'paper']"),
+            (["--solver", "sgd", "--seed", "-1"], "the seed (random_state) must be"),
+            (["--solver", "newton"], "solver must be 'exact' or 'sgd', got 'newton'"),
+            (["--alpha", "ten"], "alpha must be 'auto' or a number above 0, got 'ten'"),
+            (["--alpha", "0"], "alpha must be 'auto' or a number above 0, got 0.0"),
+            (["--prior", "models"], "prior must be None or 'pool', got 'models'"),
+            (["--prior", "pool", "--solver", "sgd"], "prior 'pool' is for the exact solver"),
             (["--encoder", "/no/such/encoder"], "no encoder '/no/such/encoder'"),
             (["--device", "gpu"], "device must be 'auto', 'cpu' or 'cuda', got 'gpu'"),
         ],

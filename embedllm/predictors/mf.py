@@ -213,12 +213,13 @@ class MatrixFactorization(CorrectnessPredictor):
         Raises
         ------
         ValueError
-            If the solver was not "exact": the dimensions of the other have no order.
+            If the fit has fewer, or the solver was not "exact": the dimensions of the other have no order.
         """
         check_is_fitted(self, "model_names_")
         if not isinstance(self.parameters_, Coordinates):
             raise ValueError("the dimensions of a fit by 'sgd' have no order: fit with solver='exact'")
-        dim = check_positive("dim", dim)
+        if check_positive("dim", dim) > self.dim:
+            raise ValueError(f"dim must be at most {self.dim}, that of the fit, got {dim}")
         shorter = copy(self).set_params(dim=dim)
         shorter.explained_ = self.explained_[:dim]
         shorter._set_parameters(self.parameters_.truncated(dim))

@@ -9,13 +9,23 @@ import torch
 from embedllm import CorrectnessMatrix, MatrixFactorization
 from embedllm.predictors.distributed import own_share, process_group, rank
 
+FITS = {
+    "sgd": {"dim": 5, "solver": "sgd", "device": "cpu"},
+    "exact": {"dim": 5, "device": "cpu"},
+    "pool prior": {"prior": "pool", "device": "cpu"},
+    "without validation": {"device": "cpu"},
+}
+"""Hyperparameters of the fits."""
+
 
 def main(folder: Path) -> None:
     train, validation = (CorrectnessMatrix.load(folder / f"{name}.npz") for name in ("train", "validation"))
     with process_group("cpu"):
         number, n_processes = rank()
-        model = MatrixFactorization(dim=5, device="cpu").fit(own_share(train), own_share(validation))
-        model.save(folder / f"{number}.safetensors")
+        for name, settings in FITS.items():
+            held_out = own_share(validation) if name != "without validation" else None
+            model = MatrixFactorization(**settings).fit(own_share(train), held_out)
+            model.save(folder / f"{name} {number}.safetensors")
         torch.save(torch.tensor([own_share(train).n_questions, n_processes]), folder / f"{number}.pt")
         errors = []
         for refused in (

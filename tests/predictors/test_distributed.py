@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from distributed_worker import FITS
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, encode_questions, load_dataset
 from embedllm._checks import name_positions
@@ -63,18 +64,24 @@ class TestProcesses:
         sizes = [torch.load(processes[0] / f"{number}.pt", weights_only=True).tolist() for number in range(N_PROCESSES)]
         assert sizes == [[100, 3], [100, 3], [101, 3]]
 
-    def test_end_with_the_same_bits(self, processes):
-        contents = {(processes[0] / f"{number}.safetensors").read_bytes() for number in range(N_PROCESSES)}
+    @pytest.mark.parametrize("name", FITS)
+    def test_end_with_the_same_bits(self, processes, name):
+        contents = {(processes[0] / f"{name} {number}.safetensors").read_bytes() for number in range(N_PROCESSES)}
         assert len(contents) == 1
 
-    def test_fit_what_one_process_fits(self, processes):
-        # Noise, order and steps are the same; only sums are rounded in another order.
+    @pytest.mark.parametrize("name", FITS)
+    def test_fit_what_one_process_fits(self, processes, name):
+        # Noise, order, folds and steps are the same; only sums are rounded in another order.
         folder, train, validation = processes
-        together = MatrixFactorization.load(folder / "0.safetensors")
-        alone = MatrixFactorization(dim=5, device="cpu").fit(train, validation)
+        together = MatrixFactorization.load(folder / f"{name} 0.safetensors")
+        alone = MatrixFactorization(**FITS[name]).fit(train, validation if name != "without validation" else None)
         np.testing.assert_allclose(together.history_, alone.history_, atol=1e-4)
         np.testing.assert_allclose(together.predict_matrix(validation), alone.predict_matrix(validation), atol=1e-3)
         assert loss(together, validation) == pytest.approx(loss(alone, validation), abs=1e-4)
+        assert together.alpha_ == alone.alpha_
+        if name != "sgd":
+            np.testing.assert_allclose(together.model_embeddings_, alone.model_embeddings_, atol=1e-3)
+            np.testing.assert_allclose(together.path_["log_loss"], alone.path_["log_loss"], atol=1e-4)
 
     @pytest.mark.parametrize("number", range(N_PROCESSES))
     def test_are_told_where_they_differ(self, processes, number):

@@ -13,6 +13,7 @@ import torch
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.path import fit_path
 from embedllm.predictors.sgd import TrainingPreset
 
 pytestmark = [
@@ -104,9 +105,10 @@ class TestMatrixFactorization:
         assert bits(quick(device="auto").fit(matrix)) == first
         assert bits(quick(device="cuda", random_state=1).fit(matrix)) != first
 
-    def test_file_of_a_gpu_loads_on_the_cpu(self, tmp_path):
+    @pytest.mark.parametrize("solver", ["exact", "sgd"])
+    def test_file_of_a_gpu_loads_on_the_cpu(self, tmp_path, solver):
         matrix = build()
-        model = quick(device="cuda").fit(matrix)
+        model = quick(solver=solver, device="cuda").fit(matrix)
         model.save(tmp_path / "mf")
         loaded = MatrixFactorization.load(tmp_path / "mf", device="cpu")
         np.testing.assert_array_equal(loaded.predict_matrix(matrix), model.predict_matrix(matrix))
@@ -127,3 +129,37 @@ class TestMatrixFactorization:
 
         waits(100)  # what happens once
         assert waits(100) == waits(1000)
+
+
+class TestExact:
+    @pytest.mark.parametrize("missing", [0, 0.3])
+    @pytest.mark.parametrize("settings", [{"alpha": 0.1}, {}, {"prior": "pool"}], ids=str)
+    def test_equals_the_fit_on_the_cpu_up_to_rounding(self, missing, settings):
+        matrix, validation = build(n_questions=300, missing=missing), build(n_questions=60, missing=missing, seed=1)
+        cpu, cuda = (
+            MatrixFactorization(device=device, **settings).fit(matrix, validation) for device in ("cpu", "cuda")
+        )
+        assert cuda.alpha_ == cpu.alpha_
+        np.testing.assert_allclose(cuda.predict_matrix(validation), cpu.predict_matrix(validation), atol=1e-3)
+        np.testing.assert_allclose(cuda.model_embeddings_, cpu.model_embeddings_, atol=1e-2)
+        np.testing.assert_allclose(cuda.path_["log_loss"], cpu.path_["log_loss"], atol=1e-4)
+
+    def test_cross_validation(self):
+        matrix = build(n_questions=200, missing=0.3)
+        cpu, cuda = (MatrixFactorization(device=device).fit(matrix) for device in ("cpu", "cuda"))
+        np.testing.assert_allclose(cuda.path_["log_loss"], cpu.path_["log_loss"], atol=1e-4)
+
+    def test_path(self):
+        matrix, validation = build(n_questions=200), build(n_questions=60, seed=1)
+        cpu, cuda = (fit_path(matrix, validation, [0.1, 0.3], [2, 6], device=device) for device in ("cpu", "cuda"))
+        np.testing.assert_allclose(cuda[["log_loss", "accuracy"]], cpu[["log_loss", "accuracy"]], atol=1e-3)
+
+    def test_second_fit_has_the_same_bits(self):
+        matrix = build(112, 3000, 768)
+        assert bits(MatrixFactorization(device="cuda").fit(matrix)) == bits(MatrixFactorization().fit(matrix))
+
+    def test_paper_s_size(self):
+        matrix = build(112, 29_673, 768)
+        cpu, cuda = (MatrixFactorization(alpha=0.05, device=device).fit(matrix) for device in ("cpu", "cuda"))
+        asked = matrix.embeddings[:2000]
+        np.testing.assert_allclose(cuda.predict_proba(asked), cpu.predict_proba(asked), atol=1e-3)
