@@ -123,7 +123,8 @@ def choose_and_solve(
     solution = problem.solve(problem.ridge(chosen["alpha"]), tol=tol)
     if pool:
         solution = solve_with_pool(problem, solution.weights, chosen["rho"], tol)
-    return problem, solution, chosen, pd.DataFrame(tried, columns=["parameter", "value", "log_loss"])
+    path = pd.DataFrame(tried, columns=["parameter", "value", "log_loss"])
+    return problem, solution, chosen, path.astype({"value": float, "log_loss": float})
 
 
 def score_answers(u: torch.Tensor, intercept: torch.Tensor, answers: Answers) -> tuple[float, float]:

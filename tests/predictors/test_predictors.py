@@ -39,7 +39,7 @@ class MeanAccuracy(CorrectnessPredictor):
 
 PREDICTORS = {
     "exact": lambda: MatrixFactorization(dim=6, device="cpu"),
-    "exact, pool prior": lambda: MatrixFactorization(dim=6, prior="pool", device="cpu"),
+    "exact, pool prior": lambda: MatrixFactorization(dim=6, alpha=0.2, prior="pool", device="cpu"),
     "sgd": lambda: quick(preset=replace(QUICK, epochs=30)),
     "KNN": lambda: KNNCorrectness(7),
     "BenchmarkMean": BenchmarkMean,
