@@ -30,7 +30,7 @@ from benchmarks import gpu, growth, reading
 from benchmarks.cases import CASES, FITS
 from embedllm import load_dataset
 from embedllm._files import replacing
-from embedllm.studies.speed import RECORD, case_table, fitting_table, gpu_table
+from embedllm.studies.speed import RECORD, case_table, fitting_table, gpu_table, machine_table
 
 ROOT = Path(__file__).parents[1]
 
@@ -200,16 +200,12 @@ def run_all(quick: bool) -> dict[str, Any]:
 
 def report(run: dict[str, Any]) -> bool:
     """Print the run, and return whether it met the targets and results that must agree do."""
-    for key, value in run["machine"].items():
-        print(f"{key}: {value}")
-    print(f"data: {run['data']}; medians of the repeats (least to most)\n")
     cases, fits = case_table(run), fitting_table(run)
+    print(machine_table(run).to_string(), "\n\nmedians of the repeats (least to most):\n")
     print(cases.to_string(), "\n\n", fits.to_string(), "\n")
     alone, together = (each["objective"] for each in run["together"])
     print(f"objective by 1 and 2 processes: {alone:.7f} and {together:.7f}")
-    exact, plain = (
-        fits.loc[name, "objective"] for name in ("exact, alpha 0.05", "scikit-learn model by model, alpha 0.05")
-    )
+    exact, plain = fits["objective"][["exact, alpha 0.05", "scikit-learn model by model, alpha 0.05"]]
     met = not (pd.concat([cases["targets"], fits["targets"]]) == "missed").any()
     good = met and abs(alone - together) <= 1e-6 and exact <= plain + 1e-5
     print("all targets met" if good else "a target is missed, or results differ")

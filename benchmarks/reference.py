@@ -73,10 +73,14 @@ def step_seconds(model: PairModel, labels: np.ndarray, warm_up: int = 3) -> Iter
 
 
 def penalty(labels: np.ndarray, alpha: float) -> float:
-    """The ridge penalty lambda that noise alpha is to second order: alpha^2 times the mean of r (1 - r), r a share."""
-    seen = labels >= 0
-    share = (labels == 1).sum(axis=1) / seen.sum(axis=1)
-    return alpha**2 * float(np.average(share * (1 - share), weights=seen.sum(axis=1)))
+    """The ridge penalty lambda that noise alpha is to second order.
+
+    It is alpha^2 times the mean over the answers of r (1 - r), with r a model's share of correct answers, one answer at
+    the share of the pool added.
+    """
+    n_seen, n_correct = (labels >= 0).sum(axis=1), (labels == 1).sum(axis=1)
+    share = (n_correct + n_correct.sum() / n_seen.sum()) / (n_seen + 1)
+    return alpha**2 * float(np.average(share * (1 - share), weights=n_seen))
 
 
 def logistic_regressions(embeddings: np.ndarray, labels: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
@@ -96,10 +100,8 @@ def objective(
     losses = []
     for u, t, row in zip(coef.astype(float), intercept, labels, strict=True):
         logits = embeddings @ u + t
-        losses.append(
-            np.logaddexp(0, np.where(row == 1, -logits, logits))[row >= 0].mean() + penalty(labels, alpha) / 2 * (u @ u)
-        )
-    return float(np.mean(losses))
+        losses.append(np.logaddexp(0, np.where(row == 1, -logits, logits))[row >= 0].mean())
+    return float(np.mean(losses) + penalty(labels, alpha) / 2 * np.square(coef, dtype=float).sum(axis=1).mean())
 
 
 def knn_proba(embeddings: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int = 131) -> np.ndarray:
