@@ -1,8 +1,8 @@
 """The cases: what this package does and what the plain procedure does, on the same data.
 
 Each side is a function here and runs in a process of its own, `python -m benchmarks.cases FUNCTION FOLDER REPEATS`,
-which prints what it measured as JSON. Its peak memory is that of the whole process since the data were read: interpreter,
-imports and data included.
+which prints what it measured as JSON. Its peak memory is that of the whole process since the data were read, with
+interpreter, imports and data.
 """
 
 from __future__ import annotations
@@ -98,8 +98,7 @@ def fit(mf: MatrixFactorization, folder: Path, repeats: int) -> Side:
     peak = resident_mb("VmHWM")
     checks = scores(mf.coef_, mf.intercept_, validation)
     if mf.solver == "exact":
-        product = 2 * mf.coef_.size * train.n_questions
-        checks |= {"alpha": mf.alpha_, "n_iter": mf.n_iter_, "product_flops": product}
+        checks |= {"alpha": mf.alpha_, "n_iter": mf.n_iter_, "product_flops": 2 * mf.coef_.size * train.n_questions}
     if mf.alpha_ == ALPHA and mf.prior is None:
         checks["objective"] = reference.objective(mf.coef_, mf.intercept_, train.embeddings, train.labels, ALPHA)
     return Side(seconds, checks=checks, peak_mb=peak)
