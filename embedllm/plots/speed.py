@@ -34,7 +34,7 @@ def plot_speed(times: pd.DataFrame) -> Figure:
             times[side][rows], places[rows], 40, color=face, edgecolors=colour, marker=marker, zorder=3, label=label
         )
     for place, ratio in enumerate(times["plain"] / times["ours"]):
-        beside_row(axes, place, f"{'about ' * part[place]}{ratio:,.0f} x")
+        beside_row(axes, place, f"{'about ' if part[place] else ''}{ratio:,.0f} x")
     axes.set_xscale("log")
     label_rows(axes, times.index)
     axes.set(xlabel="seconds")
