@@ -61,8 +61,8 @@ plot_speed(case_times(run))
 case_table(run)
 
 # %% [markdown]
-# Times are seconds, medians with minimum and maximum in brackets; memory is the peak of the whole process, including the
-# interpreter and PyTorch. Both sides use as many threads as they choose.
+# Times are seconds, medians with minimum and maximum in brackets; memory is the peak of the whole process since the data were
+# read, including the interpreter, PyTorch and the data; of reading, that of the whole process. Both sides use as many threads as they choose.
 #
 # ## Ways of fitting
 #

@@ -77,7 +77,7 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
         Columns: `ours (s)` and `plain (s)`, medians of the repeats with minimum and maximum; `ratio` of the
         medians, "extrapolated" where the plain time is; `aimed at` and `targets`, "met" or "missed", where there are
         any; `part of plain run`, where its time is scaled from a part; `agreement` of the results; `ours (MB)` and
-        `plain (MB)`, peak memory of the whole process, 10^6 bytes.
+        `plain (MB)`, peak memory of the whole process since the data were read, 10^6 bytes.
     """
     rows = {}
     for case in run["cases"]:
