@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import torch
+from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
@@ -71,6 +72,38 @@ def step_seconds(model: PairModel, labels: np.ndarray, warm_up: int = 3) -> Iter
             yield time.perf_counter() - start
 
 
+def penalty(labels: np.ndarray, alpha: float) -> float:
+    """The ridge penalty lambda that noise alpha is to second order.
+
+    It is alpha^2 times the mean over the answers of r (1 - r), with r a model's share of correct answers, one answer at
+    the share of the pool added.
+    """
+    n_seen, n_correct = (labels >= 0).sum(axis=1), (labels == 1).sum(axis=1)
+    share = (n_correct + n_correct.sum() / n_seen.sum()) / (n_seen + 1)
+    return alpha**2 * float(np.average(share * (1 - share), weights=n_seen))
+
+
+def logistic_regressions(embeddings: np.ndarray, labels: np.ndarray, alpha: float) -> tuple[np.ndarray, np.ndarray]:
+    """Coefficients (n_models, width) and intercepts (n_models,) of a classifier a model, C = 1 / (n_m lambda)."""
+    fitted = []
+    for row in labels:
+        seen = row >= 0
+        classifier = LogisticRegression(C=1 / (seen.sum() * penalty(labels, alpha)), max_iter=1000)
+        fitted.append(classifier.fit(embeddings[seen], row[seen]))
+    return np.concatenate([each.coef_ for each in fitted]), np.concatenate([each.intercept_ for each in fitted])
+
+
+def objective(
+    coef: np.ndarray, intercept: np.ndarray, embeddings: np.ndarray, labels: np.ndarray, alpha: float
+) -> float:
+    """Mean over the models of the mean loss and lambda / 2 |u|^2, in float64: what both of the above minimize."""
+    losses = []
+    for u, t, row in zip(coef.astype(float), intercept, labels, strict=True):
+        logits = embeddings @ u + t
+        losses.append(np.logaddexp(0, np.where(row == 1, -logits, logits))[row >= 0].mean())
+    return float(np.mean(losses) + penalty(labels, alpha) / 2 * np.square(coef, dtype=float).sum(axis=1).mean())
+
+
 def knn_proba(embeddings: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_neighbors: int = 131) -> np.ndarray:
     """Probability of a correct answer from one model, (n_asked,), by a classifier of its own."""
     seen = labels >= 0
@@ -82,7 +115,7 @@ def knn_proba(embeddings: np.ndarray, labels: np.ndarray, asked: np.ndarray, n_n
 def route(model: PairModel, questions: torch.Tensor) -> list[int]:
     """Choose a model for each question, one question at a time; `questions` are rows of the model's `Q`."""
     model.eval()
-    everyone = torch.arange(model.P.num_embeddings)
+    everyone = torch.arange(model.P.num_embeddings, device=questions.device)
     chosen = []
     for question in questions:
         proba = model(everyone, question.expand(len(everyone))).softmax(dim=1)[:, 1]

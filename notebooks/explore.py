@@ -55,8 +55,8 @@ matrix
 # a filter stay as faint dots; if few models are left, their names are shown.
 
 # %%
-distances = measure_distances(matrix, mf, seed, n_seeds)
-positions = map_models(distances["direction"], matrix.models)
+distances = measure_distances(matrix, {"exact": mf}, seed, n_seeds)
+positions = map_models(distances["exact"], matrix.models)
 explore_models(map_table(matrix, positions))
 
 # %% [markdown]

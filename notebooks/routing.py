@@ -81,6 +81,22 @@ chosen = np.where(test.observed, s, -1.0).argmax(axis=0)
 print(f"accuracy: {(test.labels[chosen[asked], asked] == 1).mean():.4f}")
 
 # %% [markdown]
+# With at least as many dimensions as models, MF truncates nothing: it is one logistic regression a model
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)).
+
+# %%
+used = runs[0].predictors["MF"].dim_
+print(
+    f"dim {dim} and {matrix.n_models} models: "
+    + (
+        "nothing is truncated"
+        if dim >= matrix.n_models
+        else "the first dimensions of the exact fit are kept"
+    )
+    + f"; {used} dimensions are in use"
+)
+
+# %% [markdown]
 # ## The routers
 #
 # - {term}`oracle`: a model that is correct, if there is one; the upper bound of every router.

@@ -14,6 +14,8 @@ from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, la
 def plot_speed(times: pd.DataFrame) -> Figure:
     """Time of each case, of the package and of a plain implementation, on a logarithmic axis, with their ratio.
 
+    A plain time that was extrapolated from a part is an open square, and its ratio is marked "about".
+
     Parameters
     ----------
     times : DataFrame
@@ -22,15 +24,22 @@ def plot_speed(times: pd.DataFrame) -> Figure:
     places = np.arange(len(times))
     figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(times) + 1.3))
     axes.hlines(places, times["ours"], times["plain"], color=GREY, linewidth=1)
-    for number, side in enumerate(("ours", "plain")):
-        axes.scatter(times[side], places, 40, color=PALETTE[number], marker="os"[number], zorder=3, label=side)
+    part = times["extrapolated"].to_numpy(dtype=bool)
+    everything = np.ones_like(part)
+    sides = [("ours", "ours", everything), ("plain", "plain", ~part), ("plain", "plain, extrapolated", part)]
+    for side, label, rows in sides:
+        colour = PALETTE[side == "plain"]
+        face, marker = ("white" if rows is part else colour), "os"[side == "plain"]
+        axes.scatter(
+            times[side][rows], places[rows], 40, color=face, edgecolors=colour, marker=marker, zorder=3, label=label
+        )
     for place, ratio in enumerate(times["plain"] / times["ours"]):
-        beside_row(axes, place, f"{ratio:,.0f} x")
+        beside_row(axes, place, f"{'about ' if part[place] else ''}{ratio:,.0f} x")
     axes.set_xscale("log")
     label_rows(axes, times.index)
     axes.set(xlabel="seconds")
     head(figure, times["data"].iat[0])
-    figure.legend(loc="outside lower right", ncols=2)
+    figure.legend(loc="outside lower right", ncols=3)
     return figure
 
 
@@ -49,10 +58,10 @@ def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
     for axes, axis in zip(row[0], panels, strict=True):
         for number, (what, line) in enumerate(points[points["axis"] == axis].groupby("what", sort=False)):
             label = str(what) if axis == panels[0] else None
-            axes.plot(line[axis], line[measure], marker="os"[number % 2], color=PALETTE[number], label=label)
+            axes.plot(line[axis], line[measure], marker="os^"[number], color=PALETTE[number], label=label)
         axes.set(xscale="log", yscale="log", xlabel=axis)
         axes.grid(True, which="both", alpha=0.3)
     row[0][0].set_ylabel("seconds" if measure == "seconds" else "peak of the process (MB)")
     head(figure, points["data"].iat[0])
-    figure.legend(loc="outside lower center", ncols=2)
+    figure.legend(loc="outside lower center", ncols=1)
     return figure

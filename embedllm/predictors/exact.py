@@ -183,7 +183,7 @@ class Problem:
             observed = y >= 0
             loss += ((softplus(z) - y * z) * observed).sum(dim=0, dtype=torch.float64)
             residual = (z.sigmoid() - y) * observed
-            gradient[:-1].addmm_(x.T, residual)
+            gradient[:-1] += x.T @ residual
             gradient[-1] += residual.sum(dim=0)
         add_up([loss, gradient])
         gradient[:-1] -= torch.outer(self.mean, gradient[-1])

@@ -55,7 +55,7 @@ def measure(call: Callable[[], object], repeats: int = 1, limit: float = math.in
     """
     seconds = []
     gc.collect()
-    before = _reset_peak()
+    before = reset_peak()
     for _ in range(check_positive("repeats", repeats)):
         start = time.perf_counter()
         call()
@@ -65,7 +65,7 @@ def measure(call: Callable[[], object], repeats: int = 1, limit: float = math.in
     return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), len(seconds))
 
 
-def _reset_peak() -> float:
+def reset_peak() -> float:
     """Reset the kernel's high-water mark to the present resident set, and return that."""
     try:
         Path("/proc/self/clear_refs").write_text("5")

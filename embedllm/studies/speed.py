@@ -13,10 +13,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
-
-from embedllm.predictors.sgd import init_parameters
-from embedllm.protocol.flops import Shape, block_flops, pair_flops
 
 RECORD = "data/benchmarks.json"
 """Where the run is kept, in the repository."""
@@ -41,8 +37,8 @@ def load_run(path: str | os.PathLike[str] = "") -> dict[str, Any]:
     Returns
     -------
     dict
-        `recorded` (the day), `machine`, `data`, `repeats`, `cases`, `fitting`, `together` and `growth`, which the other
-        functions turn into tables.
+        `recorded` (the day), `machine`, `data`, `repeats`, `cases`, `fitting`, `together`, `growth` and, where one was
+        recorded, `gpu`, which the other functions turn into tables.
 
     Raises
     ------
@@ -64,9 +60,12 @@ def load_run(path: str | os.PathLike[str] = "") -> dict[str, Any]:
 
 
 def machine_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Return what the times depend on, and when they were measured."""
-    rows = {"recorded": run["recorded"], "data": run["data"], **run["machine"]}
-    return pd.DataFrame.from_dict(rows, orient="index", columns=["the recorded run"])
+    """Return what the times depend on, and when they were measured, for the run and for one on a GPU."""
+    parts = {"the recorded run": run} | ({"the run on a GPU": run["gpu"]} if "gpu" in run else {})
+    columns = {
+        what: {"recorded": part["recorded"], "data": part["data"], **part["machine"]} for what, part in parts.items()
+    }
+    return pd.DataFrame(columns)
 
 
 def case_table(run: dict[str, Any]) -> pd.DataFrame:
@@ -76,8 +75,9 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
     -------
     DataFrame indexed by `case`
         Columns: `ours (s)` and `plain (s)`, medians of the repeats with minimum and maximum; `ratio` of the
-        medians; `aimed at` and `targets`, "met" or "missed"; `part of plain run`, where its time is scaled from a
-        part; `agreement` of the results; `ours (MB)` and `plain (MB)`, peak memory of the whole process, 10^6 bytes.
+        medians, "extrapolated" where the plain time is; `aimed at` and `targets`, "met" or "missed", where there are
+        any; `part of plain run`, where its time is scaled from a part; `agreement` of the results; `ours (MB)` and
+        `plain (MB)`, peak memory of the whole process since the data were read, 10^6 bytes.
     """
     rows = {}
     for case in run["cases"]:
@@ -87,9 +87,9 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
         rows[case["what"]] = {
             "ours (s)": _spread(ours["seconds"]),
             "plain (s)": _spread(plain["seconds"]),
-            "ratio": round(ratio, 1),
+            "ratio": f"{ratio:,.1f}" + (", extrapolated" if plain["how"] else ""),
             "aimed at": ", ".join(f"{name} {value:g}" for name, value in case["targets"].items()),
-            "targets": "met" if all(met) else "missed",
+            "targets": ("met" if all(met) else "missed") if met else "",
             "part of plain run": plain["how"] or "all",
             "agreement": case["agree"],
             "ours (MB)": round(ours["peak_mb"]),
@@ -99,11 +99,22 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
 
 
 def case_times(run: dict[str, Any]) -> pd.DataFrame:
-    """Return the medians of the cases in seconds, `ours` and `plain`, indexed by `case`, with a column `data`."""
+    """Return the medians of the cases in seconds.
+
+    Returns
+    -------
+    DataFrame indexed by `case`
+        Columns: `ours` and `plain`; `extrapolated`, whether `plain` is scaled from a part; `data`.
+    """
     medians = {
-        case["what"]: [statistics.median(case[side]["seconds"]) for side in ("ours", "theirs")] for case in run["cases"]
+        case["what"]: [
+            *(statistics.median(case[side]["seconds"]) for side in ("ours", "theirs")),
+            bool(case["theirs"]["how"]),
+        ]
+        for case in run["cases"]
     }
-    table = pd.DataFrame.from_dict(medians, orient="index", columns=["ours", "plain"]).rename_axis("case")
+    columns = ["ours", "plain", "extrapolated"]
+    table = pd.DataFrame.from_dict(medians, orient="index", columns=columns).rename_axis("case")
     return table.assign(data=f"{run['data']}\n{_recorded(run)}")
 
 
@@ -116,49 +127,101 @@ def _spread(seconds: list[float]) -> str:
 
 
 def fitting_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Return the ways of fitting that were tried: `seconds`, `val_loss` and `val_accuracy`, indexed by `fit`."""
-    table = pd.DataFrame(run["fitting"]).set_index("what").rename_axis("fit")
-    return table.round({"seconds": 2, "val_loss": 5, "val_accuracy": 5})
+    """Return the ways of fitting, with what they reach.
+
+    Returns
+    -------
+    DataFrame indexed by `fit`
+        Columns: `seconds`, median; `iterations` of the exact fit; `objective`, the mean over the models of loss and
+        penalty on the training questions, where alpha is that of the others; `val_loss` and `val_accuracy` on the
+        validation questions; `peak MB` of the process; `aimed at` and `targets`, "met" or "missed", where there is one.
+    """
+    rows = {}
+    for fit in run["fitting"]:
+        seconds, targets = statistics.median(fit["seconds"]), fit["targets"]
+        reached = {"seconds": seconds, "val_loss": fit["val_loss"]}
+        met = all(reached[name] <= target for name, target in targets.items())
+        rows[fit["what"]] = {
+            "seconds": round(seconds, 2),
+            "iterations": str(fit.get("n_iter", "")),
+            "objective": round(fit.get("objective", float("nan")), 6),
+            "val_loss": round(fit["val_loss"], 5),
+            "val_accuracy": round(fit["val_accuracy"], 5),
+            "peak MB": round(fit["peak_mb"]),
+            "aimed at": ", ".join(f"{name} {value:g}" for name, value in targets.items()),
+            "targets": ("met" if met else "missed") if targets else "",
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fit")
 
 
 def together_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Return the fits by one process and by several: `seconds` and `val_loss`, indexed by `processes`."""
-    return pd.DataFrame(run["together"]).set_index("processes").round({"seconds": 2, "val_loss": 6})
+    """Return the exact fits by one process and by several: `seconds` and `objective`, indexed by `processes`."""
+    return pd.DataFrame(run["together"]).set_index("processes").round({"seconds": 2, "objective": 7})
 
 
 def growth_table(run: dict[str, Any]) -> pd.DataFrame:
-    """Return the points of growth: `data`, `axis`, `what`, `questions`, `models`, `dim`, `seconds`, `peak_mb`."""
+    """Return the points of growth.
+
+    Returns
+    -------
+    DataFrame
+        Columns: `axis`, `what`, `questions`, `models`, `dim`, `n_iter` (of the exact fit), `seconds`, `peak_mb`,
+        `data`.
+    """
     return pd.DataFrame(run["growth"]).assign(data=f"random data, {_recorded(run)}")
 
 
-def scaling_table(n_models: int, n_questions: int, dim: int = 232, width: int = 768, block: int = 128) -> pd.DataFrame:
-    """Compute what a fit needs at a given size, with every answer observed.
+def gpu_table(run: dict[str, Any]) -> pd.DataFrame:
+    """Return the run on a GPU: `seconds`, `how` they were measured and `GPU MB`, the peak, indexed by `what`.
+
+    The table is empty if no such run is recorded.
+    """
+    rows = run["gpu"]["rows"] if "gpu" in run else []
+    table = pd.DataFrame(rows, columns=["what", "seconds", "how", "gpu_mb"]).set_index("what")
+    table["seconds"] = [f"{value:.3g}" for value in table["seconds"]]
+    return table.rename(columns={"gpu_mb": "GPU MB"}).round(0)
+
+
+def scaling_table(run: dict[str, Any], n_models: int, n_questions: int, width: int = 768) -> pd.DataFrame:
+    """Compute what an exact fit needs at a given size, with every answer observed.
 
     Parameters
     ----------
-    n_models, n_questions, dim, width : int
-    block : int
-        Questions in an optimizer step.
+    run : dict
+        Its exact fit tells the number of iterations and how many FLOPs it does in a second.
+    n_models, n_questions, width : int
 
     Returns
     -------
     DataFrame
         One column, `amount`, as text.
+
+    Raises
+    ------
+    ValueError
+        If the run has no exact fit.
     """
-    shape = Shape(n_models, width, dim)
-    n_parameters = sum(value.numel() for value in init_parameters(*shape, generator=torch.Generator()))
-    each, by_pair = block_flops(shape)["needed"], n_models * pair_flops(shape)["needed"]
-    steps = -(-n_questions // block)
+    exact = next((fit for fit in run["fitting"] if "n_iter" in fit), None)
+    if exact is None:
+        raise ValueError("the recorded run has no exact fit: record it again by python -m benchmarks --record")
+    # Two products (logits and gradient) at the start and in each iteration; a step that is halved takes two more.
+    products = 2 * (exact["n_iter"] + 1)
+    rate = products * exact["product_flops"] / statistics.median(exact["seconds"])
+    product = 2 * width * n_models * n_questions
+    weights = (width + 1) * n_models
+    seconds = products * product / rate
     rows = {
         "embeddings, float32 (GB)": 4 * width * n_questions / 1e9,
         "labels, int8 (GB)": n_models * n_questions / 1e9,
-        "parameters, gradients, Adam's moments (MB)": 4 * 4 * n_parameters / 1e6,
-        "arithmetic of a pass (TFLOPs)": each * n_questions / 1e12,
-        "the same, pair by pair (TFLOPs)": by_pair * n_questions / 1e12,
-        "hours of a pass at 50 GFLOP/s, a core": each * n_questions / 50e9 / 3600,
-        "seconds of a pass at 20 TFLOP/s, a GPU": each * n_questions / 20e12,
-        "steps of a pass": steps,
-        "gradients sent by a process in a pass (GB)": 4 * n_parameters * steps / 1e9,
+        "weights, gradient and eight curvature pairs, float32 (GB)": 4 * weights * (2 + 2 * 8) / 1e9,
+        "arithmetic of a product (TFLOPs)": product / 1e12,
+        "products of a fit, at the iterations of the recorded run": products,
+        "all-reduces of an iteration": 1,
+        "sent by a process in an iteration, float64 (MB)": 8 * (weights + n_models) / 1e6,
+        "GFLOP/s of the recorded run": rate / 1e9,
+        "hours on one machine like that, extrapolated": seconds / 3600,
+        "minutes on 64 of them, without communication, extrapolated": seconds / 64 / 60,
+        "dimensions: the models' inner products, float64 (TFLOPs)": 2 * n_models**2 * n_questions / 1e12,
         "KNN: arithmetic of a question (GFLOPs)": 2 * width * n_questions / 1e9,
     }
     amounts = {what: f"{amount:,.0f}" if amount >= 100 else f"{amount:,.3g}" for what, amount in rows.items()}

@@ -152,7 +152,7 @@ class TestData:
 
     def test_names_are_no_folders(self, root, read):
         assert (root / "embedllm").is_dir()
-        assert read(dataset="embedllm") == read(dataset="simulated") == read(model="", preset="fast", seed=3) == {}
+        assert read(dataset="embedllm") == read(dataset="simulated") == read(model="", solver="sgd", seed=3) == {}
 
     def test_named_in_the_notebook_only(self, root, papermill):
         (root / "own").mkdir()

@@ -45,7 +45,7 @@ def test_gradient_of_the_questions():
 
 
 def test_by_pair_is_what_the_factorization_computes(toy):
-    mf = MatrixFactorization(dim=4).fit(toy)
+    mf = MatrixFactorization(dim=4, solver="sgd").fit(toy)
     questions = torch.tensor(toy.embeddings)
     incorrect, correct = pair_logits(
         mf.parameters_, questions.repeat_interleave(6, dim=0), torch.arange(6).repeat(40)

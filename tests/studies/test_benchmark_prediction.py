@@ -174,8 +174,9 @@ class TestPredictions:
 
     def test_directions_are_the_embeddings_in_other_coordinates(self, toy):
         (fit, *_) = fits_without(toy, MF, n_seeds=1)
-        p, w, _, c, _ = (value.numpy() for value in fit.mf.parameters_)
-        np.testing.assert_allclose(fit.mf.coef_, ((c[1] - c[0]) * p) @ w, atol=1e-6)
+        embeddings, projection = fit.mf.model_embeddings_, fit.mf.parameters_.projection.numpy()
+        directions = fit.mf.coef_ - fit.mf.coef_.mean(axis=0)
+        np.testing.assert_allclose(directions, embeddings @ projection, atol=1e-5)
 
     def test_too_few_models(self, make_matrix):
         few = make_matrix(n_models=MIN_MODELS - 1)
@@ -332,10 +333,9 @@ def test_simulated_pool(small_pool):
     assert rank_correlations(predictions)["significant"].all()
     summary = summarize_correlations(predictions)
     overall = summary[summary["benchmark"] == "overall"].set_index("predictor")
-    # Clearly above chance, and the directions above the embeddings, which are mostly their random start.
+    # Clearly above chance.
     assert overall.loc["model directions", "low"] > 0.4
-    assert overall.loc["embeddings", "low"] > 0.2
-    assert overall.loc["model directions", "tau"] > overall.loc["embeddings", "tau"]
+    assert overall.loc["embeddings", "low"] > 0.4
 
 
 def test_real_answers(zeroeval):

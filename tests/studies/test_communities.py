@@ -230,7 +230,7 @@ class TestMap:
     @pytest.mark.parametrize("n", [1, 2, 3])
     def test_few_models_are_laid_out_exactly(self, n):
         places = np.array([[0.0, 0], [3, 4], [6, 0]])[:n]
-        frame = scaled_distances(pd.DataFrame(places, list("abc")[:n]))
+        frame = scaled_distances(distances_of(places, list("abc")[:n]))
         points = map_models(ModelDistances({0: frame}, "exact", "x"), pd.DataFrame(index=frame.index))[["x", "y"]]
         again = np.linalg.norm(points.to_numpy()[:, None] - points.to_numpy(), axis=2)
         np.testing.assert_allclose(again, frame, atol=1e-9)
@@ -303,7 +303,9 @@ class TestValues:
         by_seed = compare_each_seed(measure_distances(toy, MF, n_seeds=2), toy.models)
         found = {reported.key: reported for reported in community_values(by_seed)}
         assert found["communities_tested"].value == 0
-        assert all(np.isnan(found[f"{space}_{key}"].value) for space in SPACES for key in ("ratio", "paper_found"))
+        assert all(
+            np.isnan(found[f"{space.lower()}_{key}"].value) for space in SPACES for key in ("ratio", "paper_found")
+        )
         assert len(found["exact_found"].runs) == 2
 
 

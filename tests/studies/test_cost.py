@@ -152,7 +152,7 @@ class TestCosts:
 def test_values_do_not_depend_on_the_machine(toy_with_holes, parts, costs):
     def reported_values(measured):
         train = parts.train
-        tables = parameter_table(toy_with_holes, MF), paper_conventions(), training_flops(train, MF)
+        tables = parameter_table(toy_with_holes, MF), paper_conventions(), training_flops(train, measured.mf)
         return {each.key: each.value for each in cost_values(*tables, routing_flops(train, measured))}
 
     found = reported_values(costs)

@@ -1,6 +1,7 @@
 """The recorded run of the benchmarks, and the plain procedure that it was measured against."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -8,12 +9,15 @@ import pytest
 import torch
 
 from benchmarks import reference
-from embedllm import KNNCorrectness, MatrixFactorization
+from benchmarks.__main__ import main
+from benchmarks.growth import points, random_matrix, sgd_seconds
+from embedllm import PRESETS, KNNCorrectness, MatrixFactorization
 from embedllm.router import best_two
 from embedllm.studies.speed import (
     case_table,
     case_times,
     fitting_table,
+    gpu_table,
     growth_table,
     load_run,
     machine_table,
@@ -26,6 +30,11 @@ def side(seconds, peak_mb, how=""):
     return {"seconds": seconds, "peak_mb": peak_mb, "how": how, "checks": {}}
 
 
+def fit(what, seconds, targets, **more):
+    scores = {"val_loss": 0.5, "val_accuracy": 0.7}
+    return {"what": what, "seconds": seconds, "targets": targets, "peak_mb": 500, **scores, **more}
+
+
 @pytest.fixture
 def run():
     cases = [
@@ -33,6 +42,7 @@ def run():
         ("slow", side([2.0], 500), side([300.0], 800), {"ratio": 151}),
         ("large", side([2.0], 500), side([300.0], 800), {"megabytes": 500}),
         ("read", side([2.0], 200), side([300.0], 800), {"ratio": 5, "memory_ratio": 4}),
+        ("no target", side([2.0], 200), side([300.0], 800), {}),
     ]
     names = ("what", "ours", "theirs", "targets")
     return {
@@ -41,8 +51,12 @@ def run():
         "data": "simulated pool",
         "repeats": 3,
         "cases": [dict(zip(names, case, strict=True)) | {"agree": ""} for case in cases],
-        "fitting": [{"what": "fast", "seconds": 1.234, "val_loss": 0.5, "val_accuracy": 0.7}],
-        "together": [{"processes": 1, "seconds": 1.0, "val_loss": 0.5}],
+        "fitting": [
+            fit("exact", [2.0, 1.0, 4.0], {"seconds": 2}, n_iter=4, product_flops=10**9, objective=0.5),
+            fit("chosen", [1.234], {"val_loss": 0.49}),
+            fit("SGD", [1.234], {}),
+        ],
+        "together": [{"processes": 1, "seconds": 1.0, "objective": 0.5}],
         "growth": [{"axis": "dim", "what": "fit", "questions": 1, "models": 1, "dim": 1, "seconds": 1, "peak_mb": 1}],
     }
 
@@ -51,24 +65,41 @@ class TestTables:
     def test_cases(self, run):
         table = case_table(run)
         assert table.loc["fit", "ours (s)"] == "2 (1 to 4)"
-        assert table["ratio"].tolist() == [150] * 4
-        assert table["targets"].tolist() == ["met", "missed", "missed", "met"]
-        assert table["part of plain run"].tolist() == ["a part", "all", "all", "all"]
+        assert table["ratio"].tolist() == ["150.0, extrapolated", *["150.0"] * 4]
+        assert table["targets"].tolist() == ["met", "missed", "missed", "met", ""]
+        assert table["part of plain run"].tolist() == ["a part", *["all"] * 4]
 
     def test_others(self, run):
         assert machine_table(run).loc["processor"].item() == "an abacus"
-        assert fitting_table(run).loc["fast", "seconds"] == 1.23
-        assert together_table(run).loc[1, "val_loss"] == 0.5
+        assert together_table(run).loc[1, "objective"] == 0.5
         assert growth_table(run)["data"].tolist() == ["random data, recorded 2000-01-01 on an abacus"]
-        assert case_times(run).loc["fit", ["ours", "plain"]].tolist() == [2, 300]
+        assert case_times(run).loc["fit", ["ours", "plain", "extrapolated"]].tolist() == [2, 300, True]
 
-    def test_scaling_by_hand(self):
-        # A question of width 10 and 3 models, dim 2: 2 x 20 forward and again for the weights, 3 x 12 for the product.
-        table = scaling_table(n_models=3, n_questions=10**12, dim=2, width=10, block=10)["amount"]
+    def test_fits(self, run):
+        table = fitting_table(run)
+        assert table["seconds"].tolist() == [2, 1.23, 1.23]
+        assert table["iterations"].tolist() == ["4", "", ""]
+        assert table["targets"].tolist() == ["met", "missed", ""]
+
+    def test_gpu(self, run):
+        assert gpu_table(run).empty
+        row = {"what": "fit", "how": "once", "seconds": 0.12345, "gpu_mb": 700.4}
+        measured = run | {"gpu": {"recorded": "2000-01-02", "data": "", "machine": {"GPU": "a chip"}, "rows": [row]}}
+        assert gpu_table(measured).loc["fit"].tolist() == ["0.123", "once", 700]
+        assert machine_table(measured).loc["GPU", "the run on a GPU"] == "a chip"
+
+    def test_scaling_by_hand(self, run):
+        # 5 x 2 products of 10^9 FLOPs in 2 s are 5 GFLOP/s; here each has 2 x 10 x 3 x 10^12, 600 TFLOPs for all ten.
+        table = scaling_table(run, n_models=3, n_questions=10**12, width=10)["amount"]
         assert table["embeddings, float32 (GB)"] == "40,000"
         assert table["labels, int8 (GB)"] == "3,000"
-        assert table["arithmetic of a pass (TFLOPs)"] == f"{2 * 40 + 3 * 12}"
-        assert table["steps of a pass"] == "100,000,000,000"
+        assert table["arithmetic of a product (TFLOPs)"] == "60"
+        assert table["GFLOP/s of the recorded run"] == "5"
+        assert table["hours on one machine like that, extrapolated"] == f"{600e12 / 5e9 / 3600:.3g}"
+
+    def test_scaling_without_an_exact_fit(self, run):
+        with pytest.raises(ValueError, match="record it again by python -m benchmarks --record"):
+            scaling_table(run | {"fitting": []}, 3, 10)
 
     def test_the_recorded_run_is_complete(self):
         run = load_run()
@@ -104,7 +135,7 @@ class TestReference:
 
     @pytest.fixture
     def fitted(self, toy_with_holes):
-        return MatrixFactorization(dim=5).fit(toy_with_holes)
+        return MatrixFactorization(dim=5, solver="sgd", preset=replace(PRESETS["paper"], epochs=5)).fit(toy_with_holes)
 
     @pytest.fixture
     def plain(self, fitted, toy_with_holes):
@@ -135,6 +166,13 @@ class TestReference:
         assert len(steps) == reference.n_steps(toy_with_holes.labels) / reference.EPOCHS
         assert not torch.equal(before, model.P.weight)
 
+    def test_logistic_regressions(self, toy_with_holes):
+        exact = MatrixFactorization(dim=6, alpha=0.3, tol=1e-5).fit(toy_with_holes)
+        data = toy_with_holes.embeddings, toy_with_holes.labels, 0.3
+        reached = reference.objective(exact.coef_, exact.intercept_, *data)
+        assert exact.history_["objective"].iloc[-1] == pytest.approx(reached, abs=1e-6)
+        assert reference.objective(*reference.logistic_regressions(*data), *data) == pytest.approx(reached, abs=1e-5)
+
     def test_neighbours(self, toy_with_holes):
         proba = KNNCorrectness(5).fit(toy_with_holes).predict_proba(toy_with_holes.embeddings)
         for m, labels in enumerate(toy_with_holes.labels):
@@ -142,12 +180,30 @@ class TestReference:
             np.testing.assert_allclose(proba[:, m], plain, atol=1e-6)
 
 
-def test_random_growth_data_is_what_it_says():
-    from benchmarks.growth import points, random_matrix
+class TestGrowth:
+    def test_random_data_are_what_they_say(self):
+        matrix = random_matrix(20, 3)
+        assert (matrix.n_questions, matrix.n_models) == (20, 3)
+        assert matrix.observed.all()
+        table = pd.DataFrame(points())
+        assert set(table["axis"]) == {"questions", "models", "dim"}
+        assert table.groupby(["axis", "what"]).size().min() >= 4
 
-    matrix = random_matrix(20, 3)
-    assert (matrix.n_questions, matrix.n_models) == (20, 3)
-    assert matrix.observed.all()
-    table = pd.DataFrame(points())
-    assert set(table["axis"]) == {"questions", "models", "dim"}
-    assert table.groupby(["axis", "what"]).size().min() >= 4
+    def test_part_of_sgd(self):
+        # 400 questions x 8 models: 256 questions a step, two steps an epoch, and 50 epochs.
+        seconds, done, total = sgd_seconds(random_matrix(400, 8), 1, dim=2)
+        assert seconds > 0
+        assert (done, total) == (1, 100)
+
+
+def test_the_run_on_a_gpu_can_be_tried_on_the_cpu(tmp_path, monkeypatch, capsys, run):
+    file = tmp_path / "run.json"
+    file.write_text(json.dumps(run))
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--gpu", "--dry-run", "--record", str(file)])
+    assert main() == 0
+    measured = load_run(file)
+    assert measured["cases"] == run["cases"]  # kept
+    table = gpu_table(measured)
+    assert table.index.str.startswith("exact fit").any()
+    assert "extrapolated from 5 steps" in table["how"].tolist()
+    assert "exact fit" in capsys.readouterr().out
