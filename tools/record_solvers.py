@@ -18,7 +18,7 @@ from embedllm import MatrixFactorization, load_dataset
 from embedllm.studies.what_embedllm_is import EXACT, SGD, compare_solvers, stability
 
 TARGET = Path("data/solvers.json")
-SIMULATED_SCALE = 0.2
+SIMULATED_SCALE = 0.1
 
 
 def record(pool: str) -> dict[str, object]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 
 import numpy as np
 import pandas as pd
@@ -62,11 +63,13 @@ def fit_path(
     check_validation(check_matrix(matrix), validation)
     names, where = sorted(matrix.model_names), torch.device(check_device(device))
     problem, held_out = Problem(Answers(matrix, names, where)), Answers(validation, names, where)
+    tried = [check_positive("dim", dim) for dim in dims or [len(names)]]
     rows = []
     for alpha in alphas:
         solution = problem.solve(problem.ridge(alpha), tol=tol)
-        for dim in dims or [len(names)]:
-            u, t = model_coordinates(problem, solution.weights, check_positive("dim", dim))[0].multiplied_out()
+        coordinates, _ = model_coordinates(problem, solution.weights, max(tried))
+        for dim in tried:
+            u, t = coordinates.truncated(dim).multiplied_out()
             loss, accuracy = score_answers(u.T.float().to(where), t.float().to(where), held_out)
             rows.append((alpha, dim, solution.n_iter, loss, accuracy))
     return pd.DataFrame(rows, columns=["alpha", "dim", "n_iter", "log_loss", "accuracy"])
@@ -97,6 +100,15 @@ def choose_and_solve(
     path : DataFrame
         Columns `parameter`, `value`, `log_loss`: what was tried.
     """
+
+    @cache
+    def ridge(problem: Problem, alpha: float) -> Solution:
+        return problem.solve(problem.ridge(alpha), tol=tol)
+
+    @cache
+    def with_pool(problem: Problem, alpha: float, rho: float) -> Solution:
+        return solve_with_pool(problem, ridge(problem, alpha).weights, rho, tol)
+
     problem = Problem(answers)
     chosen: dict[str, float] = {"alpha": 0.05 if alpha == "auto" else float(alpha)} | ({"rho": 1.0} if pool else {})
     tried = []
@@ -104,25 +116,20 @@ def choose_and_solve(
         folds = [(problem, validation)] if validation is not None else list(_folds(answers))
 
         def ridge_loss(value: float) -> float:
-            return _mean_loss(folds, lambda problem: problem.solve(problem.ridge(value), tol=tol).weights)
+            return _mean_loss(folds, lambda problem: ridge(problem, value).weights)
 
         losses = _walk(ridge_loss, ALPHAS, chosen["alpha"])
         chosen["alpha"] = min(losses, key=losses.__getitem__)
         tried += [("alpha", value, loss) for value, loss in losses.items()]
         if pool:
-            ridges = {id(each): each.solve(each.ridge(chosen["alpha"]), tol=tol).weights for each, _ in folds}
 
             def pool_loss(value: float) -> float:
-                return _mean_loss(
-                    folds, lambda problem: solve_with_pool(problem, ridges[id(problem)], value, tol).weights
-                )
+                return _mean_loss(folds, lambda problem: with_pool(problem, chosen["alpha"], value).weights)
 
             losses = _walk(pool_loss, RHOS, chosen["rho"])
             chosen["rho"] = min(losses, key=losses.__getitem__)
             tried += [("rho", value, loss) for value, loss in losses.items()]
-    solution = problem.solve(problem.ridge(chosen["alpha"]), tol=tol)
-    if pool:
-        solution = solve_with_pool(problem, solution.weights, chosen["rho"], tol)
+    solution = with_pool(problem, **chosen) if pool else ridge(problem, **chosen)
     path = pd.DataFrame(tried, columns=["parameter", "value", "log_loss"])
     return problem, solution, chosen, path.astype({"value": float, "log_loss": float})
 

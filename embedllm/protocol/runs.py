@@ -118,5 +118,6 @@ def fit_clone(
 
 
 def takes_seed(predictor: CorrectnessPredictor) -> bool:
-    """Tell whether a predictor has a `random_state`."""
-    return "random_state" in predictor.get_params()
+    """Tell whether a predictor has a `random_state` that its fit uses; the exact solver of MF uses none."""
+    parameters = predictor.get_params()
+    return "random_state" in parameters and parameters.get("solver") != "exact"

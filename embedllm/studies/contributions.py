@@ -134,8 +134,8 @@ def measure_contributions(
         changes: dict[Cell, pd.Series] = {}
         possible: dict[Cell, pd.Series] = {}
         for fit in fits:
-            train, _, test = fit.split
-            complete = complete or count_predictions(fit_clone(mf, train, run), test)
+            train, val, test = fit.split
+            complete = complete or count_predictions(fit_clone(mf, train, run, validation=val), test)
             hits, cases = complete
             without = hits if fit.mf is None else count_predictions(fit.mf, test)[0]
             for measure, benchmark in itertools.product(MEASURES, names):
