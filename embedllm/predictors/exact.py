@@ -8,8 +8,9 @@ left is convex, with one optimum and nothing random. For each model m, with n_m 
     minimize over u, c    1/n_m sum_q [softplus(z_q) - y_q z_q] + lambda/2 |u|^2,    z_q = u . (x_q - mean x) + c
 
 with lambda = alpha^2 kappa, kappa the mean over the answers of r_m (1 - r_m) for the share r_m of correct answers, of
-which one answer at the pool's share is a part. The models have the questions in common, so one matrix, H = kappa Cov(x) + lambda I, is close to the curvature of all.
-L-BFGS in this metric takes a few passes over the questions; each is two products with all models at once.
+which one answer at the pool's share is a part. The models have the questions in common, so one matrix, H = kappa Cov(x)
++ lambda I, is close to the curvature of all. L-BFGS in this metric takes a few passes over the questions; each is two
+products with all models at once.
 """
 
 from __future__ import annotations
