@@ -74,8 +74,8 @@ _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     ],
     "tuning": [
         ("k of KNN, chosen on validation questions", "sweep", "n_neighbors", "figure", "n_neighbors"),
-        ("Size of a model embedding, chosen alike", "sweep-2", "dim", "figure", "dim"),
-        ("Noise on the question embeddings, chosen alike", "sweep-3", "alpha", "figure", "alpha"),
+        ("Size of a model embedding, chosen alike", "sweep-3", "dim", "figure", "dim"),
+        ("Noise on the question embeddings, chosen alike", "sweep-2", "alpha", "figure", "alpha"),
     ],
     "forecasting": [
         ("Forecasting accuracy of MF", "forecasts", "mf_accuracy", "figure", "mf_accuracy"),
