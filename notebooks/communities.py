@@ -19,7 +19,9 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
+alpha: float | str = (
+    "auto"  # strength of MF's penalty (noise in training); "auto": chosen on validation data
+)
 epochs: int = 50  # of SGD
 model: str = (
     ""  # whose nearest models are listed; by default, the best model
