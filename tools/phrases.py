@@ -1,7 +1,6 @@
 """Refuse phrases that the field does not use, in the prose, docstrings, comments and messages of this repository.
 
-Run from its root: ``python tools/phrases.py``. A file on the list of exceptions still has such phrases. One that has
-none any more must be taken off the list, so that the list only shrinks.
+Run from its root: ``python tools/phrases.py``.
 """
 
 import re
@@ -36,8 +35,6 @@ INSTEAD = {
     r"in earnest|to and fro": "plain words",
 }
 
-EXCEPTIONS: set[str] = set()
-
 
 def found(text: str) -> list[str]:
     """Return the line, the text and the remedy of each phrase, which may go on in the next line of a comment."""
@@ -53,11 +50,7 @@ def main() -> int:
     """Print what is to be changed, and tell whether there is anything."""
     problems = []
     for path in sorted({path for pattern in WHERE for path in Path().glob(pattern)}):
-        phrases = found(path.read_text(encoding="utf-8"))
-        if path.as_posix() not in EXCEPTIONS:
-            problems += [f"{path}:{phrase}" for phrase in phrases]
-        elif not phrases:
-            problems.append(f"{path}: take it off the list of exceptions in tools/phrases.py")
+        problems += [f"{path}:{phrase}" for phrase in found(path.read_text(encoding="utf-8"))]
     print("\n".join(problems))
     return 1 if problems else 0
 

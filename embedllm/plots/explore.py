@@ -137,9 +137,17 @@ def explore_routes(choices: pd.DataFrame, n_tested: int) -> HTML:
     itables.init_notebook_mode(all_interactive=False, connected=False)  # puts DataTables beside the table
     source, n_shown = ", ".join(choices["data"].unique()), choices["question"].nunique()
     lists = [shown.columns.get_loc(name) for name in ("benchmark", "router", "model", "correct")]
-    by_list = [{"targets": lists, "columnControl": ["order", ["searchList"]]}]
-    options: dict[str, Any] = {"connected": False, "display_logo_when_loading": False, "maxBytes": 0}
-    options |= {"classes": "display compact", "style": "width:100%;caption-side:top", "ordering": {"indicators": False}}
-    options |= {"columnControl": ["order", "searchDropdown"], "columnDefs": by_list, "table_id": "routes"}
-    table = itables.to_html_datatable(shown, caption=f"{source}: {n_shown:,} of {n_tested:,} test questions", **options)
+    table = itables.to_html_datatable(
+        shown,
+        caption=f"{source}: {n_shown:,} of {n_tested:,} test questions",
+        table_id="routes",
+        connected=False,
+        display_logo_when_loading=False,
+        maxBytes=0,
+        classes="display compact",
+        style="width:100%;caption-side:top",
+        ordering={"indicators": False},
+        columnControl=["order", "searchDropdown"],
+        columnDefs=[{"targets": lists, "columnControl": ["order", ["searchList"]]}],
+    )
     return HTML(f'<div class="explore">{table}</div>')
