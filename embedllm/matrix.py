@@ -57,8 +57,8 @@ class CorrectnessMatrix:
         Column `benchmark` (text) is required. Optional: `split` (train, val or test: the source's own split),
         `category`, `prompt`. Its order is the order of the matrix.
     embeddings : array of shape (n_questions, width)
-        Question embeddings, row i belonging to row i of `questions`. Copied as float32, but for a read-only `np.memmap`
-        of float32, which is kept as it is: the embeddings may be larger than the memory.
+        Question embeddings, row i belonging to row i of `questions`. Copied as float32, unless they are
+        float32 and read-only, such as a `np.memmap` of mode "r", which may be larger than the memory.
     models : DataFrame indexed by model name, optional
         Metadata of the models, such as `params_b` (billions of parameters), `family`, `tags` (joined by `;`). Its order
         is the order of the matrix; without it, the order of `labels`.
@@ -354,6 +354,7 @@ class CorrectnessMatrix:
             with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
                 tables = json.loads(archive[_TABLES])
                 labels, embeddings = archive["labels"], archive["embeddings"]
+            embeddings.flags.writeable = False
             frames = {key: _from_json(tables[key]) for key in ("models", "questions", "report")}
             return cls(
                 pd.DataFrame(labels, index=frames["models"].index, columns=frames["questions"].index),
@@ -409,9 +410,9 @@ def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
 
 
 def _checked_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
-    # A file mapped to memory for reading stays one, since it may be larger than the memory; others are copied.
-    mapped = isinstance(embeddings, np.memmap) and embeddings.dtype == np.float32 and not embeddings.flags.writeable
-    vectors = np.asarray(embeddings) if mapped else np.array(embeddings, dtype=np.float32)
+    vectors = np.asarray(embeddings)
+    if vectors.dtype != np.float32 or vectors.flags.writeable:
+        vectors = np.array(vectors, dtype=np.float32)
     if vectors.ndim != 2 or len(vectors) != len(ids):
         raise ValueError(f"embeddings has shape {vectors.shape}; expected one row for each of {len(ids)} questions")
     if bad := unusable_row(vectors):

@@ -56,10 +56,15 @@ class Answers:
         return torch.from_numpy(self.embeddings[rows.numpy()]), self.labels[rows].float()
 
     def blocks(self, dtype: torch.dtype = torch.float32) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield the embeddings (n_rows, width) and labels (n_rows, n_models) of all questions, in their order."""
+        """Yield the embeddings (n_rows, width) and labels (n_rows, n_models) of all questions, in their order.
+
+        The embeddings of a block last until the next one is asked for.
+        """
+        buffer = torch.empty(_BLOCK, self.width)  # memory of its own for each block would cost a tenth of a fit
         for start in range(0, len(self), _BLOCK):
             part = slice(start, start + _BLOCK)
             questions = self.embeddings[part]
             if isinstance(questions, np.ndarray):
-                questions = torch.from_numpy(questions.copy())
+                np.copyto(buffer.numpy()[: len(questions)], questions)
+                questions = buffer[: len(questions)]
             yield questions.to(dtype), self.labels[part].to(dtype)

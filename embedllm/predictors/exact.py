@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -58,20 +57,22 @@ class Solution(NamedTuple):
         return len(self.gradient) - 1
 
 
-@dataclass(frozen=True)
-class Penalty:
-    """A quadratic penalty of each model's weights w, weight / 2 (w - mean)' precision (w - mean).
+class Penalty(NamedTuple):
+    """A quadratic penalty of the weights w of some models, weight / 2 (w - mean)' precision (w - mean).
 
     Parameters
     ----------
     precision : tensor of shape (width + 1, width + 1)
     mean : tensor of shape (width + 1, 1)
     weight : tensor of shape (n_models,)
+    models : slice
+        Which of the pool's.
     """
 
     precision: torch.Tensor
     mean: torch.Tensor
     weight: torch.Tensor
+    models: slice = slice(None)
 
     def __call__(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the penalty of each model (n_models,), in float64, and its gradient (width + 1, n_models)."""
@@ -106,7 +107,7 @@ class Problem:
     def __init__(self, answers: Answers, dtype: torch.dtype = torch.float32) -> None:
         self.answers, self.dtype = answers, dtype
         observed, n_correct = (answers.labels >= 0).sum(dim=0), (answers.labels == 1).sum(dim=0)
-        embedding_sum = sum(x.sum(dim=0, dtype=torch.float64) for x, _ in answers.blocks())
+        embedding_sum = sum(x.sum(dim=0).double() for x, _ in answers.blocks())
         assert isinstance(embedding_sum, torch.Tensor)
         n_questions = torch.tensor(float(len(answers)), dtype=torch.float64, device=answers.device)
         sums = [observed.double(), n_correct.double(), embedding_sum, n_questions]
@@ -134,16 +135,14 @@ class Problem:
         everyone = torch.full_like(self.n_observed, alpha**2 * self.curvature)
         return Penalty(diagonal.diag(), torch.zeros_like(self.start[:, :1]), everyone)
 
-    def solve(
-        self, penalty: Penalty, start: torch.Tensor | None = None, models: slice = slice(None), tol: float = 1e-3
-    ) -> Solution:
-        """Minimize the penalized loss of some models.
+    def solve(self, *penalties: Penalty, start: torch.Tensor | None = None, tol: float = 1e-3) -> Solution:
+        """Minimize the penalized loss of all models.
 
         Parameters
         ----------
-        penalty : Penalty
+        *penalties : Penalty
+            Each model has one.
         start : tensor of shape (width + 1, n_models), optional
-        models : slice
         tol : float
             Largest norm of a model's gradient at the end.
 
@@ -152,34 +151,29 @@ class Problem:
         ConvergenceWarning
             If it is not reached in `_MAX_ITER` iterations, or at the precision of the numbers.
         """
-        start = self.start[:, models] if start is None else start
+        factors = [torch.linalg.cholesky(self._metric(penalty)) for penalty in penalties]
+
+        def precondition(gradient: torch.Tensor) -> torch.Tensor:
+            result = torch.empty_like(gradient)
+            for penalty, factor in zip(penalties, factors, strict=True):
+                result[:, penalty.models] = torch.cholesky_solve(gradient[:, penalty.models], factor)
+            return result
+
+        start = self.start if start is None else start
+        return minimize(lambda weights: self.objective(weights, *penalties), precondition, start, tol)
+
+    def _metric(self, penalty: Penalty) -> torch.Tensor:
         metric = torch.block_diag(self.covariance, torch.ones_like(self.covariance[:1, :1])) * self.curvature
         metric += penalty.weight.median() * penalty.precision
         metric.diagonal().add_(_FLAT * metric.diagonal().mean())
-        factor = torch.linalg.cholesky(metric)
+        return metric
 
-        return minimize(
-            lambda weights: self.objective(weights, penalty, models),
-            lambda gradient: torch.cholesky_solve(gradient, factor),
-            start,
-            tol,
-        )
-
-    def objective(
-        self, weights: torch.Tensor, penalty: Penalty, models: slice = slice(None)
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def objective(self, weights: torch.Tensor, *penalties: Penalty) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the penalized mean loss of each model (n_models,), float64, and its gradient (width + 1, n_models)."""
-        loss, gradient = self._loss(weights, models)
-        penalties, pull = penalty(weights)
-        return loss + penalties, gradient + pull
-
-    def _loss(self, weights: torch.Tensor, models: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the mean loss of each model (n_models,), float64, and its gradient (width + 1, n_models)."""
         u, intercept = self.linear(weights)
         loss = torch.zeros(len(intercept), dtype=torch.float64, device=u.device)
         gradient = torch.zeros_like(weights)
         for x, y in self.answers.blocks(self.dtype):
-            y = y[:, models]
             z = torch.addmm(intercept, x, u)  # (n_rows, n_models)
             observed = y >= 0
             loss += ((softplus(z) - y * z) * observed).sum(dim=0, dtype=torch.float64)
@@ -188,8 +182,12 @@ class Problem:
             gradient[-1] += residual.sum(dim=0)
         add_up([loss, gradient])
         gradient[:-1] -= torch.outer(self.mean, gradient[-1])
-        n_observed = self.n_observed[models]
-        return loss / n_observed, gradient / n_observed
+        loss, gradient = loss / self.n_observed, gradient / self.n_observed
+        for penalty in penalties:
+            value, pull = penalty(weights[:, penalty.models])
+            loss[penalty.models] += value
+            gradient[:, penalty.models] += pull
+        return loss, gradient
 
     def linear(self, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return u (width, n_models) and the logits at the question 0 (n_models,), so that z = x . u + the latter."""

@@ -58,18 +58,12 @@ def solve_with_pool(problem: Problem, ridge: torch.Tensor, rho: float, tol: floa
     Returns
     -------
     Solution
-        Its history is that of the group that took most iterations.
     """
     n_models = ridge.shape[1]
-    groups = [slice(first, None, _N_GROUPS) for first in range(min(_N_GROUPS, n_models))]
-    weights, longest = ridge.clone(), None
-    for models in groups:
+    penalties = []
+    for first in range(min(_N_GROUPS, n_models)):
+        models = slice(first, None, _N_GROUPS)
         others = torch.ones(n_models, dtype=torch.bool, device=ridge.device)
         others[models] = False
-        penalty = pool_penalty(ridge[:, others], problem.n_observed[models], rho)
-        solution = problem.solve(penalty, ridge[:, models], models, tol)
-        weights[:, models] = solution.weights
-        if longest is None or solution.n_iter > longest.n_iter:
-            longest = solution
-    assert longest is not None
-    return longest._replace(weights=weights)
+        penalties.append(pool_penalty(ridge[:, others], problem.n_observed[models], rho)._replace(models=models))
+    return problem.solve(*penalties, start=ridge, tol=tol)

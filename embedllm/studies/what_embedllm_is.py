@@ -128,7 +128,7 @@ def optimum_from_random_starts(
     generator, rows = torch.Generator().manual_seed(seed), {}
     for number in range(1, n_starts + 1):
         start = problem.start + torch.randn(problem.start.shape, generator=generator)
-        solved = problem.solve(problem.ridge(alpha), start, tol=tol).weights
+        solved = problem.solve(problem.ridge(alpha), start=start, tol=tol).weights
         rows[number] = {
             "at_start": float((predict(start) - reference).abs().max()),
             "at_end": float((predict(solved) - reference).abs().max()),

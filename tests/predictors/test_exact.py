@@ -1,7 +1,5 @@
 """The exact solver: the optimum that scipy finds, for every kind of data, by steps that never raise an objective."""
 
-from dataclasses import replace
-
 import numpy as np
 import pandas as pd
 import pytest
@@ -91,7 +89,7 @@ class TestOptimum:
         for m, name in enumerate(toy_with_holes.model_names):
             answered = toy_with_holes.question_ids[toy_with_holes.observed[m]]
             one = problem_of(toy_with_holes.subset(models=[name], questions=answered))
-            alone = one.linear(one.solve(replace(penalty, weight=penalty.weight[:1]), tol=1e-9).weights)
+            alone = one.linear(one.solve(penalty._replace(weight=penalty.weight[:1]), tol=1e-9).weights)
             for part, whole in zip(alone, together, strict=True):
                 torch.testing.assert_close(part[..., 0], whole[..., m], rtol=0, atol=1e-6)
 

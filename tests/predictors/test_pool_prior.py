@@ -117,7 +117,7 @@ class TestPool:
         assert distances[1] < distances[0] / 3 and distances[2] < distances[1] / 3
         assert distances[2] < 0.005
 
-    def test_history_is_of_the_group_with_most_iterations(self, make_matrix):
+    def test_history_is_of_all_groups(self, make_matrix):
         model = MatrixFactorization(alpha=0.2, prior="pool", device="cpu").fit(make_matrix(n_models=12, missing=0.5))
         assert len(model.history_) == model.n_iter_ + 1
         assert model.history_["gradient"].iloc[-1] <= model.tol
