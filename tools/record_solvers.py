@@ -45,7 +45,7 @@ if __name__ == "__main__":
     torch.set_num_threads(1)
     pd.set_option("display.width", 160)
     for pool in sys.argv[1:]:
-        known = json.loads(TARGET.read_text()) if TARGET.exists() else {}
-        known[pool] = record(pool)
+        recorded = record(pool)
+        known = (json.loads(TARGET.read_text()) if TARGET.exists() else {}) | {pool: recorded}
         TARGET.write_text(json.dumps(known, indent=None, separators=(",", ":")) + "\n")
         print(f"recorded {pool}")
