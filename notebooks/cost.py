@@ -18,7 +18,7 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float = 0.05  # noise in training: strength of MF's ridge penalty
+alpha: float | str = 0.05  # noise in training: MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
 seed: int = 0  # of the simulated pool, the split and MF
 

@@ -16,7 +16,7 @@
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 0.1  # share of the simulated pool; no effect on others
-alpha: float = 0.05  # noise, and strength of the penalty
+fixed_alpha: float = 0.05  # noise, and strength of the penalty
 epochs: int = 50  # of SGD
 n_fits: int = 3  # fits of each kind that are compared with each other
 seed: int = 0  # of the simulated pool, the split and SGD
@@ -70,7 +70,7 @@ matrix
 
 # %%
 n_models = matrix.n_models
-mf = MatrixFactorization(dim=n_models, alpha=alpha, tol=1e-5)
+mf = MatrixFactorization(dim=n_models, alpha=fixed_alpha, tol=1e-5)
 mf.fit(train)
 dims = [dim for dim in (1, 2, 4, 8, 16, 32, 64) if dim < n_models]
 truncation = truncation_table(mf, test, [*dims, n_models])
@@ -103,7 +103,7 @@ noise.assign(ratio=noise["noise"] / noise["ridge"]).drop(
 # difference of a predicted probability to the fit from the usual start:
 
 # %%
-starts = optimum_from_random_starts(train, test, alpha, tol=1e-5)
+starts = optimum_from_random_starts(train, test, fixed_alpha, tol=1e-5)
 starts.map("{:.1e}".format)
 
 # %% [markdown]
@@ -111,7 +111,7 @@ starts.map("{:.1e}".format)
 # loss, and L-BFGS in this metric stops after a few passes over the questions:
 
 # %%
-MatrixFactorization(alpha=alpha).fit(train).history_
+MatrixFactorization(alpha=fixed_alpha).fit(train).history_
 
 # %% [markdown]
 # ## 4. Dimensions are singular directions of logit differences
@@ -135,10 +135,10 @@ plot_distances_are_differences(distances)
 # %%
 preset = replace(PRESETS["paper"], epochs=epochs)
 sgd = MatrixFactorization(
-    solver="sgd", preset=preset, alpha=alpha, random_state=seed
+    solver="sgd", preset=preset, alpha=fixed_alpha, random_state=seed
 )
 exact = {
-    f"exact, alpha {alpha:g}": MatrixFactorization(alpha=alpha),
+    f"exact, alpha {fixed_alpha:g}": MatrixFactorization(alpha=fixed_alpha),
     "exact, alpha chosen": MatrixFactorization(),
 }
 plot_loss_against_time(loss_against_time(train, val, sgd, exact))
@@ -152,7 +152,7 @@ plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 # %%
 stability(
     matrix,
-    {"SGD": sgd, "exact": MatrixFactorization(alpha=alpha)},
+    {"SGD": sgd, "exact": MatrixFactorization(alpha=fixed_alpha)},
     seed,
     n_fits,
 ).round(4)

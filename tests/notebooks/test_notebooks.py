@@ -44,7 +44,7 @@ def _plain(value):
 def small(name):
     """Parameters that make a notebook quick: few questions, seeds and values to try."""
     source = (NOTEBOOKS / f"{name}.py").read_text(encoding="utf-8")
-    quick = {"scale": 0.02, "n_seeds": 2, "dim": 16, "n_neighbors": 31, "dims": [1, 8], "alphas": [0.0, 0.05]}
+    quick = {"scale": 0.02, "n_seeds": 2, "dim": 16, "n_neighbors": 31, "dims": [1, 8], "alphas": [0.05, 0.1]}
     quick["epochs"] = 2
     return {key: value for key, value in quick.items() if re.search(rf"^{key}: ", source, re.MULTILINE)}
 
@@ -99,7 +99,8 @@ def test_runs_on_own_data_with_missing_answers(papermill, tmp_path, write_long_f
     folder = write_long_form(tmp_path / "own pool", toy_with_holes)
     process, notebook = papermill(name, **small(name) | {"dataset": folder.name})
     assert process.returncode == 0, process.stderr
-    assert not any("simulated" in text for text in outputs(notebook, "text/html"))
+    if name != "what_embedllm_is":  # it shows records of other pools, named
+        assert not any("simulated" in text for text in outputs(notebook, "text/html"))
 
 
 def test_summary_shows_what_was_published(papermill, tmp_path, monkeypatch):
