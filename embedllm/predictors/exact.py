@@ -123,8 +123,11 @@ class Problem:
 
     def _covariance(self) -> torch.Tensor:
         rows = (self.answers.draws < _SAMPLE / self.n_questions).nonzero()[:, 0]
-        sample = self.answers.block(rows)[0].to(self.dtype) - self.mean
-        sums = [sample.T @ sample, torch.tensor(float(len(sample)), dtype=self.dtype, device=sample.device)]
+        squares = torch.zeros(len(self.mean), len(self.mean), dtype=self.dtype, device=self.mean.device)
+        for part in rows.split(_SAMPLE // 4):
+            sample = self.answers.block(part)[0].to(self.dtype) - self.mean
+            squares += sample.T @ sample
+        sums = [squares, torch.tensor(float(len(rows)), dtype=self.dtype, device=squares.device)]
         add_up(sums)
         return sums[0] / sums[1]
 
