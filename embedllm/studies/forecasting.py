@@ -163,7 +163,8 @@ def learning_curve(runs: Iterable[Run]) -> pd.DataFrame:
     """Fit the predictors on nested subsets of the training questions and evaluate them on all test questions.
 
     The predictions of a run, whose predictors are fitted on all its training questions, are the last point. A predictor
-    with `n_neighbors` gets those of `neighbors_for`.
+    with `n_neighbors` gets those of `neighbors_for`; one whose `fit` takes `validation` gets the validation part of the
+    run, the same for all sizes.
 
     Parameters
     ----------
@@ -179,12 +180,12 @@ def learning_curve(runs: Iterable[Run]) -> pd.DataFrame:
 
 
 def _points(run: Run) -> pd.DataFrame:
-    train, _, test = run.split
+    train, val, test = run.split
     *smaller, everything = training_sizes(train.n_questions)
     predicted = {}
     for size, part in zip(smaller, nested_subsets(train, smaller, run.seed), strict=True):
         predicted[size] = {
-            name: fit_clone(_for_size(predictor, size, everything), part, run.seed).predict_matrix(test)
+            name: fit_clone(_for_size(predictor, size, everything), part, run.seed, val).predict_matrix(test)
             for name, predictor in run.predictors.items()
         }
     points = []
