@@ -19,7 +19,7 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float | str = "auto"  # noise in training: MF's ridge penalty
+alpha: float | str = 0.05  # noise in training: MF's ridge penalty
 epochs: int = 50  # of SGD
 model: str = (
     ""  # whose nearest models are listed; by default, the best model

@@ -17,7 +17,7 @@
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
-alpha: float | str = "auto"  # noise in training: MF's ridge penalty
+alpha: float | str = 0.05  # noise in training: MF's ridge penalty
 seed: int = 0  # of the simulated pool; the first of the seeds
 n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
 

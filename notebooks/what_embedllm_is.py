@@ -15,7 +15,7 @@
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
-scale: float = 0.1  # share of the simulated pool; no effect on others
+scale: float = 0.05  # share of the simulated pool; no effect on others
 fixed_alpha: float = 0.05  # noise, and strength of the penalty
 epochs: int = 50  # of SGD
 n_fits: int = 3  # fits of each kind that are compared with each other

@@ -63,7 +63,7 @@ def model_coordinates(problem: Problem, weights: torch.Tensor, dim: int) -> tupl
 
     With D the logits of the models on the training questions, (n_questions, n_models), less the mean over the models in
     each row, and D'D / n_questions = V S^2 V', the embeddings are V S: their inner products are those of the logits.
-    So |p_m - p_n| is the root mean square over the questions of the difference of two models' logits, and the first
+    So ``|p_m - p_n|`` is the root mean square over the questions of the difference of two models' logits, and the first
     d columns are the best approximation of D of rank d, for each d. Columns are unique up to their sign, which is
     such that the largest entry is positive; those beyond the rank are 0.
 

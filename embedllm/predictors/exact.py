@@ -1,9 +1,12 @@
 """The exact fit of the factorization: one logistic regression a model, all models solved together.
 
 With at least as many dimensions as models, the factorization of :mod:`embedllm.predictors.mf` truncates nothing: every
-model has a linear function z of its own. To second order in alpha, the noise of its training is a ridge penalty, since
-E softplus(z + alpha |u| e) = softplus(z) + alpha^2/2 |u|^2 s(1 - s) + O(alpha^4), s the logistic function of z. What is
-left is convex, with one optimum and nothing random. For each model m, with n_m observed answers y in {0, 1}::
+model has a linear function z of its own. To second order in alpha, the noise of its training is a ridge penalty, with s
+the logistic function of z::
+
+    E softplus(z + alpha |u| e) = softplus(z) + alpha^2/2 |u|^2 s(1 - s) + O(alpha^4)
+
+What is left is convex, with one optimum and nothing random. For each model m, with n_m observed answers y in {0, 1}::
 
     minimize over u, c    1/n_m sum_q [softplus(z_q) - y_q z_q] + lambda/2 |u|^2,    z_q = u . (x_q - mean x) + c
 

@@ -76,9 +76,9 @@ class MatrixFactorization(CorrectnessPredictor):
     ----------
     model_names_ : ndarray of shape (n_models,)
     model_embeddings_ : ndarray of shape (n_models, dim), float32
-        Of the exact solver: ordered by importance, with mean 0 over the models, and such that |p_m - p_n| is the root
-        mean square, over the training questions, of the difference of the two models' logits. Of "sgd": the trained
-        vectors, which depend on the random start.
+        Of the exact solver: ordered by importance, with mean 0 over the models, and such that ``|p_m - p_n|`` is the
+        root mean square, over the training questions, of the difference of the two models' logits. Of "sgd": the
+        trained vectors, which depend on the random start.
     coef_ : ndarray of shape (n_models, width), float32
         u_m of each model: logits are `embeddings @ coef_.T + intercept_`.
     intercept_ : ndarray of shape (n_models,), float32

@@ -73,7 +73,7 @@ def noise_penalty_table(
 ) -> pd.DataFrame:
     """Compare what noise on the question embeddings adds to the loss with the ridge penalty.
 
-    The noise moves the logit of model m by alpha |u_m| e with e ~ N(0, 1), so that one number is drawn for each cell.
+    The noise moves the logit of model m by ``alpha |u_m| e`` with e ~ N(0, 1), so one number is drawn for each cell.
 
     Parameters
     ----------
@@ -89,7 +89,7 @@ def noise_penalty_table(
     -------
     DataFrame indexed by `alpha`
         `data`; `noise`: rise of the mean loss over the observed cells, by drawing (nats); `ridge`: the second-order
-        term alpha^2 / 2 |u|^2 s(1 - s).
+        term ``alpha^2 / 2 |u|^2 s(1 - s)``.
     """
     logits, positions = _logits(mf, matrix)
     observed, size = matrix.observed, np.linalg.norm(mf.coef_[positions].astype(float), axis=1)[:, None]
@@ -137,7 +137,7 @@ def optimum_from_random_starts(
 
 
 def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.DataFrame:
-    """Return, for each pair of models, |p_m - p_n| and the root mean square difference of their logits.
+    """Return, for each pair of models, ``|p_m - p_n|`` and the root mean square difference of their logits.
 
     Returns
     -------
