@@ -241,7 +241,8 @@ def test_book_is_built_on_it(machine, tmp_path):
         shutil.copy(ROOT / name, root)
     config = (root / "_config.yml").read_text()
     assert "dataset: simulated\n" in config
-    (root / "_config.yml").write_text(config.replace("dataset: simulated\n", "dataset: embedllm\n"))
+    few = "dataset: embedllm\n      epochs: 1\n      n_seeds: 1\n"
+    (root / "_config.yml").write_text(config.replace("dataset: simulated\n", few))
     environment = machine.environment(PYTHONPATH=str(root), JUPYTER_PREFER_ENV_PATH="1")
     command = [str(Path(sys.executable).with_name("jupyter-book")), "build", "book/"]
     run = subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True)
