@@ -3,13 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 PORT ?= 8000
+DATASET ?=
+export EMBEDLLM_DATASET := $(or $(DATASET),$(EMBEDLLM_DATASET))
 
 .PHONY: help book serve expected test test-fast lint check-wheel check-lowest bench record-solvers notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
-book: $(READY) ## execute the notebooks whose inputs changed and write book/_build/html
+book: $(READY) ## execute the notebooks whose inputs changed and write book/_build/html (DATASET=name: on other data)
 	@status=0; \
 	$(BIN)/jupyter-book build book/ || status=1; \
 	$(BIN)/python -m embedllm.book book/ || status=1; \

@@ -1,3 +1,4 @@
+from .datasets.duplicates import duplicated_questions as duplicated_questions
 from .datasets.encoder import encode_questions as encode_questions
 from .datasets.formats.long import write_long_form as write_long_form
 from .datasets.importers import import_lm_eval as import_lm_eval

@@ -12,11 +12,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import axis_positions, check_names, check_seed, text_index, unusable_row
+from embedllm._checks import axis_positions, check_names, text_index, unusable_row
+from embedllm._division import divide, own_parts, question_groups
 from embedllm._files import replacing
 
 INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
-SPLITS = ("train", "val", "test")
 REPORT_COLUMNS = ("what", "count", "rule")
 OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may have this name
 
@@ -257,8 +257,12 @@ class CorrectnessMatrix:
         *,
         random_state: int = 0,
         own: bool = True,
+        group_by: str | None = None,
     ) -> Split:
         """Divide the questions into train, validation and test parts (paper: 80/10/10).
+
+        Questions whose prompts differ at most in white space, case or Unicode form stay in one part: a predictor could
+        otherwise remember the answers to a test question.
 
         Parameters
         ----------
@@ -268,6 +272,8 @@ class CorrectnessMatrix:
             Seed of the random division; without effect on the source's own split.
         own : bool
             Use the source's own split (column `split` of `questions`) where there is one.
+        group_by : str, optional
+            Column of `questions`, such as an item behind several wordings: equal values stay in one part too.
 
         Returns
         -------
@@ -278,22 +284,20 @@ class CorrectnessMatrix:
         ------
         ValueError
             If the fractions are no three positive numbers that sum to 1, or are given beside the source's own split, or
-            that split has other parts.
+            that split has other parts, or there is no column `group_by`.
+
+        Warns
+        -----
+        UserWarning
+            If the source's own split has the text of a training question in another part.
         """
+        groups = question_groups(self.questions, group_by)
         if own and "split" in self.questions:
             if fractions is not None:
                 raise ValueError("these data have their own split, which does not use fractions: pass own=False")
-            assigned = self.questions["split"].to_numpy(dtype=object)
-            if unknown := set(assigned) - set(SPLITS):
-                raise ValueError(f"column 'split' holds {sorted(map(str, unknown))}; it may hold {list(SPLITS)}")
-            parts = [np.flatnonzero(assigned == name) for name in SPLITS]
+            parts = own_parts(self.questions["split"].to_numpy(dtype=object), groups)
         else:
-            fractions = (0.8, 0.1, 0.1) if fractions is None else fractions
-            if len(fractions) != 3 or min(fractions) <= 0 or not np.isclose(sum(fractions), 1):
-                raise ValueError(f"fractions must be three positive numbers that sum to 1, got {fractions}")
-            order = np.random.default_rng(check_seed(random_state)).permutation(self.n_questions)
-            ends = np.rint(np.cumsum(fractions[:2]) * self.n_questions).astype(int)
-            parts = [np.sort(part) for part in np.split(order, ends)]
+            parts = divide(groups, (0.8, 0.1, 0.1) if fractions is None else fractions, random_state)
         everyone = np.arange(self.n_models)
         return Split(*(self._take(everyone, part) for part in parts))
 

@@ -19,7 +19,7 @@ scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = 0.05  # noise in training: MF's ridge penalty
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
+n_seeds: int = 3  # runs: a random split each, if the source has none
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters

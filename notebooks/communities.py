@@ -25,7 +25,7 @@ model: str = (
     ""  # whose nearest models are listed; by default, the best model
 )
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
+n_seeds: int = 3  # runs: a random split each, if the source has none
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -62,15 +62,15 @@ matrix
 # The paper compares the embeddings $p_m$ that SGD trains. Multiply one coordinate of all $p_m$ by 10 and divide it in the
 # classifier by 10: every prediction stays the same, while the distances change. More generally, any invertible matrix may
 # be put between the embeddings and the projection. So the answers do not determine these distances; they also depend on
-# the random start of the fit, and coordinates that the fit did not need to change are still at their start.
+# the random start of the fit: [What EmbedLLM is](../notebooks/what_embedllm_is) shows how far they agree between seeds.
 #
 # In the coordinates of the exact fit, the distance of two models has a meaning
-# ([What EmbedLLM is](../notebooks/what_embedllm_is)). Here it is the standard deviation over the training questions of the
-# difference of their logits: two models are near if they find the same questions harder and the same questions easier.
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)). With all dimensions it is the standard deviation over the training
+# questions of the difference of their logits, with fewer an approximation: two models are near if they find the same questions harder and the same questions easier.
 # How good a model is whatever the question, its mean logit, is left out.
 #
 # Distances are divided by their mean over all pairs of models and averaged over the runs. SGD is fitted once, for the
-# first seed, with the paper's settings.
+# first seed, with the paper's optimizer and noise; the paper has 232 dimensions and 50 epochs.
 
 # %%
 estimators = {
@@ -88,7 +88,7 @@ distances = measure_distances(matrix, estimators, seed, n_seeds)
 #
 # {term}`Communities <community>` come from the metadata of the models: every size, rounded to whole billions of parameters,
 # and every tag that at least three models have. The paper's six are always listed, *undefined* where they have fewer than
-# three members. The ratio is the mean distance of two members over that of a member and any other model; grey bars are the
+# three members. The ratio is the mean distance of two members over that of a member and a model outside; grey bars are the
 # central 95 % of the ratios of 10,000 random communities of the same size, and p is the probability that a random one is
 # as close (one-sided). At a threshold of 0.05, one in twenty communities would pass by chance, so a single one is weak
 # evidence.
@@ -106,7 +106,7 @@ communities.round(4)
 #
 # ## A map
 #
-# t-SNE of the exact distances: near models stay near; the distances between groups, and the axes, have no
+# t-SNE of the exact distances: it tries to keep near models near; the distances between groups, and the axes, have no
 # meaning. Names are left out where there is no room; the page to [explore](../notebooks/explore) shows all.
 
 # %%

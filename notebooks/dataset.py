@@ -129,7 +129,9 @@ models.nlargest(5, "missing (%)").round(3)
 # %% [markdown]
 # ## The split
 #
-# Questions are divided, never models: the source's own split where there is one, otherwise 80/10/10 at random.
+# Questions are divided, never models: the source's own split where there is one, otherwise 80/10/10 at random, with
+# questions of the same text in one part. The last column counts those whose text is that of another question in the
+# training part, so that a predictor can remember the answers; it is NaN where the data have no prompts.
 
 # %%
 parts = matrix.split(random_state=seed)

@@ -23,7 +23,7 @@ alpha: float | str = "auto"  # noise in training: MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
 n_questions: int = 500  # test questions in the table, drawn at random
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
+n_seeds: int = 3  # runs: a random split each, if the source has none
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters

@@ -11,9 +11,8 @@
 #
 # **Goal.** Compare, claim by claim, what the paper reports with what this build found.
 #
-# The values are those that the other pages reported when the book was built; nothing is computed again. Each claim links
-# to the figure that shows it. Published values are of the paper's data, ours of the data named in the table: on a
-# simulated pool an agreement says that the method behaves as described, and nothing about real models.
+# The values are those that the other pages reported in their last run; nothing is computed again. Each claim links
+# to the figure that shows it. Published values are of the paper's data, ours of the data named in the table.
 
 # %% tags=["parameters"]
 folder: str = ""  # of the reported values; by default, of this checkout
@@ -35,10 +34,15 @@ claims_html(table)
 
 # %% [markdown]
 # The verdicts follow from the values by rule. A value *agrees* if the published one lies in our 95 % interval or, for a
-# setting or a count, is equal to ours. A difference that the paper says to be positive *holds* if our interval lies above
-# zero, is *contradicted* if it lies below, and is *undecided* otherwise. A statement about several cases holds for as many
-# as were found. What the data cannot show is *undefined*, such as a statement about models of 70 billion parameters in a
-# pool without one.
+# setting or a count, is equal to ours, and *differs* otherwise. A difference that the paper says to be positive *holds* if our interval lies above
+# zero, is *contradicted* if it lies below, and is *undecided* otherwise. A statement about several cases *holds* if it does
+# for all that can be tested, is *contradicted* if for none, and otherwise *holds for n of m*. What the data cannot show is
+# *undefined*. A value on other hardware has no verdict: *see the page*. The published k, dim and alpha are defaults of the
+# authors' repository.
+#
+# On simulated answers there is no verdict on the paper: what holds there is *in the ground truth*, what is contradicted is
+# *not in the ground truth*, *holds for n of m* becomes *in the ground truth for n of m*, and the rest, with every published
+# number, *cannot be tested here*.
 
 # %%
 count_verdicts(table).to_frame()

@@ -24,7 +24,7 @@ scale: float = 1.0  # share of the simulated pool; no effect on others
 dims: list[int] = [1, 2, 4, 8, 16, 32, 64, 128, 232, 256, 512]
 alphas: list[float] = [0.018, 0.025, 0.035, 0.05, 0.07, 0.1, 0.2]
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # runs: each with its random split, if any, and fit of MF
+n_seeds: int = 3  # runs: a random split each, if the source has none
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters

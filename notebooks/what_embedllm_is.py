@@ -10,8 +10,8 @@
 # # What EmbedLLM is
 #
 # **Goal.** See what the factorization of the paper computes, in four steps with a test each: one logistic regression a
-# model, with a ridge penalty; solved exactly, in a second and without seeds; and embeddings whose distances are
-# differences between the models' logits. Then see what the paper's training, SGD, makes of the same problem.
+# model, with a ridge penalty; solved exactly, without seeds; and embeddings whose distances are differences between the
+# models' logits. Then see how the paper's training, SGD, solves the same problem.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -66,7 +66,9 @@ matrix
 # dimensions as models, they confine nothing: every model has a $u_m$ and $t_m$ of its own, which is a logistic regression
 # a model. The paper has 232 dimensions for 112 models.
 #
-# One exact fit gives every dim: the first $d$ dimensions are the best approximation of the logits of that rank.
+# One exact fit gives an embedding for every dim: the first $d$ dimensions are the best approximation of rank $d$, in least
+# squares, of the differences of the logits from their mean over the models. It is not the minimum of the loss in $d$
+# dimensions, which SGD looks for.
 
 # %%
 n_models = matrix.n_models
@@ -84,8 +86,9 @@ truncation.round(4)
 #
 # $$\frac{\alpha^2}{2}\, |u_m|^2\, \overline{s (1 - s)},$$
 #
-# with $s$ the predicted probability: a ridge penalty on $u_m$, of strength $\lambda = \alpha^2\, \overline{s(1-s)}$. Below,
-# the rise by drawing the noise, beside this term:
+# with $s$ the predicted probability: a ridge penalty on $u_m$, of strength $\lambda = \alpha^2\, \overline{s(1-s)}$. The
+# solver takes one $\overline{s(1-s)}$ for all models, from their shares of correct answers, which makes the penalty
+# quadratic. The fit is exact for this penalty. Below, the rise by drawing the noise, beside the second-order term:
 
 # %%
 noise = noise_penalty_table(mf, train, [0.01, 0.02, 0.05, 0.1, 0.2])
@@ -108,7 +111,7 @@ starts.map("{:.1e}".format)
 
 # %% [markdown]
 # All models are solved together. One matrix, the covariance of the questions, is close to the curvature of every model's
-# loss, and L-BFGS in this metric stops after a few passes over the questions:
+# loss. L-BFGS in this metric stops when the largest gradient of a model is below `tol`; a row for each iteration:
 
 # %%
 MatrixFactorization(alpha=fixed_alpha).fit(train).history_
@@ -129,8 +132,8 @@ plot_distances_are_differences(distances)
 # ## SGD and the exact fit
 #
 # SGD with the paper's settings works on the same problem, with the noise drawn, a random start and a fixed number of
-# epochs. Validation loss against time, on this machine in this run; the exact fit with the strength chosen on the
-# validation questions contains the fits that the choice took:
+# epochs. Validation loss against time, on this machine in this run. The time of the exact fit with a chosen alpha includes
+# the fits that were tried; its alpha was chosen on this same loss, which makes it slightly too low. Test losses are below.
 
 # %%
 preset = replace(PRESETS["paper"], epochs=epochs)
@@ -144,10 +147,11 @@ exact = {
 plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 
 # %% [markdown]
-# What changes from one fit to the next? Between two seeds, only what chance put there; between two bootstrap samples of
-# the training questions, also what the data leave open. Shares of the forecasts (probability above one half) and of the
+# What changes from one fit to the next? Two fits with other seeds differ by the random parts of training only, two fits on
+# bootstrap samples of the training questions, with the same seed, by the sampling of the questions. Shares of the forecasts (probability above one half) and of the
 # routes (the model with the highest probability) that differ, and the correlation of the distances between the model
-# embeddings:
+# embeddings. The bootstrap samples share SGD's random start: distances that agree between them but not between seeds come
+# from the start, and not from the answers.
 
 # %%
 stability(
@@ -161,9 +165,10 @@ stability(
 # ## On several pools, recorded
 #
 # SGD takes minutes for each comparison, and pools of real answers are not part of the repository, so the comparison below
-# is recorded: five random splits of each pool, SGD with the paper's preset, the exact fit, and the exact fit with a prior
-# from the other models of the pool. Each at an alpha chosen on the validation questions (filled markers) and at 0.05
-# (open markers).
+# is recorded: five runs on each pool, of SGD with the paper's preset, the exact fit, and the exact fit with a prior from
+# the other models of the pool. On the two pools of real answers a run is a random split of the questions; the simulated
+# pool beside them brings its own split, so that its runs differ in SGD's seed alone. SGD and the exact fit are at an alpha
+# chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen strengths only.
 
 # %%
 recorded = load_recorded_comparison()
@@ -175,8 +180,8 @@ recorded.pools.assign(
 plot_loss_against_dim(recorded.scores)
 
 # %% [markdown]
-# The differences to SGD on the same splits, with 95 % intervals (Student's t over the splits); below zero the fit is
-# better than SGD:
+# The differences to SGD in the same runs, with 95 % intervals (Student's t over the runs); below zero the fit is better
+# than SGD:
 
 # %%
 differences = paired_differences(recorded.scores)
@@ -186,14 +191,14 @@ plot_paired_differences(differences)
 differences.round(4)
 
 # %% [markdown]
-# The same at an alpha of 0.05 for both:
+# The same at an alpha of 0.05, SGD and the exact fit:
 
 # %%
 paired_differences(recorded.scores, tuned=False).round(4)
 
 # %% [markdown]
-# The training objective (loss and penalty at an alpha of 0.05, mean over models, the largest dim) shows how far SGD is from
-# the optimum when it stops:
+# The exact solver's objective (loss and penalty at an alpha of 0.05, mean over models, the largest dim) at the end of each
+# fit. SGD minimizes a related one, with drawn noise and weight decay, so that stopping early is not the only difference:
 
 # %%
 at_authors = recorded.scores.query("not tuned").query("dim == dim.max()")
@@ -215,6 +220,6 @@ report(solver_values(truncation, noise, starts, distances), matrix.source)
 
 # %% [markdown]
 # **Recap.** The factorization with enough dimensions is one logistic regression a model. From random starts, predictions
-# end within {glue:text}`start_difference:.1e` of each other; a distance between two embeddings is the root mean square
+# end within {glue:text}`start_difference:.1e` of those from the usual start; a distance between two embeddings is the root mean square
 # difference of two models' logits to {glue:text}`distance_error:.1e`; noise of the largest alpha tried raises the loss by
 # {glue:text}`noise_ratio:.3f` times its second-order term.

@@ -19,6 +19,7 @@ from sphinx.util import logging
 
 from embedllm.book.contents import book_notebooks
 from embedllm.book.execution import refresh
+from embedllm.book.parameters import book_parameters
 from embedllm.book.regression import check
 from embedllm.protocol.published import load_published, published_values
 
@@ -42,7 +43,7 @@ def refresh_notebooks(app: Sphinx) -> None:
 
     A failure is shown, that of a notebook on its page too, and fails the build; so does a value outside its tolerance.
     """
-    root, parameters = Path(app.srcdir).parent, app.config.embedllm_parameters
+    root, parameters = Path(app.srcdir).parent, book_parameters(app.config.embedllm_parameters)
     names = book_notebooks(root)
     try:
         failed = refresh(root, names, parameters, say=LOGGER.info)

@@ -12,11 +12,20 @@ from __future__ import annotations
 
 import ast
 import difflib
+import os
 import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
+
+DATASET = "EMBEDLLM_DATASET"
+"""Environment variable that names the data set of the whole book; `make book DATASET=name` sets it."""
+
+
+def book_parameters(configured: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the book: those of `_config.yml`, but for the data set where `DATASET` names one."""
+    return dict(configured) | ({"dataset": name} if (name := os.environ.get(DATASET)) else {})
 
 
 def declared_parameters(source: str) -> dict[str, str]:

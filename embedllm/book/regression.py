@@ -24,6 +24,7 @@ from embedllm._files import replacing
 from embedllm.book.contents import book_notebooks
 from embedllm.book.execution import refresh
 from embedllm.book.notebooks import Notebook
+from embedllm.book.parameters import book_parameters
 from embedllm.datasets.load import dataset_folder
 from embedllm.protocol.reported_values import ReportedValue, format_number, read_reported
 
@@ -162,7 +163,8 @@ def _read(tolerances: Mapping[str, Any]) -> dict[str, Tolerance]:
 def _main() -> int:
     root = Path.cwd()
     configuration = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
-    parameters, names = configuration["sphinx"]["config"]["embedllm_parameters"], book_notebooks(root)
+    parameters = book_parameters(configuration["sphinx"]["config"]["embedllm_parameters"])
+    names = book_notebooks(root)
     failed = refresh(root, names, parameters, say=print)
     for name, error in failed.items():
         print(f"notebooks/{name} failed. {error}", file=sys.stderr)

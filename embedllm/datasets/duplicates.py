@@ -1,12 +1,14 @@
-"""Rules for a (model, question) with several labels, which published code resolves in different ways."""
+"""Duplicates: several labels of a (model, question), and several questions with the same text."""
 
 from __future__ import annotations
 
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
+import pandas as pd
 
-from embedllm.matrix import NOT_OBSERVED
+from embedllm._division import question_groups
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 
 Duplicates = Literal["majority", "any", "last", "rows", "error"]
 """What counts where a (model, question) has several labels.
@@ -118,3 +120,33 @@ class LabelVotes:
         spread[models, first[questions] + row_of_cell] = labels[order]
         positions = np.repeat(np.arange(len(n_copies)), n_copies)
         return spread, positions, np.arange(len(positions)) - first[positions]
+
+
+def duplicated_questions(matrix: CorrectnessMatrix, group_by: str | None = None) -> pd.DataFrame:
+    """List the questions that belong together, which a random division keeps in one part.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    group_by : str, optional
+        As in `CorrectnessMatrix.split`.
+
+    Returns
+    -------
+    DataFrame indexed by question id
+        A row for each question that is not alone, those of a group together. Columns: `group` (a number) and the
+        columns of `matrix.questions`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from embedllm import CorrectnessMatrix, duplicated_questions
+    >>> labels = pd.DataFrame([[1, 0, 1]], ["model"], ["q1", "q2", "q3"])
+    >>> questions = pd.DataFrame({"benchmark": "sums", "prompt": ["2 + 2?", "1 + 1?", "2  +  2?"]}, labels.columns)
+    >>> duplicated_questions(CorrectnessMatrix(labels, questions, [[1.0], [2.0], [1.0]]))["group"].to_dict()
+    {'q1': 0, 'q3': 0}
+    """
+    groups = question_groups(matrix.questions, group_by)
+    table = matrix.questions.copy()
+    table.insert(0, "group", groups)
+    return table[np.bincount(groups)[groups] > 1].sort_values("group", kind="stable")

@@ -42,13 +42,16 @@ def plot_forecasts(forecasts: pd.DataFrame) -> Figure:
 
 
 @figure_of()
-def plot_training_sizes(curve: pd.DataFrame) -> Figure:
+def plot_training_sizes(curve: pd.DataFrame, published: pd.DataFrame | None = None) -> Figure:
     """Forecasting accuracy and log loss against the number of training questions: mean and range over the seeds.
 
     Parameters
     ----------
     curve : DataFrame
         From `embedllm.studies.forecasting.learning_curve`.
+    published : DataFrame, optional
+        From `embedllm.studies.forecasting.published_table`: hollow markers where the sizes are those of the curve, all
+        questions being the largest.
     """
     sizes, styles = sorted(pd.unique(curve["size"])), styles_of(pd.unique(curve["predictor"]))
     figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.6))
@@ -62,9 +65,15 @@ def plot_training_sizes(curve: pd.DataFrame) -> Figure:
         axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=90)
         axes.minorticks_off()
         axes.set(xlabel="training questions", ylabel=label)
+    for name, rows in published.groupby("predictor", sort=False) if published is not None else ():
+        at = rows["size"].fillna(sizes[-1])
+        rows = rows[at.isin(sizes) & (at < sizes[-1]) | rows["size"].isna()]
+        if name in styles and len(rows) > 1:
+            style = styles[name] | {"linestyle": "none", "markerfacecolor": "none", "markersize": 7}
+            panels[0].plot(at[rows.index], rows["accuracy"], label=f"{name}, published", **style)
     panels[0].set_title(sources(curve))
     percent(panels[0].yaxis)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
     return figure
 
 

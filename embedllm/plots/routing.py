@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
@@ -43,7 +44,9 @@ def plot_router_gains(gains: pd.DataFrame) -> Figure:
         places = [benchmarks.index(benchmark) for benchmark in rows["benchmark"]]
         axes.axvline(0, color="black", linewidth=0.8)
         axes.axhline(0.5, color="#888888", linewidth=0.8)
-        axes.hlines(places, rows["low"], rows["high"], color=styles[name]["color"], linewidth=1.5)
+        known = rows["low"].notna().to_numpy()  # from enough questions
+        ends = rows[["low", "high"]].to_numpy()[known].T
+        axes.hlines(np.array(places)[known], *ends, color=styles[name]["color"], linewidth=1.5)
         axes.plot(rows["points"], places, linewidth=0, markersize=5, **styles[name])
         axes.set(title=name, xlabel=f"minus {rows['minus'].iat[0]}\n(points)")
     for axes in grid.flat[len(methods) :]:

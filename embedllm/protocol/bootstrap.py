@@ -1,8 +1,9 @@
 """Uncertainty of a mean over questions, by resampling the questions.
 
-The answers of different models to one question are correlated, so questions are the unit: a resample takes a question
-with all its answers, of every model, method and run, or leaves it out. Methods are resampled together, which makes the
-interval of a difference the paired one.
+The answers of different models to one question are correlated, so questions are the unit, or groups of questions of the
+same text: a resample takes a unit with all its answers, of every model, method and run, or leaves it out. Methods are
+resampled together, which makes the interval of a difference the paired one. Few units say little about their spread, so
+that there is no interval from fewer than `MIN_QUESTIONS` of them, or `MIN_MODELS` where models are the units.
 
 References
 ----------
@@ -16,11 +17,17 @@ import pandas as pd
 
 from embedllm._checks import check_positive
 
+MIN_QUESTIONS, MIN_MODELS = 30, 5
+
 _BLOCK = 256  # resamples drawn at a time
 
 
 def bootstrap_ratios(
-    sums: pd.DataFrame, counts: pd.DataFrame, n_resamples: int = 2000, random_state: int = 0
+    sums: pd.DataFrame,
+    counts: pd.DataFrame,
+    n_resamples: int = 2000,
+    random_state: int = 0,
+    min_units: int = MIN_QUESTIONS,
 ) -> pd.DataFrame:
     """Resample units and take, for each column, the ratio of its sum to its count.
 
@@ -31,11 +38,13 @@ def bootstrap_ratios(
         unit and are added up first.
     n_resamples : int
     random_state : int
+    min_units : int
 
     Returns
     -------
     DataFrame of shape (n_resamples, n_columns)
-        NaN where a resample has no count. The columns of one row come from the same resample.
+        NaN in a column that fewer than `min_units` units count in, and where a resample has no count. The columns of
+        one row come from the same resample.
 
     Raises
     ------
@@ -54,15 +63,16 @@ def bootstrap_ratios(
         times = np.bincount(drawn.ravel(), minlength=n * len(block)).reshape(len(block), n)  # (n_block, n_units)
         block[:] = times @ both
     top, bottom = np.hsplit(totals, 2)
+    enough = (counts > 0).sum().to_numpy() >= min_units
     with np.errstate(invalid="ignore", divide="ignore"):
-        return pd.DataFrame(np.where(bottom > 0, top / bottom, np.nan), columns=sums.columns)
+        return pd.DataFrame(np.where(enough & (bottom > 0), top / bottom, np.nan), columns=sums.columns)
 
 
 def interval(samples: pd.Series | np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of resampled values; NaN if none of them is a number."""
+    """Return the percentile interval of resampled values; NaN if they are no numbers, or all the same."""
     values = np.asarray(samples, dtype=float)
     values = values[~np.isnan(values)]
-    if not len(values):
+    if not len(values) or np.ptp(values) == 0:
         return float("nan"), float("nan")
     low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -19,6 +19,7 @@ from collections.abc import Mapping
 from typing import Self
 
 import numpy as np
+import pandas as pd
 from sklearn.base import BaseEstimator, clone
 
 from embedllm._checks import name_positions
@@ -67,8 +68,57 @@ class RoutingPolicy(BaseEstimator, ABC):
         Returns
         -------
         ndarray of shape (n_models, n_questions), float64
-            Each column sums to 1 over the models observed on the question; all zeros if none is.
+            Each column sums to 1 over the models observed on the question; less where the router abstains.
         """
+
+
+def checked_shares(router: RoutingPolicy, matrix: CorrectnessMatrix, name: str = "") -> np.ndarray:
+    """Return what a router gives to each model on each question, after checks that it cannot gain from an error.
+
+    Parameters
+    ----------
+    router : RoutingPolicy
+        Its `shares` may also return the name of a model for each question, (n_questions,), or None to abstain.
+    matrix : CorrectnessMatrix
+    name : str
+        Of the router, for messages.
+
+    Returns
+    -------
+    ndarray of shape (n_models, n_questions), float64
+        A share of a model without an observed answer to the question is 0, as if the router had abstained.
+
+    Raises
+    ------
+    KeyError
+        If a name is not that of a model.
+    ValueError
+        If the shape is another, a share is not a number or negative, or those of a question sum to more than 1.
+    """
+    given = np.asarray(router.shares(matrix))
+    if given.shape == (matrix.n_questions,) and given.dtype.kind in "OU":
+        chosen = np.flatnonzero(~pd.isna(given))
+        shares = np.zeros(matrix.labels.shape)
+        shares[name_positions("model", given[chosen], matrix.model_names), chosen] = 1
+    elif given.shape == matrix.labels.shape and given.dtype.kind in "fiub":
+        shares = given.astype(float)
+    else:
+        raise ValueError(
+            f"router {name!r}: shares gave {given.dtype} of shape {given.shape}; return numbers of shape "
+            f"{matrix.labels.shape} (models, questions), or the name of a model for each question"
+        )
+    sums = shares.sum(axis=0)
+    for bad, problem in (
+        (~(shares >= 0), "is not a number of at least 0"),  # NaN is none
+        ((sums > 1 + 1e-9) & (shares > 0), "is one of several that sum to more than 1"),
+    ):
+        if bad.any():
+            m, q = np.argwhere(bad)[0]
+            raise ValueError(
+                f"router {name!r}: share {shares[m, q]:g} of model {matrix.model_names[m]!r} on question "
+                f"{matrix.question_ids[q]!r} {problem}"
+            )
+    return shares * matrix.observed
 
 
 class HighestScore(RoutingPolicy):
@@ -80,6 +130,12 @@ class HighestScore(RoutingPolicy):
 
     def shares(self, matrix: CorrectnessMatrix) -> np.ndarray:
         scores = np.where(matrix.observed, self.scores(matrix), -np.inf)
+        if np.isnan(scores).any():
+            m, q = np.argwhere(np.isnan(scores))[0]
+            raise ValueError(
+                f"{self}: the score of model {matrix.model_names[m]!r} on question {matrix.question_ids[q]!r} is not a "
+                "number, so that no model is the best"
+            )
         by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
         chosen = by_name[scores[by_name].argmax(axis=0)]  # argmax takes the first of equals
         shares = np.zeros(scores.shape)
@@ -141,7 +197,7 @@ class BestSingleModel(HighestScore):
 
 
 class Oracle(HighestScore):
-    """Choose a model that is correct, if there is one: the upper bound of every router."""
+    """Choose a model that is correct, if there is one. It knows the answers: no router can be expected to reach it."""
 
     def scores(self, matrix: CorrectnessMatrix) -> np.ndarray:
         return matrix.labels
@@ -157,7 +213,7 @@ class UniformRandom(RoutingPolicy):
 class WeightedRandom(RoutingPolicy):
     """Choose at random, each model as often as another router chooses it on the same questions.
 
-    What that router gains over this one comes from reading the question.
+    What that router gains over this one comes from which question goes where.
 
     Parameters
     ----------
@@ -172,7 +228,7 @@ class WeightedRandom(RoutingPolicy):
         return self
 
     def shares(self, matrix: CorrectnessMatrix) -> np.ndarray:
-        frequency = self.router_.shares(matrix).sum(axis=1)  # (n_models,)
+        frequency = checked_shares(self.router_, matrix).sum(axis=1)  # (n_models,)
         shares = _normalized(frequency[:, None] * matrix.observed)
         # Where only models are observed that the router never chose, they are equally likely.
         unreached = ~shares.any(axis=0)

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from embedllm.matrix import OVERALL
+from embedllm._division import question_groups
+from embedllm.matrix import OVERALL, CorrectnessMatrix
 from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 
 
@@ -26,7 +27,8 @@ class Tally:
     ----------
     rows : DataFrame
         A row for each run and question, and for each model too if these are the groups. Columns: `seed`, `group` (its
-        benchmark or model), `question` (id) and `count` (how many entries are scored there).
+        benchmark or model), `question` (id), `unit` (the first question of the same text) and `count` (how many entries
+        are scored there).
     sums : DataFrame of shape (n_rows, n_metrics * n_methods)
         What the row adds to the sum of each metric; rows as in `rows`, columns (metric, method), the metric `accuracy`
         first.
@@ -64,7 +66,7 @@ class Tally:
         DataFrame
             One row for each method and each group, `overall` first. Columns: `data`, the method, the grouping,
             `accuracy` with its `stderr`, the other metrics, `count`, `n_questions`. The standard error is over
-            questions, those of all runs; NaN below two. A run with nothing to score in a group is left out of its row:
+            units, those of all runs; NaN below two. A run with nothing to score in a group is left out of its row:
             metrics are means, and `count` and `n_questions` rounded means, over the others. Without any, metrics are
             NaN and counts 0.
         """
@@ -106,7 +108,7 @@ class Tally:
         DataFrame
             One row for each method and each group, `overall` first. Columns: `data`, the method, the grouping,
             `minus` (the reference), `points` (percentage points), `low`, `high`, `n_questions` as in `table`. NaN
-            without a question.
+            without a question; no interval where :mod:`embedllm.protocol.bootstrap` gives none.
         """
         table = self.table()
         accuracy = 100 * table.pivot(index=self.by, columns=self.method, values="accuracy")
@@ -125,18 +127,24 @@ class Tally:
         return rows if group == OVERALL else rows[rows["group"] == group]
 
     def _questions(self, group: str) -> tuple[pd.DataFrame, pd.Series]:
-        """Sums, (n_questions, n_metrics * n_methods), and counts, weighted so that those of a run sum to 1.
+        """Sums, (n_units, n_metrics * n_methods), and counts, weighted so that those of a run sum to 1.
 
         The ratio of their totals is then the mean over the runs.
         """
         rows = self._scored(group)
         weight = 1 / rows.groupby("seed")["count"].transform("sum")
         sums = self.sums.loc[rows.index].mul(weight, axis=0)
-        return sums.groupby(rows["question"]).sum(), (weight * rows["count"]).groupby(rows["question"]).sum()
+        return sums.groupby(rows["unit"]).sum(), (weight * rows["count"]).groupby(rows["unit"]).sum()
+
+
+def units_of(matrix: CorrectnessMatrix) -> np.ndarray:
+    """Return, for each question, the first question of the same text, (n_questions,): what a resample draws."""
+    groups = question_groups(matrix.questions)
+    return matrix.question_ids[np.unique(groups, return_index=True)[1]][groups]
 
 
 def difference_table(differences: pd.DataFrame, method: str) -> pd.DataFrame:
-    """Return differences as text, such as "+1.50 (+1.00 to +2.00)", rows benchmarks, columns methods.
+    """Return differences as text, such as "+1.50 (+1.00 to +2.00)" or "+1.50 (n = 12)", rows benchmarks.
 
     Parameters
     ----------
@@ -149,7 +157,7 @@ def difference_table(differences: pd.DataFrame, method: str) -> pd.DataFrame:
     DataFrame
         Indexed by `data` and `benchmark`, in the order of the frame; columns such as "MF minus KNN".
     """
-    cells = differences[["points", "low", "high"]].apply(_signed, axis=1)
+    cells = differences[["points", "low", "high", "n_questions"]].apply(_signed, axis=1)
     named = differences[method] + " minus " + differences["minus"]
     return _wide(differences.assign(cell=cells, named=named), "named", "cell").rename_axis(columns=None)
 
@@ -179,6 +187,8 @@ def _wide(table: pd.DataFrame, columns: str, values: str) -> pd.DataFrame:
 
 
 def _signed(row: pd.Series) -> str:
-    if row.isna().any():
+    if np.isnan(row["points"]):
         return "undefined"
+    if np.isnan(row["low"]):
+        return f"{row['points']:+.2f} (n = {row['n_questions']:.0f})"
     return f"{row['points']:+.2f} ({row['low']:+.2f} to {row['high']:+.2f})"

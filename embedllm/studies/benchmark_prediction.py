@@ -30,12 +30,12 @@ from sklearn.preprocessing import StandardScaler
 from embedllm._checks import check_positive, check_seed
 from embedllm.matrix import OVERALL, CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.protocol.bootstrap import interval
+from embedllm.protocol.bootstrap import MIN_MODELS, interval
 from embedllm.protocol.leave_out import benchmarks_named, fits_without
 from embedllm.protocol.reported_values import ReportedValue
 
 EMBEDDINGS, DIRECTIONS, MEAN_ACCURACY = PREDICTORS = ("embeddings", "model directions", "mean accuracy")
-MIN_MODELS = 4  # with fewer, no rank correlation is computed
+LEAST_MODELS = 4  # with fewer, no rank correlation is computed
 N_FOLDS = 10
 PENALTIES = np.logspace(-4, 6, 21)
 SIGNIFICANT = 0.05
@@ -74,7 +74,7 @@ def predict_heldout(
         names = known.index[known].sort_values()  # so that the folds do not depend on the order of the matrix
         target = actual.loc[names, fit.benchmark]
         predicted = pd.DataFrame(np.nan, index=names, columns=list(PREDICTORS))
-        if fit.mf is not None and len(names) >= MIN_MODELS:
+        if fit.mf is not None and len(names) >= LEAST_MODELS:
             places = pd.Index(fit.mf.model_names_).get_indexer(names)
             for predictor, vectors in ((EMBEDDINGS, fit.mf.model_embeddings_), (DIRECTIONS, fit.mf.coef_)):
                 scaled = predictor == DIRECTIONS
@@ -163,7 +163,7 @@ def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
     keys = ["data", "seed", "benchmark", "predictor"]
     for key, group in predictions.groupby(keys, sort=False):
         both = group[["predicted", "actual"]].dropna()
-        tau, p_value = kendalltau(both["predicted"], both["actual"]) if len(both) >= MIN_MODELS else (np.nan, np.nan)
+        tau, p_value = kendalltau(both["predicted"], both["actual"]) if len(both) >= LEAST_MODELS else (np.nan, np.nan)
         rows.append((*key, len(both), tau, p_value, bool(tau > 0 and p_value < SIGNIFICANT)))
     return pd.DataFrame(rows, columns=[*keys, "n_models", "tau", "p_value", "significant"])
 
@@ -187,7 +187,7 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -
     DataFrame
         One row for each benchmark, after the mean over the benchmarks, `overall`, and for each predictor and difference
         to the mean accuracy. Columns: `data`, `benchmark`, `predictor`, `n_models` (the most that any benchmark has, in
-        the row of the mean), `tau`, `low` and `high` (95 % interval).
+        the row of the mean), `tau`, `low` and `high` (95 % interval; NaN with fewer than five models).
     """
     correlations = rank_correlations(predictions)
     benchmarks = list(pd.unique(predictions["benchmark"]))
@@ -198,7 +198,8 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -
     n_models[OVERALL] = n_models.max()
     rows = []
     for (benchmark, predictor), tau in taus.to_dict().items():
-        low, high = interval(resampled[benchmark, predictor])
+        enough = n_models[benchmark] >= MIN_MODELS
+        low, high = interval(resampled[benchmark, predictor]) if enough else (np.nan, np.nan)
         rows.append((predictions["data"].iat[0], benchmark, predictor, n_models[benchmark], tau, low, high))
     return pd.DataFrame(rows, columns=["data", *keys, "n_models", "tau", "low", "high"])
 

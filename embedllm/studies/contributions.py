@@ -29,7 +29,7 @@ from scipy.stats import rankdata
 from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.protocol.bootstrap import bootstrap_ratios, interval
+from embedllm.protocol.bootstrap import MIN_QUESTIONS, bootstrap_ratios, interval
 from embedllm.protocol.leave_out import benchmarks_named, fits_without
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone
@@ -39,7 +39,6 @@ ACCURACY, ORDER = MEASURES = ("accuracy", "pairwise ranking accuracy")
 # A benchmark is one of mathematics if its name, in lower case and without punctuation, contains one of these.
 MATHEMATICS = ("math", "gsm", "asdiv", "svamp", "arithmetic")
 
-MIN_QUESTIONS = 10  # fewer give no interval
 
 Cell = tuple[str, str, str]
 """Measure, benchmark left out, benchmark predicted."""
@@ -79,14 +78,13 @@ class Contributions:
         DataFrame
             One row for each benchmark left out and each benchmark predicted. Columns: `data`, `measure`, `left_out`,
             `benchmark`, `change` (points, mean over the runs), `low` and `high` (95 % interval, NaN with fewer
-            than ten test questions), `clear` (whether the interval excludes 0), `n_test` (questions).
+            than 30 test questions), `clear` (whether the interval excludes 0), `n_test` (questions).
         """
         rows = []
         for (left_out, benchmark), change in self.runs[measure].mean().items():
             n_test = self.benchmarks.at[benchmark, "n_test"]
-            low, high = interval(self.resampled[measure, left_out, benchmark])
-            if n_test < MIN_QUESTIONS:
-                low = high = np.nan
+            enough = n_test >= MIN_QUESTIONS
+            low, high = interval(self.resampled[measure, left_out, benchmark]) if enough else (np.nan, np.nan)
             rows.append((self.data, measure, left_out, benchmark, change, low, high, low > 0 or high < 0, n_test))
         columns = ["data", "measure", "left_out", "benchmark", "change", "low", "high", "clear", "n_test"]
         return pd.DataFrame(rows, columns=columns)
@@ -151,7 +149,7 @@ def measure_contributions(
     benchmarks = matrix.accuracy(by="benchmark")[["accuracy"]]
     benchmarks["n_questions"] = matrix.questions["benchmark"].value_counts()
     benchmarks["n_test"] = n_test.reindex(benchmarks.index, fill_value=0)
-    resampled = 100 * bootstrap_ratios(pd.concat(sums)[order], pd.concat(counts)[order], n_resamples)
+    resampled = 100 * bootstrap_ratios(pd.concat(sums)[order], pd.concat(counts)[order], n_resamples, min_units=1)
     return Contributions(matrix.source, benchmarks, pd.DataFrame(runs).T.rename_axis("seed")[order], resampled)
 
 

@@ -17,6 +17,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
+from embedllm._division import question_groups
 from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
 from embedllm.protocol.reported_values import ReportedValue
 
@@ -168,9 +169,22 @@ def model_table(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 
 def split_table(split: Split) -> pd.DataFrame:
-    """Return the `questions` and the observed `answers` of each part."""
+    """Describe the parts of a division.
+
+    Returns
+    -------
+    DataFrame indexed by `part`
+        Columns: `data`; `questions`; `answers`, the observed ones; `text in training`, the questions with the text of
+        another question in the training part, NaN where the data have no prompts.
+    """
     rows = [(part.source, part.n_questions, int(part.observed.sum())) for part in split]
-    return pd.DataFrame(rows, pd.Index(split._fields, name="part"), ["data", "questions", "answers"])
+    table = pd.DataFrame(rows, pd.Index(split._fields, name="part"), ["data", "questions", "answers"])
+    questions = pd.concat([part.questions for part in split], keys=split._fields)
+    group, part = question_groups(questions), questions.index.get_level_values(0)
+    n_training = np.bincount(group[part == "train"], minlength=len(questions))[group] - (part == "train")
+    known = "prompt" in questions
+    table["text in training"] = [(n_training[part == name] > 0).sum() if known else np.nan for name in split._fields]
+    return table
 
 
 def dataset_values(matrix: CorrectnessMatrix, split: Split, agreement: Agreement) -> list[ReportedValue]:

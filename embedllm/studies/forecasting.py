@@ -8,24 +8,29 @@ EmbedLLM (arXiv 2410.02223), section 5.1 and Table 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
 from typing import Literal
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
+from embedllm._checks import name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix
-from embedllm.predictors.base import CorrectnessPredictor
+from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
+from embedllm.predictors.knn import KNNCorrectness
+from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.calibration import calibration_errors
+from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
 from embedllm.protocol.runs import Run, fit_clone
 from embedllm.protocol.scores import METRICS, score_cells
-from embedllm.protocol.tally import Tally
+from embedllm.protocol.tally import Tally, units_of
 
 Grouping = Literal["benchmark", "model"]
 
-SIZES = (1_000, 2_000, 5_000, 10_000, 15_000, 20_000, 25_000)
-"""Numbers of training questions below all of them: those of the paper's Table 1, and 2,000."""
+SIZES = (1_000, 5_000, 10_000, 15_000, 20_000, 25_000)
+"""Numbers of training questions in the paper's Table 1, below all of them."""
 
 FRACTIONS = (0.05, 0.1, 0.25, 0.5)
 """Shares of the training questions taken instead where fewer than three of `SIZES` are below all."""
@@ -95,8 +100,8 @@ def tally_forecasts(
         for name, probability in probabilities.items()
         for metric, entries in score_cells(probability, correct).items()
     }
-    question = np.resize(matrix.question_ids, len(group))
-    rows = {"seed": seed, "group": group, "question": question, "count": add_up(matrix.observed)}
+    question, unit = (np.resize(each, len(group)) for each in (matrix.question_ids, units_of(matrix)))
+    rows = {"seed": seed, "group": group, "question": question, "unit": unit, "count": add_up(matrix.observed)}
     return Tally(pd.DataFrame(rows), pd.DataFrame(sums), matrix.source, "predictor", by)
 
 
@@ -150,55 +155,101 @@ def nested_subsets(train: CorrectnessMatrix, sizes: Sequence[int], seed: int) ->
         yield train.subset(questions=np.isin(np.arange(train.n_questions), order[:size]))
 
 
-def neighbors_for(n_neighbors: int, size: int, n_questions: int) -> int:
-    """Return the k of KNN for a subset of the training questions.
+def fit_tuned(
+    predictor: CorrectnessPredictor, train: CorrectnessMatrix, val: CorrectnessMatrix, seed: int, values: Sequence[int]
+) -> CorrectnessPredictor:
+    """Fit a clone, with the k of KNN or the dim of an exact MF that is most accurate on the validation questions.
 
-    The best k grows with the data. A k chosen for all of them is reduced with the cube root of the share that is left:
-    with the full k, small subsets would make KNN look worse than it is.
+    It takes one fit: KNN keeps the questions, and the first dimensions of an exact fit are the fit with so many.
+
+    Parameters
+    ----------
+    predictor : CorrectnessPredictor
+        Nothing is chosen for any other.
+    train, val : CorrectnessMatrix
+    seed : int
+    values : sequence of int
+        Of several equally good ones, the first is chosen.
     """
-    return max(1, round(n_neighbors * (size / n_questions) ** (1 / 3)))
+    exact = isinstance(predictor, MatrixFactorization) and predictor.solver == "exact"
+    fitted = fit_clone(clone(predictor).set_params(dim=max(values)) if exact else predictor, train, seed, val)
+    if not val.observed.any():
+        return fitted
+    if isinstance(fitted, KNNCorrectness):
+        each = fitted.predict_proba_each(val.embeddings, values).transpose(0, 2, 1)
+        return copy(fitted).set_params(n_neighbors=values[_most_accurate(each, fitted, val)])
+    if isinstance(fitted, MatrixFactorization) and exact:
+        parts = [fitted.truncated(dim) for dim in values]
+        return parts[_most_accurate((part.predict_proba(val.embeddings).T for part in parts), fitted, val)]
+    return fitted
 
 
-def learning_curve(runs: Iterable[Run]) -> pd.DataFrame:
+def _most_accurate(probabilities: Iterable[np.ndarray], fitted: CorrectnessPredictor, val: CorrectnessMatrix) -> int:
+    """Position of the probabilities (n_models, n_questions), models as in the fit, with the highest accuracy."""
+    labels = val.labels[name_positions("model", fitted.model_names_, val.model_names)]
+    return int(np.argmax([((each > THRESHOLD) == (labels == CORRECT))[labels >= 0].mean() for each in probabilities]))
+
+
+def learning_curve(runs: Iterable[Run], values: Mapping[str, Sequence[int]] | None = None) -> pd.DataFrame:
     """Fit the predictors on nested subsets of the training questions and evaluate them on all test questions.
 
-    The predictions of a run, whose predictors are fitted on all its training questions, are the last point. A predictor
-    with `n_neighbors` gets those of `neighbors_for`; one whose `fit` takes `validation` gets the validation part of the
-    run, the same for all sizes.
+    This is the protocol of Table 1: hyperparameters are chosen for each size, on the validation questions of the run,
+    the same for all sizes.
 
     Parameters
     ----------
     runs : iterable of Run
+    values : mapping of str to sequence of int, optional
+        Values to try for a predictor, as in `fit_tuned`; the others are left as they are.
 
     Returns
     -------
     DataFrame
         One row for each run, training size and predictor. Columns: `data`, `seed`, `size` (training questions),
-        `predictor`, `accuracy`, `log_loss`, `brier`.
+        `predictor`, `chosen` (k or dim; NaN where none was chosen), `accuracy`, `log_loss`, `brier`.
     """
-    return pd.concat([_points(run) for run in runs], ignore_index=True)
+    return pd.concat([_points(run, values or {}) for run in runs], ignore_index=True)
 
 
-def _points(run: Run) -> pd.DataFrame:
+def _points(run: Run, values: Mapping[str, Sequence[int]]) -> pd.DataFrame:
     train, val, test = run.split
     *smaller, everything = training_sizes(train.n_questions)
-    predicted = {}
-    for size, part in zip(smaller, nested_subsets(train, smaller, run.seed), strict=True):
-        predicted[size] = {
-            name: fit_clone(_for_size(predictor, size, everything), part, run.seed, val).predict_matrix(test)
-            for name, predictor in run.predictors.items()
-        }
+    parts = [*zip(smaller, nested_subsets(train, smaller, run.seed), strict=True), (everything, train)]
     points = []
-    for size, probabilities in (predicted | {everything: run.probabilities}).items():
+    for size, part in parts:
+        probabilities, chosen = {}, {}
+        for name, predictor in run.predictors.items():
+            if name in values:
+                fitted = fit_tuned(predictor, part, val, run.seed, values[name])
+                parameters = fitted.get_params()
+                chosen[name] = parameters.get("n_neighbors", parameters.get("dim"))
+                probabilities[name] = fitted.predict_matrix(test)
+            elif part is train:
+                probabilities[name] = run.probabilities[name]
+            else:
+                probabilities[name] = fit_clone(predictor, part, run.seed, val).predict_matrix(test)
         overall = tally_forecasts(probabilities, test).by_seed().iloc[0]
         metrics = pd.DataFrame({metric: overall[metric] for metric in METRICS}).rename_axis("predictor").reset_index()
+        metrics["chosen"] = metrics["predictor"].map(chosen)
         points.append(metrics.assign(data=test.source, seed=run.seed, size=size))
-    return pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", *METRICS]]
+    return pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", "chosen", *METRICS]]
 
 
-def _for_size(predictor: CorrectnessPredictor, size: int, n_questions: int) -> CorrectnessPredictor:
-    k = predictor.get_params().get("n_neighbors")
-    return predictor if k is None else clone(predictor).set_params(n_neighbors=neighbors_for(k, size, n_questions))
+def published_table() -> pd.DataFrame:
+    """Return the accuracies of the paper's Table 1.
+
+    Returns
+    -------
+    DataFrame
+        Columns `predictor` ("MF" or "KNN"), `size` (training questions; NaN for all) and `accuracy`.
+    """
+    values = load_published()["value"]
+    rows = [
+        (name, size, float(values[f"{name.lower()}_accuracy" + (f"_{size}" if size else "")]) / 100)
+        for name in ("MF", "KNN")
+        for size in (*SIZES, None)
+    ]
+    return pd.DataFrame(rows, columns=["predictor", "size", "accuracy"])
 
 
 def size_table(curve: pd.DataFrame) -> pd.DataFrame:

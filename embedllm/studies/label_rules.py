@@ -15,11 +15,12 @@ import numpy as np
 import pandas as pd
 
 from embedllm._checks import check_seed, name_positions
+from embedllm._division import SPLITS
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.load import load_dataset
 from embedllm.datasets.lookalike import draw_answers, release_categories
 from embedllm.datasets.simulate import N_QUESTIONS
-from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, REPORT_COLUMNS, SPLITS, CorrectnessMatrix, Split
+from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, REPORT_COLUMNS, CorrectnessMatrix, Split
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 from embedllm.protocol.reported_values import ReportedValue

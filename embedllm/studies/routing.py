@@ -13,11 +13,11 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
-from embedllm.protocol.routers import RoutingPolicy, routers_of
+from embedllm.protocol.routers import RoutingPolicy, checked_shares, routers_of
 from embedllm.protocol.runs import Run
-from embedllm.protocol.tally import Tally
+from embedllm.protocol.tally import Tally, units_of
 from embedllm.protocol.timing import Measured, measure
 
 
@@ -50,13 +50,14 @@ def evaluate_routers(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMa
     -------
     DataFrame
         One row for each router and each benchmark, `overall` first. Columns: `data` (the source of the matrix),
-        `router`, `benchmark`, `accuracy` (expected share of correct answers; NaN without a question), `stderr`
-        (standard error of that mean over questions; NaN below two), `n_questions` (with at least one observed answer).
+        `router`, `benchmark`, `accuracy` (expected share of correct answers, an abstention being none; NaN without
+        a question), `stderr` (standard error of that mean over questions; NaN below two), `abstained` (share of
+        the questions for which no observed model was chosen), `n_questions` (with at least one observed answer).
 
     Raises
     ------
-    ValueError
-        If a router gives a share that is not a number or negative, or shares that sum to more than 1.
+    KeyError, ValueError
+        If a router gives other than shares or names, as :func:`~embedllm.protocol.routers.checked_shares` says.
 
     Examples
     --------
@@ -64,7 +65,7 @@ def evaluate_routers(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMa
     >>> train, val, test = load_dataset("simulated", scale=0.01).split()
     >>> knn = KNNCorrectness(n_neighbors=15).fit(train)
     >>> evaluate_routers(standard_routers(train, knn, knn), test).columns.tolist()
-    ['data', 'router', 'benchmark', 'accuracy', 'stderr', 'n_questions']
+    ['data', 'router', 'benchmark', 'accuracy', 'stderr', 'abstained', 'n_questions']
     """
     return route_table(tally_routes([_routes(routers, matrix)]))
 
@@ -87,16 +88,7 @@ def route_runs(runs: Iterable[Run], routers: Mapping[str, RoutingPolicy]) -> Ite
 
 
 def _routes(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMatrix, seed: int = 0) -> Routes:
-    return Routes(seed, matrix, {name: _shares(name, router, matrix) for name, router in routers.items()})
-
-
-def _shares(name: str, router: RoutingPolicy, matrix: CorrectnessMatrix) -> np.ndarray:
-    shares = router.shares(matrix)
-    if shares.shape != matrix.labels.shape:
-        raise ValueError(f"router {name!r}: shares have shape {shares.shape}, not (n_models, n_questions)")
-    if not ((shares >= 0).all() and (shares.sum(axis=0) <= 1 + 1e-9).all()):  # not a number is neither
-        raise ValueError(f"router {name!r}: the shares of a question must be at least 0 and sum to at most 1")
-    return shares
+    return Routes(seed, matrix, {name: checked_shares(router, matrix, name) for name, router in routers.items()})
 
 
 def tally_routes(routes: Iterable[Routes]) -> Tally:
@@ -106,10 +98,12 @@ def tally_routes(routes: Iterable[Routes]) -> Tally:
 
 def _tally(routes: Routes) -> Tally:
     matrix, correct = routes.matrix, routes.matrix.labels == CORRECT
-    sums = {("accuracy", name): (shares * correct).sum(axis=0) for name, shares in routes.shares.items()}
     count = matrix.observed.any(axis=0).astype(int)
-    rows = {"group": matrix.benchmarks, "question": matrix.question_ids, "count": count, "seed": routes.seed}
-    return Tally(pd.DataFrame(rows), pd.DataFrame(sums), matrix.source, method="router", by="benchmark")
+    sums = {("accuracy", name): (shares * correct).sum(axis=0) for name, shares in routes.shares.items()}
+    sums |= {("abstained", name): count - shares.sum(axis=0) for name, shares in routes.shares.items()}
+    rows = {"group": matrix.benchmarks, "question": matrix.question_ids, "unit": units_of(matrix), "count": count}
+    rows = pd.DataFrame(rows).assign(seed=routes.seed)
+    return Tally(rows, pd.DataFrame(sums), matrix.source, method="router", by="benchmark")
 
 
 def route_table(tally: Tally) -> pd.DataFrame:
@@ -118,6 +112,25 @@ def route_table(tally: Tally) -> pd.DataFrame:
     `n_questions` is the mean over the runs.
     """
     return tally.table().drop(columns="count")
+
+
+def paper_routers(evaluation: pd.DataFrame, mf: str) -> pd.DataFrame:
+    """Return what the paper's Figure 4 compares: MF, the best single model and random choice as frequent as MF's.
+
+    On a benchmark, the best single model is the best one there. It is chosen on the training questions, which the paper
+    does not say.
+
+    Parameters
+    ----------
+    evaluation : DataFrame
+        From `route_table`, with the routers of `standard_policies(mf)`.
+    mf : str
+    """
+    single, there, random = "best single model", "best model per benchmark", "weighted random"
+    overall = evaluation["benchmark"] == OVERALL
+    shown = evaluation["router"].isin([mf, random]) | (evaluation["router"] == single) & overall
+    table = evaluation[shown | (evaluation["router"] == there) & ~overall]
+    return table.assign(router=table["router"].replace(there, single))
 
 
 def route_values(tally: Tally, mf: str, knn: str) -> list[ReportedValue]:
@@ -174,7 +187,7 @@ def route_shares(router: RoutingPolicy, matrix: CorrectnessMatrix) -> pd.Series:
     >>> route_shares(routers["best single model"], test).head(2).tolist()
     [1.0, 0.0]
     """
-    return _received(router.shares(matrix), matrix)
+    return _received(checked_shares(router, matrix), matrix)
 
 
 def _received(shares: np.ndarray, matrix: CorrectnessMatrix) -> pd.Series:

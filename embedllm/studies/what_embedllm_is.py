@@ -240,7 +240,8 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
     -------
     DataFrame indexed by `data`, `solver`, `dim`
         `mean` of the metric, that of SGD as `sgd`, the mean `difference`, `low` and `high` (NaN for fewer than two
-        splits), and the number of `splits`.
+        splits), the number of `splits` and the `verdict`: "better than SGD", "worse than SGD" or "not clear", where the
+        interval includes 0.
     """
     chosen = scores[scores["tuned"] == tuned]
     wide = chosen.pivot(index=["data", "dim", "seed"], columns="solver", values=metric)
@@ -256,6 +257,9 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
     columns = ["mean", "sgd", "difference", "low", "high", "splits"]
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
     table.index = pd.MultiIndex.from_tuples(table.index, names=["data", "solver", "dim"])
+    sign = 1 if metric == "accuracy" else -1
+    better, worse = (table[["low", "high"]].mul(each * sign).min(axis=1, skipna=False) > 0 for each in (1, -1))
+    table["verdict"] = np.select([better, worse], ["better than SGD", "worse than SGD"], "not clear")
     return table
 
 

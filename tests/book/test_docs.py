@@ -170,7 +170,7 @@ def test_bibtex_says_what_the_citation_file_says():
     assert entries == [
         {
             "title": paper["title"],
-            "author": paper["authors"][0]["name"],
+            "author": " and ".join(f"{each['family-names']}, {each['given-names']}" for each in paper["authors"]),
             "booktitle": paper["conference"]["name"],
             "year": str(paper["year"]),
             "note": paper["identifiers"][0]["value"],

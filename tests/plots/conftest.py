@@ -26,6 +26,11 @@ from embedllm.plots.cost import plot_routing_times, plot_training_flops
 from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
 from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
 from embedllm.plots.label_rules import plot_protocols
+from embedllm.plots.published_numbers import (
+    plot_published_accuracies,
+    plot_published_forecasts,
+    plot_published_routes,
+)
 from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.plots.tuning import plot_sweep
@@ -37,10 +42,12 @@ from embedllm.plots.what_embedllm_is import (
     plot_paired_differences,
 )
 from embedllm.protocol.calibration import pool_runs, reliability
+from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
 from embedllm.studies.benchmark_prediction import summarize_correlations
 from embedllm.studies.contributions import MEASURES, Contributions
 from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
+from embedllm.studies.published_numbers import forecasting_numbers, model_accuracies, routing_numbers
 from embedllm.studies.routing import Routes, tally_routes
 from embedllm.studies.speed import case_times, growth_table, load_run
 from embedllm.studies.tuning import along, summarize_sweep, sweep_factorization
@@ -170,7 +177,7 @@ def contributions(pool):
     runs, resampled = (pd.DataFrame(rng.normal(1, 1, (n, len(order))), columns=order) for n in (2, 50))
     for frame in (runs, resampled):
         frame.loc[:, frame.columns.get_level_values("benchmark") == names[-1]] = np.nan
-    benchmarks = pool.accuracy(by="benchmark")[["accuracy"]].assign(n_questions=60, n_test=20)
+    benchmarks = pool.accuracy(by="benchmark")[["accuracy"]].assign(n_questions=60, n_test=40)
     return Contributions(pool.source, benchmarks, runs, resampled)
 
 
@@ -253,7 +260,20 @@ def draw(
         "plot_route_shares": lambda: plot_route_shares(shares, pool.source),
         "plot_speed": lambda: plot_speed(case_times(run | {"data": pool.source})),
         **_solver_figures(pool),
+        **_published_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
+    }
+
+
+def _published_figures(pool):
+    """Those of the page on the published numbers, as if they were of the pool."""
+    counts = load_published_counts()
+    tables = (forecasting_numbers(counts), routing_numbers(counts), model_accuracies(counts))
+    forecasts, routes, accuracies = (table.assign(data=pool.source) for table in tables)
+    return {
+        "plot_published_forecasts": lambda: plot_published_forecasts(forecasts),
+        "plot_published_routes": lambda: plot_published_routes(routes),
+        "plot_published_accuracies": lambda: plot_published_accuracies(accuracies),
     }
 
 

@@ -1,6 +1,7 @@
 """Figures of the page on correctness forecasting."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from embedllm import BenchmarkMean, CorrectnessPredictor, KNNCorrectness, fit_runs
@@ -51,6 +52,18 @@ class TestTrainingSizes:
                     assert (ends.min(), ends.max()) == pytest.approx((values[size].min(), values[size].max()))
         assert "training questions" in panels[0].get_xlabel()
         assert "nats" in panels[1].get_ylabel()
+
+    @pytest.mark.parametrize(("size", "expected"), [(200, [200, 1000]), (300, None)])
+    def test_published_values_are_hollow_markers_at_the_same_sizes(self, curve, size, expected):
+        rows = [("MF", size, 0.64), ("MF", np.nan, 0.74), ("another", 200, 0.5), ("another", np.nan, 0.5)]
+        published = pd.DataFrame(rows, columns=["predictor", "size", "accuracy"])
+        lines = {line.get_label(): line for line in plot_training_sizes(curve, published).axes[0].lines}
+        assert "another, published" not in lines
+        assert ("MF, published" in lines) == (expected is not None)
+        if expected:
+            assert lines["MF, published"].get_xdata().tolist() == expected
+            assert lines["MF, published"].get_ydata().tolist() == [0.64, 0.74]
+            assert lines["MF, published"].get_markerfacecolor() == "none"
 
 
 class TestReliability:

@@ -29,7 +29,7 @@ def test_spread_is_that_of_the_linearised_ratio(table):
 
 def test_each_sample_of_units_is_equally_likely():
     sums, counts = pd.DataFrame({"a": [1.0, 0.0, 2.0]}), pd.DataFrame({"a": [1.0, 1.0, 4.0]})
-    samples = bootstrap_ratios(sums, counts, n_resamples=20_000)["a"]
+    samples = bootstrap_ratios(sums, counts, n_resamples=20_000, min_units=1)["a"]
     every = [
         sums["a"][list(drawn)].sum() / counts["a"][list(drawn)].sum() for drawn in itertools.product(range(3), repeat=3)
     ]
@@ -61,6 +61,19 @@ def test_no_count_is_undefined():
     samples = bootstrap_ratios(pd.DataFrame({"a": [0.0]}), pd.DataFrame({"a": [0.0]}), 10)
     assert samples["a"].isna().all()
     assert np.isnan(interval(samples["a"])).all()
+
+
+def test_few_units_give_no_interval(table):
+    for n, defined in ((29, False), (30, True)):
+        sums, counts = (frame.head(60).copy() for frame in table)
+        sums["a"], counts["a"] = (frame["a"].where(np.arange(60) < n, 0.0) for frame in (sums, counts))
+        samples = bootstrap_ratios(sums, counts, 50)
+        assert samples["a"].notna().all() == defined
+        assert samples["b"].notna().all()
+
+
+def test_equal_values_give_no_interval():
+    assert np.isnan(interval(np.full(100, 2.5))).all()
 
 
 def test_undefined_resamples_are_left_out():

@@ -10,7 +10,9 @@ from embedllm.protocol.tally import Tally, difference_table, percent_table
 
 def tally_of(rows, sums, method="predictor"):
     """Build a tally from (seed, group, question, count) rows and the sums of each method."""
-    frame = pd.DataFrame(rows, columns=["seed", "group", "question", "count"])
+    frame = pd.DataFrame(rows, columns=["seed", "group", "question", "count"]).assign(
+        unit=lambda rows: rows["question"]
+    )
     columns = {("accuracy", name): np.array(values, dtype=float) for name, values in sums.items()}
     return Tally(frame, pd.DataFrame(columns), "by hand", method, "benchmark")
 
@@ -55,7 +57,7 @@ class TestTable:
             kept = [
                 (seed, question, count, hits)
                 for (seed, group, question, count), hits in zip(
-                    tally.rows.itertuples(index=False, name=None),
+                    tally.rows[["seed", "group", "question", "count"]].itertuples(index=False, name=None),
                     tally.sums["accuracy", row["predictor"]],
                     strict=True,
                 )
@@ -107,7 +109,7 @@ def test_by_seed(hand):
 
 class TestDifferences:
     def test_points_are_differences_of_the_table(self):
-        tally = random_tally()
+        tally = random_tally(n_questions=300)
         accuracy = tally.table().set_index(["predictor", "benchmark"])["accuracy"]
         gains = tally.differences("B")
         assert gains["predictor"].unique().tolist() == ["A"]
@@ -145,32 +147,47 @@ class TestDifferences:
                 "router": ["A", "A", "B", "B"],
                 "benchmark": ["overall", "x"] * 2,
                 "minus": "C",
-                "points": [1.234, -2, 0, np.nan],
-                "low": [1, -3, 0, np.nan],
-                "high": [2, -1, 0, np.nan],
+                "points": [1.234, -2, 100, np.nan],
+                "low": [1, -3, np.nan, np.nan],
+                "high": [2, -1, np.nan, np.nan],
+                "n_questions": [200, 100, 1, 0],
             }
         )
         table = difference_table(differences, "router")
         assert table.index.tolist() == [("d", "overall"), ("d", "x")]
         assert table.to_dict("list") == {
             "A minus C": ["+1.23 (+1.00 to +2.00)", "-2.00 (-3.00 to -1.00)"],
-            "B minus C": ["+0.00 (+0.00 to +0.00)", "undefined"],
+            "B minus C": ["+100.00 (n = 1)", "undefined"],
         }
 
 
 def test_values(hand):
-    accuracy, gain = accuracy_values(
-        hand, [Wanted("a", "accuracy of A", "A"), Wanted("g", "A minus B", "A", minus="B")]
-    )
+    wanted = [Wanted("a", "accuracy of A", "A"), Wanted("g", "A minus B", "A", minus="B")]
+    accuracy, gain = accuracy_values(hand, wanted)
     assert (accuracy.key, accuracy.what, accuracy.unit) == ("a", "accuracy of A", "%")
     assert accuracy.runs == pytest.approx([500 / 6, 50])
-    assert accuracy.interval[0] <= accuracy.value <= accuracy.interval[1]
     assert gain.unit == "points"
     assert gain.runs == pytest.approx([200 / 6, 25])
-    expected = hand.differences("B").iloc[0]
+    assert np.isnan([*accuracy.interval, *gain.interval]).all()  # from three questions
+
+    tally = random_tally()
+    accuracy, gain = accuracy_values(tally, wanted)
+    assert accuracy.interval[0] <= accuracy.value <= accuracy.interval[1]
+    expected = tally.differences("B").iloc[0]
     assert gain.value == pytest.approx(expected["points"])
     assert gain.interval == pytest.approx((expected["low"], expected["high"]))
-    assert accuracy_values(hand, [Wanted("a", "accuracy of A", "A")]) == [accuracy]  # the resamples are seeded
+    assert accuracy_values(tally, wanted)[0] == accuracy  # the resamples are seeded
+
+
+def test_questions_of_one_text_are_one_unit():
+    tally = random_tally(n_questions=200)
+    halves = tally.rows["question"].str.strip("q").astype(int) // 2
+    paired = Tally(tally.rows.assign(unit=halves), tally.sums, tally.data, tally.method, tally.by)
+    np.testing.assert_allclose(paired.table()["accuracy"], tally.table()["accuracy"])
+    assert paired.table()["n_questions"].equals(tally.table()["n_questions"])
+    once = Tally(tally.rows.assign(question=halves, unit=halves), tally.sums, tally.data, tally.method, tally.by)
+    assert paired.table()["stderr"].equals(once.table()["stderr"])
+    assert paired.resampled().equals(once.resampled())
 
 
 def test_percent_table(hand):

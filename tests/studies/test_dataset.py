@@ -148,6 +148,16 @@ def test_split_table(toy_with_holes):
     assert table.index.tolist() == ["train", "val", "test"]
     assert table["questions"].tolist() == [32, 4, 4]
     assert table["answers"].sum() == (toy_with_holes.labels != -1).sum()
+    assert table["text in training"].isna().all()
+
+
+def test_split_table_counts_texts_that_are_in_training():
+    matrix = matrix_of([[1, 0, 1, 1, 0, 1]])
+    matrix.questions["prompt"] = ["a", "A", "b", "c", " a", "c"]
+    matrix.questions["split"] = ["train", "train", "train", "val", "test", "test"]
+    with pytest.warns(UserWarning, match="0 validation and 1 test questions"):
+        split = matrix.split()
+    assert split_table(split)["text in training"].tolist() == [2, 0, 1]
 
 
 class TestValues:

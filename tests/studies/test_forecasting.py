@@ -5,6 +5,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
 from sklearn.metrics import accuracy_score, brier_score_loss, log_loss
 
 from embedllm import (
@@ -18,11 +19,12 @@ from embedllm import (
 )
 from embedllm.protocol.calibration import calibration_errors, reliability
 from embedllm.studies.forecasting import (
+    fit_tuned,
     forecast_table,
     forecast_values,
     learning_curve,
-    neighbors_for,
     nested_subsets,
+    published_table,
     size_table,
     tally_runs,
     training_sizes,
@@ -272,11 +274,11 @@ CURVE = {
 
 class TestSizes:
     def test_of_the_paper(self):
-        paper = [1000, 2000, 5000, 10_000, 15_000, 20_000, 25_000]
+        paper = [1000, 5000, 10_000, 15_000, 20_000, 25_000]
         assert training_sizes(29_673) == [*paper, 29_673]
         assert training_sizes(25_001) == [*paper, 25_001]
         assert training_sizes(25_000) == paper
-        assert training_sizes(6000) == [1000, 2000, 5000, 6000]
+        assert training_sizes(12_000) == [1000, 5000, 10_000, 12_000]
 
     def test_small_data_are_divided(self):
         assert training_sizes(2682) == [134, 268, 670, 1341, 2682]
@@ -320,11 +322,32 @@ class TestSubsets:
             assert all_.n_questions == 40
 
 
-def test_neighbors_fall_with_the_size():
-    assert neighbors_for(131, 29_673, 29_673) == 131
-    assert [neighbors_for(131, size, 29_673) for size in (1000, 5000, 20_000)] == [42, 72, 115]
-    assert neighbors_for(131, 1000, 8000) == 66  # an eighth of the questions, half the neighbours
-    assert neighbors_for(1, 1, 1000) == 1
+class TestTuned:
+    def test_has_the_best_validation_accuracy_of_separate_fits(self, make_matrix):
+        train, val, _ = make_matrix(n_questions=300, missing=0.2).split((0.4, 0.5, 0.1))
+        for predictor, name, values in (
+            (KNNCorrectness(1), "n_neighbors", [1, 3, 9, 27, 500]),
+            (MatrixFactorization(dim=1, alpha=0.2, device="cpu"), "dim", [1, 2, 4]),
+        ):
+            scores = [clone(predictor).set_params(**{name: value}).fit(train).score(val) for value in values]
+            fitted = fit_tuned(predictor, train, val, 0, values)
+            assert fitted.get_params()[name] == values[int(np.argmax(scores))]
+            assert fitted.score(val) == pytest.approx(max(scores), abs=1e-3)
+
+    def test_without_a_validation_answer_nothing_is_chosen(self, toy):
+        nothing = toy.with_labels(np.full_like(toy.labels, -1))
+        assert fit_tuned(KNNCorrectness(7), toy, nothing, 0, [1, 2]).n_neighbors == 7
+
+    def test_other_predictors_are_only_fitted(self, toy):
+        assert fit_tuned(BenchmarkMean(), toy, toy, 0, [1]).score(toy) == BenchmarkMean().fit(toy).score(toy)
+
+
+def test_published_table():
+    table = published_table().set_index(["predictor", "size"])["accuracy"]
+    assert len(table) == 14
+    assert table["KNN", 1000] == pytest.approx(0.6372)
+    assert table["MF", 25_000] == pytest.approx(0.7394)
+    assert table["MF"][table["MF"].index.isna()].item() == pytest.approx(0.7409)
 
 
 @pytest.mark.parametrize("own_split", [True, False])
@@ -363,11 +386,22 @@ def test_points_are_fits_on_the_subsets(make_matrix):
     (part,) = nested_subsets(run.split.train, [size], seed=0)
     alone = {
         "MF": MatrixFactorization(dim=8, alpha=0.1),
-        "KNN": KNNCorrectness(neighbors_for(15, size, 80)),
+        "KNN": KNNCorrectness(15),
         "benchmark mean": BenchmarkMean(),
     }
     for name, predictor in alone.items():
         assert curve.at[(size, name), "accuracy"] == pytest.approx(predictor.fit(part).score(run.split.test))
+    assert curve["chosen"].isna().all()
+
+
+def test_values_are_chosen_for_each_size(make_matrix):
+    (run,) = fit_runs(make_matrix(n_questions=100, missing=0.2), CURVE, n_seeds=1)
+    curve = learning_curve([run], {"KNN": [1, 5, 25]}).set_index(["size", "predictor"])
+    for size, part in zip([4, 80], [next(nested_subsets(run.split.train, [4], 0)), run.split.train], strict=True):
+        fitted = fit_tuned(KNNCorrectness(), part, run.split.val, 0, [1, 5, 25])
+        assert curve.at[(size, "KNN"), "chosen"] == fitted.n_neighbors
+        assert curve.at[(size, "KNN"), "accuracy"] == pytest.approx(fitted.score(run.split.test))
+    assert curve["chosen"].notna().sum() == curve.index.get_level_values("size").nunique()
 
 
 def test_more_questions_help_on_the_simulated_pool(small_pool):

@@ -59,7 +59,7 @@ def test_table(folder):
     table = claims_table(folder).set_index("claim")
     assert len(table) == len(CLAIMS)
     assert table.loc["Forecasting accuracy of MF"].tolist() == [
-        "74.09 % (unverified)", "74.1 %", "73.5 to 74.6", "agrees",
+        "74.09 %", "74.1 %", "73.5 to 74.6", "agrees",
         "forecasting", "forecasting-forecasts", "a toy pool",
     ]  # fmt: skip
     assert table.loc["MF forecasts better than KNN", "verdict"] == "holds"
@@ -73,6 +73,25 @@ def test_another_value_gives_another_verdict(folder, monkeypatch):
     table = claims_table(folder).set_index("claim")
     assert table.loc["MF forecasts better than KNN", "verdict"] == "contradicted"
     assert table.loc["Forecasting accuracy of MF", "verdict"] == "not run"
+
+
+def test_simulated_answers_give_no_verdict_on_the_paper(folder, monkeypatch):
+    monkeypatch.setenv(TARGET, str(folder / "communities.reported.json"))
+    report([ReportedValue("sgd_paper_closer", "a", [4]), ReportedValue("paper_communities", "b", [6])], "a toy pool")
+    for path in folder.glob("*.json"):
+        path.write_text(path.read_text().replace("a toy pool", "simulated pool"))
+    found = claims_table(folder).set_index("claim")["verdict"]
+    assert found["MF forecasts better than KNN"] == "in the ground truth"
+    assert found["Models of one size or specialization are closer than others"] == "in the ground truth for 4 of 6"
+    assert found["Forecasting accuracy of MF"] == "cannot be tested here"
+    assert found["The MF router beats the best single model"] == "not run"
+    assert not set(found) & {"agrees", "differs", "holds", "contradicted"}
+
+
+def test_page_without_a_claim_may_be_of_other_data(folder, monkeypatch):
+    monkeypatch.setenv(TARGET, str(folder / "published_numbers.reported.json"))
+    report([ReportedValue("published_baseline", "baseline", [69.5])], "published counts")
+    assert set(claims_table(folder)["data"]) == {"a toy pool"}
 
 
 def test_count_of_cases():

@@ -119,6 +119,21 @@ def test_differences_are_paired_over_the_splits():
     assert row["difference"] == pytest.approx(-0.1)
     assert (row["low"], row["high"]) == pytest.approx((-0.1 - margin, -0.1 + margin))
     assert row["splits"] == 3
+    assert row["verdict"] == "not clear"  # 0.024 below and above 0
+
+
+@pytest.mark.parametrize(
+    ("metric", "values", "verdict"),
+    [("log_loss", [0.4, 0.41, 0.4], "better than SGD"), ("accuracy", [0.4, 0.41, 0.4], "worse than SGD")],
+)
+def test_verdict_says_which_way_is_better(metric, values, verdict):
+    rows = [
+        ("pool", seed, solver, 4, True, value)
+        for seed, value in enumerate(values)
+        for solver, value in (("SGD", 0.5), ("exact", value))
+    ]
+    scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", metric])
+    assert paired_differences(scores, metric=metric)["verdict"].tolist() == [verdict]
 
 
 def test_exact_fit_does_not_change_between_seeds_and_sgd_does(make_matrix, sgd):

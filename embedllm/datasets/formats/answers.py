@@ -11,9 +11,10 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedllm._division import SPLITS
 from embedllm.datasets.duplicates import Duplicates, LabelVotes, check_duplicates
 from embedllm.datasets.formats._tables import Rows, find_table, read_header, read_rows
-from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, SPLITS
+from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
 
 LABELS = {"1": CORRECT, "0": INCORRECT, "1.0": CORRECT, "0.0": INCORRECT, "true": CORRECT, "false": INCORRECT}
 """Texts that stand for a label, in lower case and without spaces around them."""

@@ -22,11 +22,12 @@ import numpy as np
 import pandas as pd
 
 from embedllm._checks import unusable_row
+from embedllm._division import SPLITS
 from embedllm._files import creating_folder
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._tables import find_table, read_table
 from embedllm.datasets.formats.answers import ROW_COLUMNS, answer_files, read_answers
-from embedllm.matrix import NOT_OBSERVED, SPLITS, CorrectnessMatrix, report_table, take_rows
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix, report_table, take_rows
 
 _QUOTED: dict[str, Any] = {"quoting": csv.QUOTE_NONNUMERIC}  # by itself pandas leaves a lone carriage return bare
 

@@ -1,0 +1,105 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # What the published numbers say
+#
+# **Goal.** Compare the published accuracies of the paper and of a later one with baselines that follow from published
+# counts alone: how many of the 3,000 test questions each of the 112 models answers correctly on each benchmark. No data
+# set is read. The counts were computed from percentages with one decimal on the page of LOCUS
+# ([arXiv:2601.21082](https://arxiv.org/abs/2601.21082)), which evaluates EmbedLLM on the same release; those of MMLU may be
+# one off. Of several rows for a prompt it counts the last.
+
+# %% tags=["parameters"]
+repeated: int = 469  # rows of a model in the test set that repeat a prompt
+
+# %% tags=["remove-input"]
+from embedllm.book.parameters import check_parameters
+
+check_parameters()
+
+# %%
+from embedllm.plots.published_numbers import (
+    plot_published_accuracies,
+    plot_published_forecasts,
+    plot_published_routes,
+)
+from embedllm.protocol.published import load_published_counts
+from embedllm.protocol.reported_values import report
+from embedllm.studies.published_numbers import (
+    SOURCE,
+    forecasting_numbers,
+    model_accuracies,
+    number_values,
+    routing_numbers,
+    spread_of_models,
+)
+
+counts = load_published_counts()
+counts.correct.describe().loc[["mean", "min", "max"]].round(1)
+
+# %% [markdown]
+# ## Correctness forecasting
+#
+# A baseline that never reads a question predicts, for each model and benchmark, the label that is more frequent there:
+#
+# $$\text{baseline} = \frac{1}{112} \sum_m \sum_b \frac{n_b}{n}\, \max(a_{mb},\, 1 - a_{mb}),$$
+#
+# with $a_{mb}$ the accuracy of model $m$ on the $n_b$ test questions of benchmark $b$. The label is chosen on the test
+# questions themselves, so that the baseline is slightly too high. The test set has more rows than prompts, and the paper does
+# not say which it scores: hollow markers are the baselines of rows, if all that repeat a prompt are of GPQA.
+
+# %%
+forecasting = forecasting_numbers(counts, repeated)
+plot_published_forecasts(forecasting)
+
+# %%
+forecasting.round(2)
+
+# %% [markdown]
+# ## Routing
+#
+# The accuracies of EmbedLLM and LOCUS are those that LOCUS reports, with so many training answers a model; the paper shows
+# its own as a picture. The best models are chosen on the test questions. The dotted line is the best single model. The
+# accuracy of the oracle is a third party's, unverified.
+
+# %%
+routing = routing_numbers(counts)
+plot_published_routes(routing)
+
+# %%
+routing.round(1)
+
+# %% [markdown]
+# ## The accuracies of the models
+#
+# The ratio compares the variance between models with $p(1-p)/n$. It is about 1 for equally good models that answer
+# independently questions of equal difficulty. Differences between models raise it; questions that are easy or hard for all,
+# or answers in common, lower it. Many models with the same count may point to a common answer pattern or to a failed run,
+# which the counts alone cannot tell apart.
+
+# %%
+plot_published_accuracies(model_accuracies(counts))
+
+# %%
+spread = spread_of_models(counts)
+spread.round(1)
+
+# %% [markdown]
+# ## Reported values
+
+# %%
+report(number_values(forecasting, routing), SOURCE)
+
+# %% [markdown]
+# **Recap.** The majority label of each model and benchmark forecasts {glue:text}`published_baseline:.1f` % of the answers
+# ({glue:text}`published_baseline_rows:.1f` % if rows are scored). Table 1 of the paper lies above it by
+# {glue:text}`published_mf_gain:+.1f` points for MF ({glue:text}`published_mf_gain_rows:+.1f` with rows) and
+# {glue:text}`published_knn_gain:+.1f` for KNN ({glue:text}`published_knn_gain_rows:+.1f` with rows). The best single model
+# answers {glue:text}`published_single:.1f` %, the best model per benchmark {glue:text}`published_best_of_benchmark:.1f` %,
+# a random model {glue:text}`published_random:.1f` %.
