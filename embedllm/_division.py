@@ -94,6 +94,13 @@ def divide(groups: np.ndarray, fractions: Sequence[float], random_state: int) ->
 def own_parts(assigned: np.ndarray, groups: np.ndarray) -> list[np.ndarray]:
     """Return the positions of the questions of each part of the source's own split.
 
+    Parameters
+    ----------
+    assigned : ndarray of shape (n_questions,), object
+        Name of the part of each question.
+    groups : ndarray of shape (n_questions,), int
+        From `question_groups`.
+
     Raises
     ------
     ValueError

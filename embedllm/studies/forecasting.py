@@ -8,7 +8,6 @@ EmbedLLM (arXiv 2410.02223), section 5.1 and Table 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from copy import copy
 from typing import Literal
 
 import numpy as np
@@ -165,23 +164,21 @@ def fit_tuned(
     Parameters
     ----------
     predictor : CorrectnessPredictor
-        Nothing is chosen for any other.
+        Any other, and any without an observed validation answer, is fitted as it is.
     train, val : CorrectnessMatrix
     seed : int
     values : sequence of int
         Of several equally good ones, the first is chosen.
     """
-    exact = isinstance(predictor, MatrixFactorization) and predictor.solver == "exact"
-    fitted = fit_clone(clone(predictor).set_params(dim=max(values)) if exact else predictor, train, seed, val)
-    if not val.observed.any():
-        return fitted
-    if isinstance(fitted, KNNCorrectness):
-        each = fitted.predict_proba_each(val.embeddings, values).transpose(0, 2, 1)
-        return copy(fitted).set_params(n_neighbors=values[_most_accurate(each, fitted, val)])
-    if isinstance(fitted, MatrixFactorization) and exact:
-        parts = [fitted.truncated(dim) for dim in values]
-        return parts[_most_accurate((part.predict_proba(val.embeddings).T for part in parts), fitted, val)]
-    return fitted
+    if isinstance(predictor, KNNCorrectness) and val.observed.any():
+        knn = fit_clone(predictor, train, seed)
+        each = knn.predict_proba_each(val.embeddings, values).transpose(0, 2, 1)
+        return knn.set_params(n_neighbors=values[_most_accurate(each, knn, val)])
+    if isinstance(predictor, MatrixFactorization) and predictor.solver == "exact" and val.observed.any():
+        mf = fit_clone(clone(predictor).set_params(dim=max(values)), train, seed, val)
+        parts = [mf.truncated(dim) for dim in values]
+        return parts[_most_accurate((part.predict_proba(val.embeddings).T for part in parts), mf, val)]
+    return fit_clone(predictor, train, seed, val)
 
 
 def _most_accurate(probabilities: Iterable[np.ndarray], fitted: CorrectnessPredictor, val: CorrectnessMatrix) -> int:

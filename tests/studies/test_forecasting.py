@@ -337,6 +337,7 @@ class TestTuned:
     def test_without_a_validation_answer_nothing_is_chosen(self, toy):
         nothing = toy.with_labels(np.full_like(toy.labels, -1))
         assert fit_tuned(KNNCorrectness(7), toy, nothing, 0, [1, 2]).n_neighbors == 7
+        assert fit_tuned(MatrixFactorization(dim=3, alpha=0.1, device="cpu"), toy, nothing, 0, [1, 2]).dim == 3
 
     def test_other_predictors_are_only_fitted(self, toy):
         assert fit_tuned(BenchmarkMean(), toy, toy, 0, [1]).score(toy) == BenchmarkMean().fit(toy).score(toy)
