@@ -25,7 +25,7 @@ def plot_published_forecasts(numbers: pd.DataFrame) -> Figure:
     counted = numbers["rows"] != numbers["prompts"]
     places = [place for place, differs in enumerate(counted) if differs]
     axes.scatter(numbers["rows"][counted], places, 50, facecolors="none", edgecolors=GREY, label="if rows are scored")
-    axes.legend(loc="lower right")
+    axes.legend(loc="upper right")
     axes.set(xlabel="share of answers predicted correctly (%)", title=sources(numbers))
     return figure
 

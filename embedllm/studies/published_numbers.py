@@ -16,12 +16,12 @@ import pandas as pd
 from embedllm.protocol.published import PublishedCounts, load_published
 from embedllm.protocol.reported_values import ReportedValue
 
-SOURCE = "published counts"
+SOURCE = "published values"
 
 _BASELINES = {
-    "all incorrect": "predicts an incorrect answer always",
-    "majority per model": "predicts the more frequent label of the model",
-    "majority per model and benchmark": "predicts the more frequent label of the model on the benchmark",
+    "all incorrect": "no answer is correct",
+    "majority per model": "more frequent label of the model",
+    "majority per model and benchmark": "more frequent label of the model there",
 }
 
 
@@ -53,7 +53,7 @@ def forecasting_numbers(counts: PublishedCounts, repeated: int = 469) -> pd.Data
     published = load_published()["value"]
     for name, key in (("KNN", "knn_accuracy"), ("MF", "mf_accuracy")):
         value = float(published[key])
-        table[name] = {"prompts": value, "rows": value, "how": "the paper's Table 1, all training questions"}
+        table[name] = {"prompts": value, "rows": value, "how": "Table 1, all training questions"}
     frame = pd.DataFrame.from_dict(table, orient="index").rename_axis("predictor")
     frame.insert(0, "data", SOURCE)
     return frame
@@ -80,10 +80,10 @@ def routing_numbers(counts: PublishedCounts) -> pd.DataFrame:
     best = str(of_model.idxmax()).replace("__", "/")
     rows = {
         "a random model": (of_model.mean(), "expected"),
-        "best single model": (of_model.max(), f"{best}, chosen on the test questions"),
+        "best single model": (of_model.max(), f"{best}, by test accuracy"),
         "best model per benchmark": (
             100 * counts.correct.max().sum() / counts.questions.sum(),
-            "chosen on the test questions",
+            "by test accuracy",
         ),
     }
     published = load_published()

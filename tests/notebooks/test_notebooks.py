@@ -90,7 +90,7 @@ def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
     stderr = [output["text"] for cell in code for output in cell.outputs if output.get("name") == "stderr"]
     assert not [text for text in stderr if "Warning" in text or "Error" in text]
     # Simulated data are named as such.
-    source = "published counts" if name == "published_numbers" else "simulated"
+    source = "published values" if name == "published_numbers" else "simulated"
     assert any(source in shown for shown in outputs(notebook, "text/html"))
 
 
