@@ -80,7 +80,7 @@ def routing_numbers(counts: PublishedCounts) -> pd.DataFrame:
     best = str(of_model.idxmax()).replace("__", "/")
     rows = {
         "a random model": (of_model.mean(), "expected"),
-        "best single model": (of_model.max(), f"{best}, by test accuracy"),
+        "best single model": (of_model.max(), f"{best}, on test"),
         "best model per benchmark": (
             100 * counts.correct.max().sum() / counts.questions.sum(),
             "by test accuracy",

@@ -37,7 +37,7 @@ class TestByHand:
     def test_routing(self, hand):
         table = routing_numbers(hand)
         assert table["accuracy"].tolist()[:3] == pytest.approx([75, 90, 90])
-        assert table.at["best single model", "how"] == "org/b, by test accuracy"
+        assert table.at["best single model", "how"] == "org/b, on test"
 
     def test_spread(self, hand):
         table = spread_of_models(hand)
