@@ -17,6 +17,12 @@ from embedllm._files import replacing
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.protocol.reported_values import ReportedValue, read_reported
 
+EXECUTED = Path(__file__).parents[2] / "book" / "notebooks"
+"""Where the book of this checkout keeps what its notebooks wrote."""
+
+PAPER = "RZ412/EmbedLLM"
+"""How the source of the paper's release begins."""
+
 
 class RecordedComparison(NamedTuple):
     """What ``tools/record_solvers.py`` recorded.
@@ -85,6 +91,11 @@ class Results(NamedTuple):
     data: dict[str, Any]
     values: dict[str, ReportedValue]
     frames: dict[str, pd.DataFrame]
+
+    @property
+    def kind(self) -> str:
+        """Whose answers they are: "paper", "simulated" or "real", of other models than the paper's."""
+        return "paper" if self.source.startswith(PAPER) else "simulated" if "simulated" in self.source else "real"
 
     @property
     def title(self) -> str:
@@ -181,7 +192,7 @@ def write_results(results: Results, path: Path) -> None:
         temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
-def all_results(folder: Path) -> list[Results]:
+def all_results(folder: Path = EXECUTED) -> list[Results]:
     """Return the results of the build in a folder, first, and the records of the other real data sets.
 
     Parameters

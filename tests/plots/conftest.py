@@ -31,6 +31,7 @@ from embedllm.plots.published_numbers import (
     plot_published_forecasts,
     plot_published_routes,
 )
+from embedllm.plots.real_answers import plot_gains
 from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.plots.tuning import plot_sweep
@@ -259,10 +260,16 @@ def draw(
         "plot_router_gains": lambda: plot_router_gains(gains),
         "plot_route_shares": lambda: plot_route_shares(shares, pool.source),
         "plot_speed": lambda: plot_speed(case_times(run | {"data": pool.source})),
+        "plot_gains": lambda: plot_gains(_made_up_gains(pool)),
         **_solver_figures(pool),
         **_published_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
+
+
+def _made_up_gains(pool):
+    rows = [(what, data, 1.0, 0.5, 1.5, 3) for what in ("MF minus KNN", "MF minus x") for data in (pool.source, "two")]
+    return pd.DataFrame(rows, columns=["what", "data", "points", "low", "high", "runs"])
 
 
 def _published_figures(pool):
