@@ -234,7 +234,7 @@ def _cell(content: str, head: str) -> str:
 
 
 _STATUS = (
-    ("Figures 1 to 3", "schematics of the method", "from_formula_to_code", "", "redrawn as one figure"),
+    ("Figures 1 to 3", "schematics of the method", "paper", "", "redrawn as one figure"),
     ("Table 1", "forecasting accuracy by number of training questions", "forecasting", "mf_minus_knn", ""),
     ("Table 2", "the 112 models", "published_numbers", "", "listed, from published names"),
     ("Figure 4", "routing accuracy", "routing", "route_gain", ""),
