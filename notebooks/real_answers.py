@@ -35,12 +35,14 @@ from embedllm.studies.real_answers import (
     accuracy_table,
     gains_table,
     in_words,
+    pools_in_words,
     pools_table,
     real_results,
     tables_of,
 )
 from embedllm.studies.summary import claims_html, claims_table
 from IPython.display import display
+from myst_nb import glue
 
 results = real_results(all_results(Path(folder) if folder else EXECUTED))
 pools_table(results)
@@ -55,8 +57,10 @@ gains = gains_table(results)
 plot_gains(gains)
 
 # %% tags=["remove-input"]
-for sentence in in_words(gains):
-    print(sentence + ".")
+for key, words in in_words(gains).items():
+    glue(f"real_{key}", words, display=False)
+    print(words)
+glue("real_pools", pools_in_words(results), display=False)
 
 # %%
 accuracy_table(results).round(2)

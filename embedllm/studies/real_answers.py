@@ -6,6 +6,7 @@ them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -24,12 +25,12 @@ ACCURACIES = {
 """Reported values that `accuracy_table` shows, and their names."""
 
 GAINS = {
-    "forecasting.mf_minus_floor": "forecasting: MF minus per-benchmark majority",
-    "forecasting.mf_minus_knn": "forecasting: MF minus KNN",
-    "routing.route_gain": "routing: MF minus best single model",
-    "routing.route_mf_minus_best_of_benchmark": "routing: MF minus best model per benchmark",
+    "forecasting_baseline": ("forecasting.mf_minus_floor", "forecasting: MF minus per-benchmark majority"),
+    "forecasting_knn": ("forecasting.mf_minus_knn", "forecasting: MF minus KNN"),
+    "routing_single": ("routing.route_gain", "routing: MF minus best single model"),
+    "routing_benchmark": ("routing.route_mf_minus_best_of_benchmark", "routing: MF minus best model per benchmark"),
 }
-"""Differences with intervals that `gains_table` shows, and their names."""
+"""Differences that `gains_table` shows: a short key, the reported value ``<page>.<key>``, and the name."""
 
 
 def real_results(results: Sequence[Results]) -> list[Results]:
@@ -54,19 +55,13 @@ def pools_table(results: Sequence[Results]) -> pd.DataFrame:
     DataFrame indexed by `data`
         Columns `models`, `questions`, `observed` (share in percent), `computed`, `version`, `labels`.
     """
-    rows = {}
-    for each in results:
-        models, questions, observed = (each.data.get(key) for key in ("models", "questions", "observed answers"))
-        share = 100 * observed / (models * questions) if models and questions and observed else float("nan")
-        when = each.when or "in this build"
-        rows[each.source] = (
-            models,
-            questions,
-            round(share, 1),
-            when,
-            each.version,
-            str(each.data.get("sha256", ""))[:12],
+    rows = {
+        each.source: (
+            *(each.values[f"dataset.data_{key}"].value for key in ("models", "questions", "observed")),
+            *(each.when or "in this build", each.version, str(each.data.get("sha256", ""))[:12]),
         )
+        for each in results
+    }
     columns = ["models", "questions", "observed", "computed", "version", "labels"]
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("data")
 
@@ -87,21 +82,22 @@ def accuracy_table(results: Sequence[Results], shown: Mapping[str, str] = ACCURA
     return pd.DataFrame(found, index=list(shown.values())).rename_axis("accuracy (%)")
 
 
-def gains_table(results: Sequence[Results], shown: Mapping[str, str] = GAINS) -> pd.DataFrame:
-    """Return reported differences with their 95 % intervals.
+def gains_table(results: Sequence[Results]) -> pd.DataFrame:
+    """Return the differences of `GAINS` with their 95 % intervals.
 
     Returns
     -------
     DataFrame
-        A row for each difference and data set. Columns `what`, `data`, `points`, `low`, `high`, `runs` (how many).
+        A row for each difference and data set. Columns `key`, `what`, `data`, `points`, `low`, `high`, `runs` (how
+        many).
     """
     rows = [
-        (name, each.title, value.value, *(value.interval or (float("nan"), float("nan"))), len(value.runs))
-        for key, name in shown.items()
+        (key, name, each.title, value.value, *(value.interval or (math.nan, math.nan)), len(value.runs))
+        for key, (reported, name) in GAINS.items()
         for each in results
-        if (value := each.values.get(key))
+        if (value := each.values.get(reported))
     ]
-    return pd.DataFrame(rows, columns=["what", "data", "points", "low", "high", "runs"])
+    return pd.DataFrame(rows, columns=["key", "what", "data", "points", "low", "high", "runs"])
 
 
 def tables_of(results: Sequence[Results], name: str) -> list[pd.DataFrame]:
@@ -109,19 +105,20 @@ def tables_of(results: Sequence[Results], name: str) -> list[pd.DataFrame]:
     return [each.frames[name].assign(data=each.title) for each in results if name in each.frames]
 
 
-def in_words(gains: pd.DataFrame) -> list[str]:
-    """Say in a sentence for each difference on which data sets its interval lies above, around or below 0."""
-    sentences = []
-    for what, rows in gains.groupby("what", sort=False):
-        states = {
-            "above 0": rows[rows["low"] > 0],
-            "not distinguishable from 0": rows[(rows["low"] <= 0) & (rows["high"] >= 0)],
-            "below 0": rows[rows["high"] < 0],
-        }
-        parts = [
-            f"{state} on " + " and ".join(f"{row.data} ({row.points:+.2f})" for row in each.itertuples())
-            for state, each in states.items()
-            if len(each)
-        ]
-        sentences.append(f"{what}: {'; '.join(parts)}")
-    return sentences
+def in_words(gains: pd.DataFrame) -> dict[str, str]:
+    """Say for each key of `GAINS` what was found on each data set, and whether the interval excludes 0."""
+    words: dict[str, list[str]] = {key: [] for key in GAINS}
+    for row in gains.itertuples():
+        state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "no evidence for either sign"
+        words[row.key].append(f"{row.points:+.1f} ({row.low:+.1f} to {row.high:+.1f}; {state}) on {row.data}")
+    return {key: "; ".join(parts) or "not recorded" for key, parts in words.items()}
+
+
+def pools_in_words(results: Sequence[Results]) -> str:
+    """Name the data sets with their sizes."""
+    return " and ".join(
+        "{} ({:,.0f} models, {:,.0f} questions)".format(
+            each.source, *(each.values[f"dataset.data_{key}"].value for key in ("models", "questions"))
+        )
+        for each in results
+    )

@@ -11,6 +11,7 @@ from embedllm.studies.real_answers import (
     accuracy_table,
     gains_table,
     in_words,
+    pools_in_words,
     pools_table,
     real_results,
     tables_of,
@@ -23,6 +24,8 @@ def pools():
         "forecasting.mf_accuracy": ReportedValue("mf_accuracy", "MF", [70.0, 72.0], "%", (69.0, 73.0)),
         "forecasting.mf_minus_floor": ReportedValue("mf_minus_floor", "gain", [2.0, 4.0], "points", (1.0, 5.0)),
     }
+    sizes = {"models": 2, "questions": 10, "observed": 75}
+    values |= {f"dataset.data_{key}": ReportedValue(f"data_{key}", key, [size]) for key, size in sizes.items()}
     lower = {"forecasting.mf_minus_floor": ReportedValue("mf_minus_floor", "gain", [-1.0], "points", (-1.5, -0.5))}
     data = {"models": 2, "questions": 10, "observed answers": 15, "correct answers": 3, "sha256": "abcdef0123456789"}
     frames = {"routing-routers": pd.DataFrame({"router": ["MF"], "accuracy": [0.5], "data": ["one"]})}
@@ -40,7 +43,7 @@ def test_simulated_answers_are_left_out(pools):
 
 
 def test_pools_are_described(pools):
-    assert pools_table(pools[1:]).loc["one"].tolist() == [2, 10, 75.0, "2026-01-02", "0.1", "abcdef012345"]
+    assert pools_table(pools[1:2]).loc["one"].tolist() == [2, 10, 75.0, "2026-01-02", "0.1", "abcdef012345"]
 
 
 def test_accuracies_are_means_over_the_runs(pools):
@@ -51,15 +54,21 @@ def test_accuracies_are_means_over_the_runs(pools):
 
 def test_gains_have_intervals_and_are_put_in_words(pools):
     gains = gains_table(pools[1:])
-    assert gains.drop(columns="what").to_numpy().tolist() == [
+    assert gains.drop(columns=["key", "what"]).to_numpy().tolist() == [
         ["one, recorded 2026-01-02", 3.0, 1.0, 5.0, 2],
         ["two, recorded 2026-01-03", -1.0, -1.5, -0.5, 1],
     ]
-    assert in_words(gains) == [
-        "forecasting: MF minus per-benchmark majority: above 0 on one, recorded 2026-01-02 (+3.00); "
-        "below 0 on two, recorded 2026-01-03 (-1.00)"
-    ]
-    assert "not distinguishable from 0 on one" in in_words(gains.assign(low=-1, high=1))[0]
+    words = in_words(gains)
+    assert words["forecasting_baseline"] == (
+        "+3.0 (+1.0 to +5.0; above 0) on one, recorded 2026-01-02; "
+        "-1.0 (-1.5 to -0.5; below 0) on two, recorded 2026-01-03"
+    )
+    assert words["routing_single"] == "not recorded"
+    assert "no evidence for either sign" in in_words(gains.assign(low=-1, high=1))["forecasting_baseline"]
+
+
+def test_pools_are_named_with_their_sizes(pools):
+    assert pools_in_words(pools[:2]) == "simulated pool (2 models, 10 questions) and one (2 models, 10 questions)"
 
 
 def test_tables_name_the_record(pools):
