@@ -16,7 +16,7 @@ from embedllm.datasets.duplicates import Duplicates, check_duplicates
 from embedllm.datasets.formats.long import read_long_form
 from embedllm.datasets.hub import fetch
 from embedllm.datasets.model_names import describe_models
-from embedllm.datasets.simulate import simulate_pool
+from embedllm.datasets.simulate import Structure, simulate_pool
 from embedllm.matrix import CorrectnessMatrix
 
 NAMED = ("simulated", "embedllm")
@@ -42,6 +42,7 @@ def load_dataset(
     *,
     scale: float = 1.0,
     random_state: int = 0,
+    structure: Structure = "linear",
     duplicates: Duplicates = "majority",
 ) -> CorrectnessMatrix:
     """Load a correctness matrix.
@@ -54,6 +55,8 @@ def load_dataset(
         names of its models. Anything else: a folder in the authors' long form (`embedllm.datasets.formats.long`).
     scale, random_state : float, int
         Size and seed of the simulated pool; without effect on other data sets.
+    structure : "linear", "nonlinear" or "none"
+        What the text shows in the simulated pool (`embedllm.datasets.simulate`); without effect on other data sets.
     duplicates : "majority", "any", "last", "rows" or "error"
         What counts where a (model, question) has several rows, as in `read_long_form`; the simulated pool has none.
 
@@ -80,7 +83,7 @@ def load_dataset(
     folder = dataset_folder(name_or_path)
     check_duplicates(duplicates)
     if name_or_path == "simulated":
-        return simulate_pool(scale=scale, random_state=random_state)[0]
+        return simulate_pool(scale, random_state, structure)[0]
     if folder is None:
         matrix = _read_release(duplicates)
         matrix.models = describe_models(matrix.model_names)

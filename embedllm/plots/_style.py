@@ -41,8 +41,9 @@ COLORS = {
     "best single model": PALETTE[3],
     "weighted random": PALETTE[4],
     "uniform random": PALETTE[5],
+    "ceiling": "black",
 }
-MARKERS = dict(zip(COLORS, "osDDv^PX", strict=True))
+MARKERS = dict(zip(COLORS, "osDDv^PX*", strict=True))
 
 _P = ParamSpec("_P")
 
