@@ -76,7 +76,7 @@ class Claim:
 
 
 _RANKING = ("Held-out benchmarks on which embeddings predict the ranking of the models", "rank-correlations")
-_CLOSER = ("Models of one size or specialization are closer than others", "communities")
+_CLOSER = ("Models of one size or specialization are closer than others", "raw-distances")
 _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     "dataset": [
         ("Language models", "composition", "data_models", "figure", "models"),
@@ -95,7 +95,7 @@ _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     ],
     "routing": [
         ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
-        ("The MF router beats the weighted random router", "routers", "route_mf_minus_weighted", "positive"),
+        ("The MF router beats the weighted random router", "paper-routers", "route_mf_minus_weighted", "positive"),
     ],
     "cost": [
         ("Time to route 3,000 questions (ours: FLOPs of one)", "routing-times", "mf_route", "shown", "routing_seconds"),
