@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from embedllm._files import cache_folder
+from embedllm._files import cache_folder, cached
 from embedllm.datasets.duplicates import Duplicates, check_duplicates
 from embedllm.datasets.formats.long import read_long_form
 from embedllm.datasets.hub import fetch
@@ -111,20 +110,7 @@ def _cached(key: str, read: Callable[[], CorrectnessMatrix]) -> CorrectnessMatri
     every change: to hash it takes about as long as to parse it, so it is not cached.
     """
     path = cache_folder() / "matrices" / f"{key}.npz"
-    if path.is_file():
-        try:
-            return CorrectnessMatrix.load(path)
-        except (OSError, ValueError) as error:
-            warnings.warn(f"a cached data set is read and written again: {error}", stacklevel=4)
-    matrix = read()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        matrix.save(path)
-    except OSError as error:
-        warnings.warn(
-            f"the data set cannot be cached ({error}): set EMBEDLLM_CACHE to a folder that can be written", stacklevel=4
-        )
-    return matrix
+    return cached(path, "data set", CorrectnessMatrix.load, read, CorrectnessMatrix.save)
 
 
 def _catalogue() -> dict[str, Any]:

@@ -84,7 +84,7 @@ _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
         ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
         (
             "The MF router beats the random router with MF's frequencies",
-            "routers",
+            "paper-routers",
             "route_mf_minus_weighted",
             "positive",
         ),
@@ -97,7 +97,7 @@ _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
     ],
     ("Figure 6", "communities"): [
         (
-            *("Models of one size or specialization are closer than others", "communities"),
+            *("Models of one size or specialization are closer than others", "raw-distances"),
             *("sgd_paper_closer", "each", "community_distances", "paper_communities"),
         )
     ],

@@ -205,7 +205,7 @@ class TestMatrixCache:
         path.write_bytes({"one byte": content, "cut": content[:1000], "empty": b""}[damage])
         run = machine.load()
         assert run.stdout == expected
-        assert f"UserWarning: a cached data set is read and written again: {path} was not written by" in run.stderr
+        assert f"UserWarning: a cached data set is made and written again: {path} was not written by" in run.stderr
         assert machine.load().stderr == ""
 
     def test_folder_that_cannot_be_written(self, machine, tmp_path):
