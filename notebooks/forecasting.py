@@ -53,6 +53,7 @@ from embedllm.plots.forecasting import (
     plot_reliability,
     plot_training_sizes,
 )
+from embedllm.predictors.ceiling import ceiling_of
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.reported_values import report
 from embedllm.protocol.shared_fit import paper_training
@@ -85,6 +86,7 @@ predictors = {
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
     "benchmark mean": BenchmarkMean(),
     "model mean": ModelMean(),
+    **ceiling_of(dataset, scale, seed),
 }
 runs = list(fit_runs(matrix, predictors, seed, n_seeds))
 runs[0].predictors["MF"].history_
@@ -117,6 +119,8 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 # - `model mean` predicts the training accuracy of the model: the majority label of each model.
 # - `SGD` is MF by the paper's training (232 dimensions, noise 0.05) instead of the exact solution, **in the first run
 #   only**. The fit is that of the pages on [routing](../notebooks/routing) and [communities](../notebooks/communities).
+# - `ceiling`, on the simulated pool only: the expected probability of a correct answer given the text, from the
+#   {term}`ground truth`. No prediction from the text can be expected to be better.
 #
 # Markers are means over the runs, bars two standard errors to each side. The standard error is over questions, because
 # the answers to one question are correlated over models and runs; on a small benchmark it is wide.

@@ -51,6 +51,7 @@ from embedllm.plots.routing import (
     plot_router_gains,
     plot_routers,
 )
+from embedllm.predictors.ceiling import ceiling_of
 from embedllm.protocol.reported_values import report
 from embedllm.protocol.routers import (
     HighestScore,
@@ -88,9 +89,12 @@ matrix
 predictors = {
     "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
+    **(ceiling := ceiling_of(dataset, scale, seed)),
 }
+policies = standard_policies("MF", "KNN")
+policies |= {name: PredictedBest(name) for name in ceiling}
 runs = list(fit_runs(matrix, predictors, seed, n_seeds))
-routes = list(route_runs(runs, standard_policies("MF", "KNN")))
+routes = list(route_runs(runs, policies))
 tally = tally_routes(routes)
 evaluation = route_table(tally)
 plot_paper_routers(paper_routers(evaluation, mf="MF"))
@@ -141,6 +145,8 @@ print(
 # - `SGD`: as MF, by the paper's training instead of the exact solution, **in the first run only**. The fit is that of the
 #   pages on [forecasting](../notebooks/forecasting) and [communities](../notebooks/communities).
 # - `uniform random`: all models alike.
+# - `ceiling`, on the simulated pool only: as MF, by the expected probability given the text, from the
+#   {term}`ground truth`. No router that reads the text can be expected to be better.
 #
 # Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
 # Markers are means over the runs, bars two standard errors over questions to each side.

@@ -346,6 +346,7 @@ def forecast_values(
         Wanted("floor_accuracy", f"{what} the baseline ({baseline})", baseline),
         Wanted("model_floor_accuracy", f"{what} the baseline ({model_baseline})", model_baseline),
         Wanted("mf_minus_knn", f"{what} {mf} minus {knn}", mf, minus=knn),
+        Wanted("mf_minus_floor", f"{what} {mf} minus the baseline ({baseline})", mf, minus=baseline),
     ]
     beside = [
         Wanted("sgd_accuracy", f"{what} {sgd}, first run", sgd),

@@ -222,8 +222,8 @@ def values_of(runs, **names):
 
 class TestValues:
     KEYS = (
-        "mf_accuracy knn_accuracy floor_accuracy model_floor_accuracy mf_minus_knn sgd_accuracy mf_minus_sgd "
-        "mf_minus_knn_smallest smallest_size above_floor below_knn "
+        "mf_accuracy knn_accuracy floor_accuracy model_floor_accuracy mf_minus_knn mf_minus_floor sgd_accuracy "
+        "mf_minus_sgd mf_minus_knn_smallest smallest_size above_floor below_knn "
         "forecast_benchmarks forecast_answers mf_log_loss knn_log_loss mf_brier knn_brier mf_ece knn_ece"
     )
 
@@ -241,6 +241,7 @@ class TestValues:
             expected["floor_accuracy"].append(percent["benchmark mean"])
             expected["model_floor_accuracy"].append(percent["model mean"])
             expected["mf_minus_knn"].append(percent["MF"] - percent["KNN"])
+            expected["mf_minus_floor"].append(percent["MF"] - percent["benchmark mean"])
             # At 50 questions: 0.6 + seed / 100 against 0.6.
             expected["mf_minus_knn_smallest"].append(run.seed)
             expected["above_floor"].append((accuracy["MF"] > accuracy["benchmark mean"]).sum())
