@@ -52,7 +52,7 @@ from embedllm.studies.communities import (
     map_models,
     measure_distances,
     nearest_models,
-    testability,
+    what_is_tested,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -78,7 +78,7 @@ plot_raw_distances(communities.query("space == 'SGD' and paper"))
 
 # %%
 values = community_values(communities)
-print(testability(values))
+print(what_is_tested(values))
 
 # %% [markdown]
 # A community needs three members, and a data set three such communities. The claim of the paper is in words: the heights

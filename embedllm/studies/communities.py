@@ -295,7 +295,7 @@ def community_values(communities: pd.DataFrame) -> list[ReportedValue]:
     return values
 
 
-def testability(values: list[ReportedValue]) -> str:
+def what_is_tested(values: list[ReportedValue]) -> str:
     """Say in a sentence whether the data set can test the statements about communities.
 
     Parameters

@@ -100,7 +100,8 @@ def _tally(routes: Routes) -> Tally:
     matrix, correct = routes.matrix, routes.matrix.labels == CORRECT
     count = matrix.observed.any(axis=0).astype(int)
     sums = {("accuracy", name): (shares * correct).sum(axis=0) for name, shares in routes.shares.items()}
-    sums |= {("abstained", name): count - shares.sum(axis=0) for name, shares in routes.shares.items()}
+    # Without a negative zero, which rounding may leave.
+    sums |= {("abstained", name): (count - shares.sum(axis=0)).clip(min=0) for name, shares in routes.shares.items()}
     rows = {"group": matrix.benchmarks, "question": matrix.question_ids, "unit": units_of(matrix), "count": count}
     rows = pd.DataFrame(rows).assign(seed=routes.seed)
     return Tally(rows, pd.DataFrame(sums), matrix.source, method="router", by="benchmark")

@@ -21,7 +21,7 @@ from embedllm.studies.communities import (
     map_models,
     measure_distances,
     nearest_models,
-    testability,
+    what_is_tested,
 )
 
 BRIEF = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
@@ -303,12 +303,12 @@ class TestValues:
             }
         )
         assert {reported.key for reported in values if not reported.count} == {"exact_ratio", "sgd_ratio"}
-        assert "not testable" not in testability(values)
+        assert "not testable" not in what_is_tested(values)
         few = community_values(table[table["community"] != "13B"])
         found = {reported.key: reported.value for reported in few}
         assert np.isnan(found["sgd_paper_closer"])  # two of the paper's
         assert found["sgd_found"] == 1  # of three
-        assert testability(few) == (
+        assert what_is_tested(few) == (
             "Communities of the paper with at least 3 members: 2 (not testable); "
             "all communities with at least 3 members: 3"
         )
@@ -318,7 +318,7 @@ class TestValues:
         found = {reported.key: reported.value for reported in values}
         assert found["communities_tested"] == 0
         assert all(np.isnan(found[f"{space.lower()}_{key}"]) for space in SPACES for key in ("ratio", "paper_found"))
-        assert testability(values).count("not testable") == 2
+        assert what_is_tested(values).count("not testable") == 2
 
 
 def test_real_answers(zeroeval):
