@@ -75,7 +75,7 @@ class Claim:
     of: str = ""
 
 
-_RANKING = ("Held-out benchmarks on which embeddings predict the ranking of the models", "rank-correlations")
+_SIGNIFICANT = "Held-out benchmarks with a significant Kendall tau"
 _CLOSER = ("Models of one size or specialization are closer than others", "communities")
 _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
     "dataset": [
@@ -102,16 +102,18 @@ _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
         ("Training, 20,000 questions x 112 models", "training-flops", "paper_needed", "figure", "training_tflops"),
     ],
     "benchmark_prediction": [
-        (*_RANKING, "significant_embeddings", "figure", "significant_benchmarks", "heldout_benchmarks")
+        (f"{_SIGNIFICANT}: {vectors}", "heldout", key, "figure", "significant_benchmarks", "heldout_benchmarks")
+        for vectors, key in (("SGD, recorded", "significant_sgd"), ("exact", "significant_exact"))
     ],
     "communities": [(*_CLOSER, "sgd_paper_closer", "each", "community_distances", "paper_communities")],
     "contributions": [
-        ("MMLU contributes most to other benchmarks: accuracy", "contributions", "mmlu_lead", "positive"),
-        ("The same for MMLU: ranking of the models", "contributions-2", "mmlu_lead_order", "positive"),
-        ("The maths benchmarks contribute to each other: accuracy", "contributions", "maths_lead", "positive"),
-        ("The same for maths: ranking of the models", "contributions-2", "maths_lead_order", "positive"),
-        ("Easy benchmarks hurt the hardest, GPQA: accuracy", "contributions", "easy_gain", "positive"),
-        ("The same for GPQA: ranking of the models", "contributions-2", "easy_gain_order", "positive"),
+        ("MMLU gives most to the other benchmarks", "contribution-sums", "mmlu_lead", "positive", "contributions"),
+        ("The other benchmarks together hurt GPQA", "contribution-sums", "gpqa_hurt", "positive", "contributions"),
+        *(
+            (f"{giver} helps {taker}", "contributions", key, "positive", key)
+            for giver, taker in (("GSM8K", "MathQA"), ("MathQA", "ASDiv"), ("ASDiv", "MathQA"))
+            for key in (f"contribution_{giver}_{taker}".lower(),)
+        ),
     ],
 }
 
