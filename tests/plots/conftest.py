@@ -21,7 +21,7 @@ from embedllm import (
 )
 from embedllm.plots.benchmark_prediction import plot_heldout, plot_rank_correlations
 from embedllm.plots.communities import plot_communities, plot_model_map, plot_raw_distances
-from embedllm.plots.contributions import plot_contributions
+from embedllm.plots.contributions import plot_contribution_sums, plot_contributions
 from embedllm.plots.cost import plot_routing_times, plot_training_flops
 from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
 from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
@@ -45,8 +45,8 @@ from embedllm.plots.what_embedllm_is import (
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
-from embedllm.studies.benchmark_prediction import summarize_correlations
-from embedllm.studies.contributions import MEASURES, Contributions
+from embedllm.studies.benchmark_prediction import Heldout, count_significant, summarize_correlations
+from embedllm.studies.contributions import Contributions
 from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
 from embedllm.studies.published_numbers import forecasting_numbers, model_accuracies, routing_numbers
 from embedllm.studies.routing import Routes, tally_routes
@@ -153,33 +153,31 @@ def comparison(pool):
 
 @pytest.fixture(scope="session")
 def heldout(pool):
-    """Predictions of two seeds, where a model is left out of one benchmark and everything of another is undefined."""
-    rng, names = np.random.default_rng(0), ("embeddings", "model directions", "mean accuracy")
-    keys = [
-        (seed, benchmark, predictor, model)
-        for seed in (0, 1)
-        for benchmark in pool.benchmark_names
-        for predictor in names
-        for model in pool.model_names
-    ]
-    table = pd.DataFrame(keys, columns=["seed", "benchmark", "predictor", "model"]).assign(data=pool.source)
+    """Predictions where a model is left out of one benchmark and everything of another is undefined."""
+    rng, names = np.random.default_rng(0), ("SGD", "exact", "ridge", "mean accuracy")
+    keys = list(product(pool.benchmark_names, names, pool.model_names))
+    models = pd.DataFrame(keys, columns=["benchmark", "predictor", "model"]).assign(data=pool.source)
     actual = pool.accuracy(by=["model", "benchmark"])["accuracy"]
-    table["actual"] = [actual[model, benchmark] for _, benchmark, _, model in keys]
-    table["predicted"] = table["actual"] + 0.1 * rng.standard_normal(len(table))
-    table.loc[table["benchmark"] == "bench-3", "predicted"] = np.nan
-    return table
+    models["actual"] = [actual[model, benchmark] for benchmark, _, model in keys]
+    models["predicted"] = models["actual"] + 0.1 * rng.standard_normal(len(models))
+    models.loc[models["benchmark"] == "bench-3", "predicted"] = np.nan
+    keys = list(product(names[:2], pool.benchmark_names, range(100)))
+    splits = pd.DataFrame(keys, columns=["predictor", "benchmark", "split"]).assign(data=pool.source, n_models=112)
+    splits = splits.assign(n_test=23, tau=rng.random(len(splits)), p_value=0.1 * rng.random(len(splits)))
+    splits.loc[splits["benchmark"] == "bench-3", ["n_test", "tau", "p_value"]] = 0, np.nan, np.nan
+    return Heldout(splits, models)
 
 
 @pytest.fixture(scope="session")
 def contributions(pool):
-    """Changes of two seeds; nothing is defined on the last benchmark."""
+    """Contributions to three benchmarks; nothing is defined on the last one."""
     rng, names = np.random.default_rng(0), pool.benchmark_names
-    order = pd.MultiIndex.from_product([MEASURES, names, names], names=["measure", "left_out", "benchmark"])
-    runs, resampled = (pd.DataFrame(rng.normal(1, 1, (n, len(order))), columns=order) for n in (2, 50))
-    for frame in (runs, resampled):
-        frame.loc[:, frame.columns.get_level_values("benchmark") == names[-1]] = np.nan
-    benchmarks = pool.accuracy(by="benchmark")[["accuracy"]].assign(n_questions=60, n_test=40)
-    return Contributions(pool.source, benchmarks, runs, resampled)
+    cells = pd.MultiIndex.from_product([names, names])
+    resampled = pd.DataFrame(rng.normal(1, 1, (50, len(cells))), columns=cells)
+    giver, taker = (cells.get_level_values(level) for level in (0, 1))
+    resampled.loc[:, (giver == taker) | (taker == names[-1])] = np.nan
+    n_questions = pd.Series([150, 150, 60, 60], names)
+    return Contributions(pool.source, "test MSE", resampled.mean(), resampled, n_questions)
 
 
 @pytest.fixture(scope="session")
@@ -244,9 +242,12 @@ def draw(
         "plot_coverage": lambda: plot_coverage(coverage(pool)),
         "plot_agreement": lambda: plot_agreement(agreement.pairs(), agreement.order(), pool.source),
         "plot_protocols": lambda: plot_protocols(comparison),
-        "plot_heldout": lambda: plot_heldout(heldout),
-        "plot_rank_correlations": lambda: plot_rank_correlations(summarize_correlations(heldout, 50)),
-        "plot_contributions": lambda: plot_contributions(contributions.table("accuracy")),
+        "plot_heldout": lambda: plot_heldout(
+            count_significant(heldout.splits), heldout.models[heldout.models["benchmark"] == "bench-0"]
+        ),
+        "plot_rank_correlations": lambda: plot_rank_correlations(summarize_correlations(heldout.models, 50)),
+        "plot_contribution_sums": lambda: plot_contribution_sums(contributions.sums()),
+        "plot_contributions": lambda: plot_contributions(contributions.table()),
         "plot_communities": lambda: plot_communities(communities),
         "plot_raw_distances": lambda: plot_raw_distances(communities.query("space == 'SGD' and paper")),
         "plot_model_map": lambda: plot_model_map(positions_of(20)),
