@@ -1,9 +1,10 @@
-"""The size and the specializations of a model, as far as its name states them.
+"""The size, the family and the specializations of a model, as far as its name states them.
 
 Names are written as on the Hub, `organisation__model` or `organisation/model`. Unless noted, the rules ignore case:
 
 - **Size** in billions of parameters: the last number followed by `b` that stands by itself, as in `Yi-34B`; `7b1` is
   7.1; experts multiply, so `4x7b` and `7Bx4` are 28. A name without such a number has no size.
+- **Family**: the first of `FAMILIES` whose pattern occurs in the name of the model, without the organisation.
 - **Specializations**: a tag for each pattern of `TAGS` that occurs in the name of the model, without the organisation;
   `biomed` may also stand in the organisation.
 """
@@ -21,6 +22,26 @@ _SIZE = re.compile(
     re.IGNORECASE,
 )
 
+FAMILIES = {
+    "llama": r"llama|athene",  # Athene is a tuned Llama
+    "mistral": r"mi[sx]tral|mathstral",
+    "qwen": r"qwen",
+    "deepseek": r"deepseek",
+    "gemma": r"gemma",
+    "reka": r"reka",
+    "gemini": r"gemini|^flash",
+    "claude": r"claude|^(?:opus|sonnet|haiku)",
+    "gpt": r"gpt-?[34](?!all)|chatgpt|\bo[13]\b",
+    "phi": r"\bphi\b",
+    "yi": r"\byi\b",
+    "command-r": r"command-r",
+    "jamba": r"jamba",
+    "grok": r"grok",
+    "arx": r"\barx\b",
+    "iask": r"iask",
+}
+"""Family to the regular expression that a name must match; underscores count as spaces, case does not matter."""
+
 TAGS = {
     "base": r"(?i)\bbase\b",
     "chat": r"(?i)chat|instruct|vicuna|tulu|hermes|dpo|sft",
@@ -35,12 +56,15 @@ TAGS = {
     "roleplay": r"(?i)pygmalion|metharme",
     "safety": r"(?i)guard",
     "quantized": r"(?i)\b(?:awq|gptq|gguf)\b",
+    "closed": r"(?i)claude|^(?:opus|sonnet|haiku|flash)\b|gemini|chatgpt|\bgpt-?[34](?!all)|\bo[13]\b|grok|reka|"
+    r"yi-large|\barx\b|iask",
+    "reasoning": r"(?i)\bo[13]\b",
 }
 """Tag to the regular expression that a name must match; underscores count as spaces."""
 
 
 def describe_models(names: Iterable[str]) -> pd.DataFrame:
-    """Read sizes and specializations from the names of models.
+    """Read sizes, families and specializations from the names of models.
 
     Parameters
     ----------
@@ -49,10 +73,12 @@ def describe_models(names: Iterable[str]) -> pd.DataFrame:
     Returns
     -------
     DataFrame indexed by name
-        `params_b`: billions of parameters, NaN where the name states none. `tags`: joined by `;`, empty without any.
+        `params_b`: billions of parameters, NaN where the name states none. `family`: empty if unknown. `tags`: joined
+        by `;`, empty without any.
     """
     index = pd.Index(list(names), dtype=object, name="model")
-    return pd.DataFrame({"params_b": [_size(name) for name in index], "tags": [_tags(name) for name in index]}, index)
+    rules = {"params_b": _size, "family": _family, "tags": _tags}
+    return pd.DataFrame({column: [rule(name) for name in index] for column, rule in rules.items()}, index)
 
 
 def _size(name: str) -> float:
@@ -62,6 +88,11 @@ def _size(name: str) -> float:
         for found in _SIZE.finditer(_model(name))
     ]
     return sizes[-1] if sizes else np.nan
+
+
+def _family(name: str) -> str:
+    model = _model(name).replace("_", " ")
+    return next((family for family, rule in FAMILIES.items() if re.search(rule, model, re.IGNORECASE)), "")
 
 
 def _tags(name: str) -> str:

@@ -46,14 +46,16 @@ class TestNames:
     @pytest.mark.parametrize("name", ["simulted", "no/such/folder"])
     def test_unknown_name_says_what_there_is(self, name):
         with pytest.raises(
-            FileNotFoundError, match=f"no data set '{name}': use 'simulated', 'embedllm' or an existing folder"
+            FileNotFoundError, match=f"no data set '{name}': use an existing folder, or one of simulated, mmlu-pro, "
         ):
             load_dataset(name)
 
-    @pytest.mark.parametrize("name", ["simulated", "embedllm", "anywhere"])
-    def test_unknown_rule_for_duplicates_is_found_first(self, name):
+    @pytest.mark.parametrize("name", ["simulated", "embedllm", "zeroeval", "anywhere"])
+    def test_unknown_rule_is_found_first(self, name):
         with pytest.raises(ValueError, match=r"duplicates must be one of \['majority', .*\], got 'mean'"):
             load_dataset(name, duplicates="mean")
+        with pytest.raises(ValueError, match=r"no_answer must be one of \['incorrect', .*\], got 'skip'"):
+            load_dataset(name, no_answer="skip")
 
     def test_file_is_no_folder(self, tmp_path):
         (tmp_path / "answers.csv").touch()

@@ -46,15 +46,46 @@ def test_size(name, size):
         ("org__Llama-Guard-2", "safety"),
         ("org__CodeLlama-70B-Instruct-AWQ", "chat;code;quantized"),
         ("org__firebase-7b", ""),
+        ("chatgpt-4o-latest", "chat;closed"),
+        ("o1-preview", "closed;reasoning"),
+        ("nomic-ai__gpt4all-13b-snoozy", ""),
     ],
 )
 def test_tags(name, tags):
     assert describe_models([name])["tags"].item() == tags
 
 
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("c4ai-command-r-v01", "command-r"),
+        ("Meta-Llama-3_1-8B", "llama"),
+        ("mathstral-7B", "mistral"),
+        ("reka-flash-20240226", "reka"),
+        ("flash", "gemini"),
+        ("gpt4o(2024-05-13)", "gpt"),
+        ("o1-mini-2024-09-12", "gpt"),
+        ("nomic-ai__gpt4all-13b-snoozy", ""),
+        ("Yi-6b-Chat", "yi"),
+        ("Yi-org__model", ""),
+    ],
+)
+def test_family(name, family):
+    assert describe_models([name])["family"].item() == family
+
+
+@pytest.mark.parametrize("pool", ["mmlu_pro", "zeroeval"])
+def test_sizes_and_families_of_real_pools(pool_folder, pool):
+    """The rules give what was written down by hand for each model."""
+    known = pd.read_csv(pool_folder(pool) / "model_order.csv", index_col="model_name", keep_default_na=False)
+    described = describe_models(known.index)
+    assert described["family"].tolist() == known["family"].tolist()
+    np.testing.assert_array_equal(described["params_b"], pd.to_numeric(known["params_b"]))
+
+
 def test_simulated_names_state_the_ground_truth():
     models = simulate_pool(scale=0.01)[0].models
-    described = describe_models(models.index)
+    described = describe_models(models.index)[["params_b", "tags"]]
     pd.testing.assert_frame_equal(described, models[["params_b", "tags"]], check_dtype=False)
 
 

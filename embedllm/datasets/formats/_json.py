@@ -17,7 +17,7 @@ def read_json(path: Path) -> Any:
     ValueError
         If it is empty, not UTF-8 or not JSON, or holds half a surrogate pair.
     """
-    return _parse(path.read_bytes(), str(path))
+    return parse_json(path.read_bytes(), str(path))
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -38,13 +38,35 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     with path.open("rb") as stream:
         for number, data in enumerate(stream, start=1):
             if data.strip():
-                line = _parse(data, f"{path}, line {number}")
+                line = parse_json(data, f"{path}, line {number}")
                 if not isinstance(line, dict):
                     raise ValueError(f"{path}, line {number} is {_kind(line)}, not an object with the fields of a row")
                 yield number, line
 
 
-def _parse(data: bytes, where: str) -> Any:
+def field(entry: dict[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:
+    """Return a field of an object.
+
+    Raises
+    ------
+    ValueError
+        If it is missing or of another kind.
+    """
+    if name not in entry:
+        raise ValueError(f"{where} has no {name!r}; it has {list(entry)}: add it, or remove the entry")
+    if not isinstance(value := entry[name], kind) or isinstance(value, bool):
+        raise ValueError(f"{where}: {name} is {_kind(value)}: correct it, or remove the entry")
+    return value
+
+
+def parse_json(data: bytes, where: str) -> Any:
+    """Return the value that bytes hold.
+
+    Raises
+    ------
+    ValueError
+        As `read_json` does; `where` names the place.
+    """
     try:
         value = json.loads(data.decode("utf-8-sig"))
         if re.search(rb"\\u[dD][89a-fA-F]", data):
@@ -54,9 +76,10 @@ def _parse(data: bytes, where: str) -> Any:
         raise ValueError(f"{where} holds half a surrogate pair, which is no character: remove it") from error
     except UnicodeDecodeError as error:
         raise ValueError(f"{where} is not UTF-8: save it as UTF-8") from error
-    except json.JSONDecodeError as error:
+    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and lists in lists in lists
         raise ValueError(f"{where} is not JSON ({error}): was it cut short, or edited?") from error
 
 
 def _kind(value: Any) -> str:
-    return {list: "a list", str: "a text", bool: "true or false", type(None): "null"}.get(type(value), "a number")
+    kinds = {list: "a list", dict: "an object", str: "a text", bool: "true or false", type(None): "null"}
+    return kinds.get(type(value), "a number")

@@ -35,6 +35,10 @@ _BENCHMARK_OF = {
 _BENCHMARK_OF_PREFIX = {"mmlu_": "MMLU", "gpqa_": "GPQA"}
 
 
+Report = list[tuple[str, int, str]]
+"""What was resolved while answers were read: what, how often, and by which rule."""
+
+
 class Answers(NamedTuple):
     """Answers of models to questions, as they were read.
 
@@ -50,7 +54,7 @@ class Answers(NamedTuple):
 
     labels: pd.DataFrame
     questions: pd.DataFrame
-    report: list[tuple[str, int, str]]
+    report: Report
 
 
 def benchmark_of(category: str) -> str:
@@ -153,10 +157,41 @@ def read_answers(
             pairs.append(_distinct(question, rows, category, path))
         _check_answered(answered, models, split, path)
         facts.append(pd.concat(pairs).drop_duplicates().assign(split=None if split == "all" else split, path=path))
+    table, n_in_several = _known(questions, pd.concat(facts))
+    report = [("questions in several categories", n_in_several, "the first in sorted order")]
+    return resolve_answers(votes, models, table, duplicates, report)
+
+
+def resolve_answers(
+    votes: LabelVotes, models: pd.Index, questions: pd.DataFrame, duplicates: Duplicates, report: Report
+) -> tuple[Answers, np.ndarray]:
+    """Apply a rule for duplicates to the labels that were read, and leave out questions without an answer.
+
+    Parameters
+    ----------
+    votes : LabelVotes
+    models : Index of names
+    questions : DataFrame indexed by question id
+    duplicates : "majority", "any", "last", "rows" or "error"
+        As in `embedllm.datasets.formats.long.read_long_form`.
+    report : list of (what, count, rule)
+        What else was resolved.
+
+    Returns
+    -------
+    answers : Answers
+    positions : ndarray of shape (n_answered,)
+        Where each question with an answer stands among those that were known.
+
+    Raises
+    ------
+    ValueError
+        If a (model, question) has several labels, and the rule is "error".
+    """
     resolved = votes.resolve(duplicates)
     if duplicates == "error":
         _check_once(resolved.n_seen, models, questions.index)
-    table, n_in_several = _known(questions, pd.concat(facts))
+    table = questions
     if resolved.copies.any():
         table = table.iloc[resolved.positions]
         names_of_copies = zip(table.index, resolved.copies, strict=True)
@@ -164,7 +199,7 @@ def read_answers(
     is_answered = np.any(resolved.n_seen, axis=0)[resolved.positions]
     report = [
         *resolved.report,
-        ("questions in several categories", n_in_several, "the first in sorted order"),
+        *report,
         ("questions without an answer", int((~is_answered).sum()), "left out"),
         ("models without an answer", int((~np.any(resolved.n_seen, axis=1)).sum()), "kept, not observed"),
     ]
