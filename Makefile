@@ -67,7 +67,7 @@ record-solvers: $(READY) ## compare SGD with the exact fit in data/solvers.json;
 	$(BIN)/python tools/record_solvers.py zeroeval mmlu_pro simulated
 
 record-sgd: $(READY) ## predict held-out benchmarks from SGD's embeddings in data/sgd_heldout.json; EMBEDLLM_POOLS as above (hours)
-	$(BIN)/python tools/record_sgd.py zeroeval mmlu_pro simulated
+	$(BIN)/python tools/record_sgd.py zeroeval mmlu-pro simulated
 
 notebooks: $(READY) ## bring notebooks/*.py and notebooks/*.ipynb in step, whichever was edited
 	$(BIN)/python -m embedllm.book.notebooks

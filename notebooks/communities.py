@@ -20,9 +20,11 @@
 # {glue:text}`communities_tested:.0f` communities are closer than random ones, corrected for the number of tests. "nan"
 # stands where fewer than three communities have three members: the data set cannot test the statement.
 # ```
+#
+# **In the paper:** Figure 6. **Published:** the claim in words, and a picture.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = 0.05  # noise in training: MF's ridge penalty

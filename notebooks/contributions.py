@@ -12,9 +12,11 @@
 # **Goal.** Measure how much worse a benchmark is predicted if another one is not in training. This is the
 # paper's section 6.2 and Figure 7, which finds that MMLU gives most to the others, that the others together hurt GPQA, and
 # that benchmarks of mathematics help each other. On this page, *a positive contribution helps*.
+#
+# **In the paper:** Figure 7. **Published:** three of the contributions; of the others a picture.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = 0.05  # noise in training: MF's ridge penalty

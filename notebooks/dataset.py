@@ -11,9 +11,11 @@
 #
 # **Goal.** Describe the {term}`correctness matrix` before anything is learned from it: benchmarks, numbers of questions,
 # accuracies of the models, agreement between them, and the share of the matrix that was observed.
+#
+# **In the paper:** Section 4. **Published:** numbers of models, questions and benchmarks.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 seed: int = 0  # of the simulated pool and the split
 

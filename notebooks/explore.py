@@ -14,9 +14,11 @@
 #
 # The map and the table can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
 # from a server.
+#
+# **In the paper:** nothing, the page is ours. **Published:** none.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = "auto"  # noise in training: MF's ridge penalty

@@ -20,9 +20,11 @@
 # minus the best model per benchmark {glue:text}`route_gain_benchmark:+.2f` points (95 % interval
 # {glue:text}`route_gain_benchmark_low:+.2f` to {glue:text}`route_gain_benchmark_high:+.2f`).
 # ```
+#
+# **In the paper:** Figure 4, Section 5.2. **Published:** the time to route 3,000 questions; of the accuracies only a picture.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = "auto"  # noise in training: MF's ridge penalty

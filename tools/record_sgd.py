@@ -1,14 +1,13 @@
 """Predict held-out benchmarks from SGD's embeddings and record it in data/sgd_heldout.json.
 
-Run from the root: ``python tools/record_sgd.py zeroeval mmlu_pro simulated``. A pool of real answers is read from the
-folder that EMBEDLLM_POOLS names. Each pool is written when it is done; what the file holds of others stays, and a pool
-whose answers, settings and version are those of the record is not computed again. A fit for each benchmark of the pool:
-of `simulated`, 10 with 50 epochs each take an hour or two on two cores.
+Run from the root: ``python tools/record_sgd.py zeroeval mmlu-pro simulated``. Pools of real answers are downloaded, or
+read from the folder that EMBEDLLM_POOLS names. Each pool is written when it is done; what the file holds of others
+stays, and a pool whose answers, settings and version are those of the record is not computed again. A fit for each
+benchmark of the pool: of `simulated`, 10 with 50 epochs each take half an hour on two cores.
 """
 
 import datetime
 import json
-import os
 import sys
 from importlib.metadata import version
 from pathlib import Path
@@ -24,8 +23,7 @@ SEED, DIM, ALPHA = 0, 232, 0.05  # of the paper and the authors
 def main(pools: list[str]) -> None:
     for pool in pools:
         known = json.loads(TARGET.read_text()) if TARGET.exists() else {}
-        name = pool if pool == "simulated" else str(Path(os.environ["EMBEDLLM_POOLS"]) / pool)
-        matrix = load_dataset(name)
+        matrix = load_dataset(pool)
         described = {
             "data": matrix.source,
             "version": version("embedllm"),
