@@ -46,7 +46,7 @@ def plot_recovery(recovered: pd.DataFrame) -> Figure:
     recovered : DataFrame
         From `embedllm.studies.limits.recovery`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.2))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
     for name, color, marker in zip(recovered.filter(like="angle_"), PALETTE, "osDv^", strict=False):
         d = name.removeprefix("angle_")
         left.plot(recovered["size"], recovered[name], color=color, marker=marker, label=f"dimension {d}")
@@ -56,7 +56,7 @@ def plot_recovery(recovered: pd.DataFrame) -> Figure:
         axes.set_xticks(recovered["size"], [f"{size:,}" for size in recovered["size"]], rotation=90)
         axes.minorticks_off()
         axes.set_xlabel("training questions")
-    left.set(ylim=(0, 90), ylabel="mean angle to the true space (degrees)", title=sources(recovered))
+    left.set(ylim=(0, 90), ylabel="angle to the true space (degrees)", title=sources(recovered))
     right.set(ylim=(None, 1), ylabel="correlation with the true distances")
     left.legend()
     return figure
