@@ -27,8 +27,8 @@ class Tally:
     ----------
     rows : DataFrame
         A row for each run and question, and for each model too if these are the groups. Columns: `seed`, `group` (its
-        benchmark or model), `question` (id), `unit` (the first question of the same text or item) and `count` (how many entries
-        are scored there).
+        benchmark or model), `question` (id), `unit` (the first question of the same text or item) and `count` (how many
+        entries are scored there).
     sums : DataFrame of shape (n_rows, n_metrics * n_methods)
         What the row adds to the sum of each metric; rows as in `rows`, columns (metric, method), the metric `accuracy`
         first.
