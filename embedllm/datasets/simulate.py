@@ -100,7 +100,7 @@ class _Strength(NamedTuple):
 
 _STRENGTHS = {
     "linear": _Strength(100, 1.9, 0.8, 1.0),
-    "nonlinear": _Strength(12, 1.8, 0.8, 1.0),
+    "nonlinear": _Strength(12, 2.1, 0.8, 1.0),
     "none": _Strength(100, 0.0, 0.0, 1.6),
 }
 
@@ -308,7 +308,8 @@ def _skills(models: pd.DataFrame, dim: int, rng: np.random.Generator) -> np.ndar
 def _waves(topics: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Cosines of the topic in as many random directions, (n_questions, dim), each of variance about 1."""
     dim = topics.shape[1]
-    directions = rng.standard_normal((dim, dim)) / np.sqrt(dim)  # one radian in a standard deviation of the topic
+    directions = rng.standard_normal((dim, dim))
+    directions /= np.linalg.norm(directions, axis=0)  # a radian in a standard deviation of the topic
     return np.sqrt(2) * np.cos(topics @ directions + rng.uniform(0, 2 * np.pi, dim))
 
 

@@ -26,6 +26,7 @@ from embedllm.plots.cost import plot_routing_times, plot_training_flops
 from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
 from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
 from embedllm.plots.label_rules import plot_protocols
+from embedllm.plots.limits import plot_recovery, plot_structures
 from embedllm.plots.published_numbers import (
     plot_published_accuracies,
     plot_published_forecasts,
@@ -266,6 +267,7 @@ def draw(
         "plot_gains": lambda: plot_gains(_made_up_gains(pool)),
         **_solver_figures(pool),
         **_published_figures(pool),
+        **_limit_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -284,6 +286,23 @@ def _published_figures(pool):
         "plot_published_forecasts": lambda: plot_published_forecasts(forecasts),
         "plot_published_routes": lambda: plot_published_routes(routes),
         "plot_published_accuracies": lambda: plot_published_accuracies(accuracies),
+    }
+
+
+def _limit_figures(pool):
+    """Those of the page on the limits of the method, on made-up results."""
+    rows = [(s, m, 70 + n, 68 + n, 72 + n) for s in ("linear", "none") for n, m in enumerate(("MF", "KNN", "ceiling"))]
+    table = pd.DataFrame(rows, columns=["structure", "method", "accuracy", "low", "high"]).assign(data=pool.source)
+    recovered = {
+        "data": pool.source,
+        "size": [10, 100],
+        "angle_1": [80, 40],
+        "angle_4": [60, 30],
+        "correlation": [0, 1],
+    }
+    return {
+        "plot_structures": lambda: plot_structures(table, "answers predicted correctly"),
+        "plot_recovery": lambda: plot_recovery(pd.DataFrame(recovered)),
     }
 
 

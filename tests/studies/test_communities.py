@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import logit
 from scipy.stats import spearmanr
 from sklearn.base import clone
 
@@ -174,18 +175,18 @@ class TestCompare:
     def test_communities_of_the_ground_truth_are_found(self, distances, pool):
         matrix, truth = pool
         found = compare(distances, matrix.models).set_index(["space", "community"])
-        for tag in ("base", "chat", "math", "code", "biomed", "physics"):
-            assert found.loc[("exact", tag), "ratio"] < 0.95
-            assert found.loc[("exact", tag), "p"] < 0.02
-        assert found.loc[("exact", "7B"), "p"] < 0.001
-        assert found.loc[("exact", "7B"), "paper"]
-        assert found.loc[("exact", "7B"), "n_models"] == 50
-        # And so are the skills that the answers were drawn from, which embeddings show less of.
+        for community, n_models in (("13B", 12), ("chat", 43), ("biomed", 8)):
+            assert found.loc[("exact", community), "ratio"] < 0.95
+            assert found.loc[("exact", community), "p"] < 0.02
+            assert found.loc[("exact", community), "n_models"] == n_models
+        assert found.loc[("exact", "13B"), "paper"]
+        # And so are the differences of the true logits, which embeddings of SGD show less of.
+        logits = pd.DataFrame(logit(truth.ceiling.astype(float)), matrix.model_names)
         names = distances["exact"].index
         pairs = np.triu_indices(len(names), 1)
-        drawn = distances_of(truth.skills.loc[names], names).to_numpy()[pairs]
+        drawn = distances_of(logits.loc[names], names).to_numpy()[pairs]
         likeness = {space: spearmanr(drawn, distances[space].to_numpy()[pairs])[0] for space in SPACES}
-        assert likeness["exact"] > 0.8
+        assert likeness["exact"] > 0.6
         assert likeness["exact"] > likeness["SGD"]
 
     def test_random_partitions_are_found_as_often_as_chance_has_it(self, distances, pool):
@@ -217,14 +218,15 @@ class TestCompare:
 
 
 class TestMap:
-    def test_neighbours_share_a_specialization(self, distances, pool):
-        positions = map_models(distances["exact"], pool[0].models, "x")
-        assert positions["specialization"].tolist() == pool[0].models.loc[positions.index, "tags"].tolist()
-        points = positions[["x", "y"]].to_numpy()
-        apart = np.linalg.norm(points[:, None] - points, axis=2)
+    def test_neighbours_are_near(self, distances, pool):
+        exact = distances["exact"]
+        positions = map_models(exact, pool[0].models, "x")
+        tags = pool[0].models.loc[positions.index, "tags"].str.split(";")
+        assert all(one in several for one, several in zip(positions["specialization"], tags, strict=True) if one)
+        apart = distances_of(positions[["x", "y"]], positions.index).to_numpy(copy=True)
         np.fill_diagonal(apart, np.inf)
-        tags = positions["specialization"].to_numpy()
-        assert (tags[apart.argmin(axis=1)] == tags).mean() > 0.8
+        nearest = exact.to_numpy()[np.arange(len(exact)), apart.argmin(axis=1)]
+        assert ((exact.to_numpy() < nearest[:, None]).sum(axis=1) <= 10).mean() > 0.9
 
     def test_repeats_and_does_not_depend_on_the_order(self, toy):
         first = map_models(measure_distances(toy, MF)["exact"], toy.models, toy.source)
