@@ -10,9 +10,11 @@
 # # Predicting accuracy on a held-out benchmark
 #
 # **Goal.** Predict the accuracies of the models on a benchmark that is not in training, from their vectors, by a regression
-# on the accuracies of other models. This is the paper's section 5.3 and Figure 5, where the rank correlation is significant
-# on seven of ten benchmarks. The benchmark is new to the vectors only: to fit the regression, some models must have been run
-# on it.
+# on the accuracies of other models. The benchmark is new to the vectors only: to fit the regression, some models must have
+# been run on it.
+#
+# **In the paper:** Figure 5, section 5.3. **Published:** a significant rank correlation on 7 of 10 benchmarks; the bars and
+# points as a picture only.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -85,7 +87,7 @@ counts = count_significant(heldout.splits)
 # Left: splits with a significant tau; the dashed line is at half of them. Right: predicted against actual accuracy on MathQA
 # or, in data without it, on the benchmark whose name comes first in `MATHEMATICS`
 # ({mod}`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction the mean over the
-# splits in which it was tested; on the line, both are equal. The paper's bars and points are published as a picture only.
+# splits in which it was tested; on the line, both are equal.
 
 # %%
 entered = counts.loc[counts["n_test"] > 0, "benchmark"].tolist()

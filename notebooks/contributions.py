@@ -9,9 +9,11 @@
 # %% [markdown]
 # # Contributions of benchmarks
 #
-# **Goal.** Measure how much worse a benchmark is predicted if another one is not in training. This is the
-# paper's section 6.2 and Figure 7, which finds that MMLU gives most to the others, that the others together hurt GPQA, and
-# that benchmarks of mathematics help each other. On this page, *a positive contribution helps*.
+# **Goal.** Measure how much worse a benchmark is predicted if another one is not in training. On this page, *a positive
+# contribution helps*.
+#
+# **In the paper:** Figure 7, section 6.2. **Published:** MMLU gives most to the others, the others together hurt GPQA, and
+# three contributions of one benchmark of mathematics to another; the bars as a picture only.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
@@ -71,7 +73,7 @@ paper = contributions[MSE]
 #
 # Left: what a benchmark gives, the sum of its row of $C$. Right: what it gains from the others, the sum of its column. Lines
 # are 95 % intervals over resampled models, with all fits and regressions as they are: the spread of other splits is not in
-# them, nor that of other questions. The paper's bars are published as a picture only.
+# them, nor that of other questions.
 
 # %%
 plot_contribution_sums(paper.sums())
