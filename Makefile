@@ -6,7 +6,7 @@ PORT ?= 8000
 DATASET ?=
 export EMBEDLLM_DATASET := $(or $(DATASET),$(EMBEDLLM_DATASET))
 
-.PHONY: help book serve expected test test-fast lint check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
+.PHONY: help book serve expected compare test test-fast lint check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -25,8 +25,11 @@ serve: $(READY) ## show the book at http://127.0.0.1:8000, rebuild it when a sou
 	--watch notebooks --watch embedllm --watch data \
 	--re-ignore '/__pycache__|\.ipynb|/book/(_build|notebooks)/|/book/conf\.py$$|/data/cache/'
 
-expected: $(READY) ## execute the notebooks whose inputs changed and record tolerances in data/expected
-	$(BIN)/python -m embedllm.book.regression
+expected: $(READY) ## execute the notebooks whose inputs changed and record their values in data/expected (DATASET=name)
+	$(BIN)/python -m embedllm.book.regression record
+
+compare: $(READY) ## execute the notebooks whose inputs changed; exit 1 if a value is not as recorded (DATASET=name)
+	$(BIN)/python -m embedllm.book.regression compare
 
 test: $(READY) ## run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile

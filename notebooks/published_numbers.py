@@ -24,6 +24,7 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
+import pandas as pd
 from embedllm.plots.published_numbers import (
     plot_published_accuracies,
     plot_published_forecasts,
@@ -35,10 +36,12 @@ from embedllm.studies.published_numbers import (
     SOURCE,
     forecasting_numbers,
     model_accuracies,
+    model_table,
     number_values,
     routing_numbers,
     spread_of_models,
 )
+from IPython.display import display
 
 counts = load_published_counts()
 counts.correct.describe().loc[["mean", "min", "max"]].round(1)
@@ -89,6 +92,14 @@ plot_published_accuracies(model_accuracies(counts))
 # %%
 spread = spread_of_models(counts)
 spread.round(1)
+
+# %% [markdown]
+# The models of the paper's Table 2, by their published names, with the size (billions of parameters) and the
+# specializations that the name states, and their accuracy on the 3,000 test prompts:
+
+# %% tags=["hide-output"]
+with pd.option_context("display.max_rows", None):
+    display(model_table(counts).round(1))
 
 # %% [markdown]
 # ## Reported values

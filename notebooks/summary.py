@@ -9,10 +9,11 @@
 # %% [markdown]
 # # Claims of the paper
 #
-# **Goal.** Compare, claim by claim, what the paper reports with what this build found.
+# **Goal.** Compare, claim by claim, what the paper reports with what was found on each data set.
 #
-# The values are those that the other pages reported in their last run; nothing is computed again. Each claim links
-# to the figure that shows it. Published values are of the paper's data, ours of the data named in the table.
+# The values are those that the other pages reported, in this build or in a recorded run; nothing is computed again. Each
+# claim leads to the figure that shows it. Published values are of the paper's data, on which this companion has not
+# been run.
 
 # %% tags=["parameters"]
 folder: str = ""  # of the reported values; by default, of this checkout
@@ -23,26 +24,37 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %%
+from pathlib import Path
+
+from embedllm.protocol.recorded import EXECUTED, all_results
 from embedllm.studies.summary import (
     claims_html,
     claims_table,
     count_verdicts,
+    status_table,
 )
 
-table = claims_table(folder)
+results = all_results(Path(folder) if folder else EXECUTED)
+table = claims_table(results)
 claims_html(table)
 
 # %% [markdown]
-# The verdicts follow from the values by rule. A value *agrees* if the published one lies in our 95 % interval or, for a
-# setting or a count, is equal to ours, and *differs* otherwise. A difference that the paper says to be positive *holds* if our interval lies above
-# zero, is *contradicted* if it lies below, and is *undecided* otherwise. A statement about several cases *holds* if it does
-# for all that can be tested, is *contradicted* if for none, and otherwise *holds for n of m*. What the data cannot show is
-# *undefined*. A value on other hardware has no verdict: *see the page*. The published k, dim and alpha are defaults of the
-# authors' repository.
+# The verdicts follow from the values by rule. A difference that the paper says to be positive *holds* if our 95 %
+# interval lies above 0, is *contradicted* if it lies below, and is *undecided* otherwise. A statement about several cases
+# *holds* if it does for all that can be tested, is *contradicted* if for none, and otherwise *holds for n of m*. A
+# published value is compared on the paper's own data only; on other data there is *no verdict*. What a data set cannot
+# show is *not testable*.
 #
-# On simulated answers there is no verdict on the paper: what holds there is *in the ground truth*, what is contradicted is
-# *not in the ground truth*, *holds for n of m* becomes *in the ground truth for n of m*, and the rest, with every published
-# number, *cannot be tested here*.
+# On simulated answers there is no verdict on the paper: what holds there is *in the ground truth*, what is contradicted
+# is *not in the ground truth*, and the rest *cannot be tested here*.
 
 # %%
-count_verdicts(table).to_frame()
+count_verdicts(table)
+
+# %% [markdown]
+# ## Every figure and table of the paper
+#
+# What is regenerated, on which data, and what is not attempted:
+
+# %%
+status_table(results)

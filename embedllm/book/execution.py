@@ -4,8 +4,8 @@ Beside each executed copy lie a stamp of all that went into it, by content, so t
 when, one of its inputs changed; the numbers that its page quotes; and its figures. :mod:`embedllm.book.dependencies`
 finds the inputs, and :mod:`embedllm.book.extension` calls this module from Sphinx.
 
-Two notebooks differ from the others: what `tuning` chooses becomes a parameter of all that declare it, and `summary`
-reads the numbers of all the others.
+Three notebooks differ from the others: what `tuning` chooses becomes a parameter of all that declare it, and `summary`
+and `real_answers` read the numbers of all the others and those recorded of other data sets.
 """
 
 from __future__ import annotations
@@ -26,7 +26,10 @@ from embedllm.book.notebooks import WORKERS, Notebook
 from embedllm.datasets.load import dataset_folder
 from embedllm.protocol.reported_values import read_reported
 
-TUNING, SUMMARY = "tuning", "summary"
+TUNING = "tuning"
+
+COLLECTING = {"summary", "real_answers"}
+"""Notebooks that show what the others reported."""
 
 PUBLISHED_SETTINGS = {"cost", "label_rules", "what_embedllm_is"}
 """Notebooks that study the paper's own settings, and so take nothing from `tuning`."""
@@ -102,7 +105,8 @@ def refresh(
     def run(notebook: Notebook, earlier: Sequence[str]) -> str | None:
         given = dict(parameters)
         takes_chosen = _takes_chosen(notebook.name, declared[notebook.name])
-        needed = [name for name in earlier if notebook.name == SUMMARY or (takes_chosen and name == TUNING)]
+        collects = notebook.name in COLLECTING
+        needed = [name for name in earlier if (name not in COLLECTING if collects else takes_chosen and name == TUNING)]
         for name in needed:
             if runs[name].result():
                 say(f"notebooks/{notebook.name}: not executed, since notebooks/{name} failed")
@@ -111,8 +115,9 @@ def refresh(
             given = chosen_parameters(Notebook(root, TUNING)) | given
         passed = {name: value for name, value in given.items() if name in declared[notebook.name]}
         stamp = inputs(notebook, dependencies, {**declared[notebook.name], **passed})
-        if notebook.name == SUMMARY:
+        if collects:
             stamp["a reported value"] = digest((Notebook(root, name).reported_values for name in needed), root)
+            stamp["a record"] = digest((root / "data" / "expected").glob("*.json"), root)
         reason = _stale(notebook, stamp)
         if reason is None:
             say(f"notebooks/{notebook.name}: unchanged")
@@ -138,7 +143,7 @@ def refresh(
 
 def _turn(name: str, declared: Mapping[str, Any]) -> int:
     """Place of a notebook among the others: what others wait for goes first, what waits for others last."""
-    if name in (TUNING, SUMMARY):
+    if name == TUNING or name in COLLECTING:
         return 0 if name == TUNING else 3
     return 2 if _takes_chosen(name, declared) else 1
 

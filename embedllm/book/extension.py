@@ -51,7 +51,7 @@ def refresh_notebooks(app: Sphinx) -> None:
             # An error counts as a warning, which makes the exit status non-zero.
             LOGGER.error("notebooks/%s failed. %s", name, error_text)
         if not failed:
-            passed, message = check(root, names, parameters)
+            passed, message = check(root, parameters)
             (LOGGER.info if passed else LOGGER.error)("regression check: %s", message)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error

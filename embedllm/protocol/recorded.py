@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from embedllm.matrix import CorrectnessMatrix
+from embedllm._files import replacing
+from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.protocol.reported_values import ReportedValue, read_reported
+
+EXECUTED = Path(__file__).parents[2] / "book" / "notebooks"
+"""Where the book of this checkout keeps what its notebooks wrote."""
+
+PAPER = "RZ412/EmbedLLM"
+"""How the source of the paper's release begins."""
 
 
 class RecordedComparison(NamedTuple):
@@ -104,3 +114,141 @@ def find_record(
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{file} is not a complete record ({error!r}): run {tool} again") from error
     return frames, pd.DataFrame([about | {"answers": wanted[:12]}])
+
+
+class Results(NamedTuple):
+    """The values and tables that a build of the book reports of one data set.
+
+    Attributes
+    ----------
+    source : str
+        What the data are, as `matrix.source`.
+    when : str
+        The date of a record; empty for the build itself.
+    version : str
+        Of the package that computed them.
+    parameters : dict
+        Of the book.
+    data : dict
+        From `fingerprint`.
+    values : dict of str to ReportedValue
+        By ``<page>.<key>``.
+    frames : dict of str to DataFrame
+        Tables behind main figures, by the names of the figures.
+    """
+
+    source: str
+    when: str
+    version: str
+    parameters: dict[str, Any]
+    data: dict[str, Any]
+    values: dict[str, ReportedValue]
+    frames: dict[str, pd.DataFrame]
+
+    @property
+    def kind(self) -> str:
+        """Whose answers they are: "paper", "simulated" or "real", of other models than the paper's."""
+        return "paper" if self.source.startswith(PAPER) else "simulated" if "simulated" in self.source else "real"
+
+    @property
+    def title(self) -> str:
+        """The source, with the date of a record."""
+        return f"{self.source}, recorded {self.when}" if self.when else f"{self.source}, this build"
+
+
+def fingerprint(matrix: CorrectnessMatrix) -> dict[str, Any]:
+    """Return counts of a matrix and the hash of its answers.
+
+    Examples
+    --------
+    >>> from embedllm import load_dataset
+    >>> from embedllm.protocol.recorded import fingerprint
+    >>> list(fingerprint(load_dataset("simulated", scale=0.01)))
+    ['models', 'questions', 'observed answers', 'correct answers', 'sha256']
+    """
+    return {
+        "models": matrix.n_models,
+        "questions": matrix.n_questions,
+        "observed answers": int(matrix.observed.sum()),
+        "correct answers": int((matrix.labels == CORRECT).sum()),
+        "sha256": answers_sha256(matrix),
+    }
+
+
+def built_results(folder: Path) -> Results | None:
+    """Read the values and tables that the notebooks of a build wrote, or return None if there are none.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the executed notebooks. Pages without a data set, whose source begins with *published*, go with any.
+
+    Raises
+    ------
+    ValueError
+        If the values are of different data sets, or a file is damaged.
+    """
+    paths = sorted(folder.glob("*.reported.json"))
+    pages = {path.name.removesuffix(".reported.json"): read_reported(path) for path in paths}
+    sources = sorted({source for source, _ in pages.values() if not source.startswith("published")})
+    if len(sources) > 1:
+        raise ValueError(f"{folder} holds values of different data sets, {sources}: build the book again")
+    values = {f"{name}.{key}": value for name, (_, found) in pages.items() for key, value in found.items()}
+    frames = {path.stem: pd.read_csv(path) for path in sorted(folder.glob("figures/*/*.csv"))}
+    return Results(sources[0], "", "", {}, {}, values, frames) if sources else None
+
+
+def load_results(path: Path) -> Results:
+    """Read the record of a data set, ``data/expected/<data set>.json``.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a complete record.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+        values = {key: ReportedValue(key.partition(".")[2], **entry) for key, entry in record.pop("values").items()}
+        frames = {name: pd.DataFrame(**frame) for name, frame in record.pop("frames").items()}
+        if not values:
+            raise ValueError("it holds no value")
+        return Results(**record, values=values, frames=frames)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"{path} is no complete record of a data set ({error!r}): restore it, or remove it and run make expected"
+        ) from error
+
+
+def write_results(results: Results, path: Path) -> None:
+    """Write a record, one line for each value and table."""
+
+    def entries(table: Mapping[str, object]) -> str:
+        return ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in table.items())
+
+    def entry(value: ReportedValue) -> dict[str, Any]:
+        runs = [float(f"{run:.9g}") for run in value.runs]
+        return {name: each for name, each in asdict(value).items() if name != "key"} | {"runs": runs}
+
+    parts = [f" {json.dumps(name)}: {json.dumps(getattr(results, name))}" for name in Results._fields[:-2]]
+    values = {key: entry(value) for key, value in results.values.items()}
+    frames = {
+        name: json.loads(frame.round(6).to_json(orient="split", index=False)) for name, frame in results.frames.items()
+    }
+    parts += [f' "values": {{\n{entries(values)}\n }}', f' "frames": {{\n{entries(frames)}\n }}']
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
+
+
+def all_results(folder: Path = EXECUTED) -> list[Results]:
+    """Return the results of the build in a folder, first, and the records of the other real data sets.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the executed notebooks.
+    """
+    built = built_results(folder)
+    paths = sorted(resources.files("embedllm.data").joinpath("expected").iterdir(), key=str)
+    records = [load_results(Path(str(path))) for path in paths if path.name != "simulated.json"]
+    return [built, *(each for each in records if each.source != built.source)] if built else records

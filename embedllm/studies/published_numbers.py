@@ -13,6 +13,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
+from embedllm.datasets.model_names import describe_models
 from embedllm.protocol.published import PublishedCounts, load_published
 from embedllm.protocol.reported_values import ReportedValue
 
@@ -132,6 +133,18 @@ def model_accuracies(counts: PublishedCounts) -> pd.DataFrame:
     """Return the accuracy of each model on each benchmark, a row for each: `data`, `model`, `benchmark`, `accuracy`."""
     share = (counts.correct / counts.questions).rename_axis(index="model", columns="benchmark")
     return share.stack().rename("accuracy").reset_index().assign(data=SOURCE)
+
+
+def model_table(counts: PublishedCounts) -> pd.DataFrame:
+    """List the models of the paper's Table 2, by their published names, the most accurate first.
+
+    Returns
+    -------
+    DataFrame indexed by `model`
+        Columns `params_b` and `tags`, as far as the name states them, and `accuracy` (%) on all test prompts.
+    """
+    accuracy = 100 * counts.correct.sum(axis=1) / counts.questions.sum()
+    return describe_models(counts.correct.index).assign(accuracy=accuracy).sort_values("accuracy", ascending=False)
 
 
 def number_values(forecasting: pd.DataFrame, routing: pd.DataFrame) -> list[ReportedValue]:

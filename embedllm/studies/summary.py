@@ -1,47 +1,43 @@
-"""Every claim of the paper beside what a build found, with a verdict that follows from the values by a stated rule.
+"""Every claim of the paper beside what was found on each data set, with a verdict that follows by a stated rule.
 
-- A value *agrees* if the published one lies in our 95 % interval or, for a count or a setting, is equal to ours;
-  otherwise it *differs*.
 - A difference that the paper says to be positive *holds* if our 95 % interval lies above 0, is *contradicted* if it
   lies below, and is *undecided* if it does not exclude 0.
 - A statement about each of several cases *holds* if it does for all, is *contradicted* if for none, and otherwise
   *holds for n of m*.
-- What the data set cannot show is *undefined*; what was not executed is *not run*.
+- A published value *agrees* if it lies in our 95 % interval or is equal to ours, and otherwise *differs*; on other data
+  than the paper's there is no verdict.
+- What a data set cannot show is *not testable*; what was not executed is *not run*.
 - On simulated answers, what holds is *in the ground truth*, what is contradicted *not in the ground truth*, and the
-  rest, with every published number, *cannot be tested here*.
+  rest *cannot be tested here*.
 """
 
 from __future__ import annotations
 
+import html
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
 from embedllm.protocol.published import load_published, published_values
-from embedllm.protocol.reported_values import ReportedValue, format_number, read_reported
+from embedllm.protocol.recorded import Results
+from embedllm.protocol.reported_values import ReportedValue, format_number
 
 if TYPE_CHECKING:
     from IPython.display import HTML
 
-Rule = Literal["figure", "positive", "each", "shown"]
+Rule = Literal["value", "positive", "each"]
 
 _SIMULATED = {
     "holds": "in the ground truth",
     "contradicted": "not in the ground truth",
-    "undecided": "cannot be tested here",
-    "undefined": "cannot be tested here",
     "not run": "not run",
 }
 """What the verdicts are called on simulated answers, which are no evidence about the paper."""
 
-_FOLDER = Path(__file__).parents[2] / "book" / "notebooks"
 _ROUNDING = 1e-9  # equal methods leave an interval that ends this close to 0
-_COLUMNS = ["claim", "published", "ours", "95 % interval", "verdict", "page", "figure"]
 
 
 @dataclass(frozen=True)
@@ -52,14 +48,16 @@ class Claim:
     ----------
     text : str
         The claim, in words.
+    place : str
+        Its figure, table or section in the paper.
     page : str
         Notebook whose reported values answer it.
     figure : str
         The figure of that page that shows it: the end of the name of its files.
     reported : str
         Key of the reported value.
-    rule : "figure", "positive", "each" or "shown"
-        How the verdict follows, as the module says; "shown" has none.
+    rule : "value", "positive" or "each"
+        How the verdict follows, as the module says.
     published : str
         Key of the published value, where there is one.
     of : str
@@ -67,6 +65,7 @@ class Claim:
     """
 
     text: str
+    place: str
     page: str
     figure: str
     reported: str
@@ -75,38 +74,35 @@ class Claim:
     of: str = ""
 
 
-_SIGNIFICANT = "Held-out benchmarks with a significant Kendall tau"
-_CLOSER = ("Models of one size or specialization are closer than others", "communities")
-_BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
-    "dataset": [
-        ("Language models", "composition", "data_models", "figure", "models"),
-        ("Questions", "composition", "data_questions", "figure", "questions"),
-        ("Benchmarks", "composition", "data_benchmarks", "figure", "benchmarks"),
+_BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
+    ("Table 1", "forecasting"): [
+        ("Forecasting accuracy of MF", "forecasts", "mf_accuracy", "value", "mf_accuracy"),
+        ("Forecasting accuracy of KNN", "forecasts", "knn_accuracy", "value", "knn_accuracy"),
+        ("MF forecasts better than KNN", "training-sizes", "mf_minus_knn", "positive"),
     ],
-    "tuning": [
-        ("k of KNN, chosen on validation questions", "sweep", "n_neighbors", "figure", "n_neighbors"),
-        ("Size of a model embedding, chosen alike", "sweep-3", "dim", "figure", "dim"),
-        ("Noise on the question embeddings, chosen alike", "sweep-2", "alpha", "figure", "alpha"),
-    ],
-    "forecasting": [
-        ("Forecasting accuracy of MF", "forecasts", "mf_accuracy", "figure", "mf_accuracy"),
-        ("Forecasting accuracy of KNN", "forecasts", "knn_accuracy", "figure", "knn_accuracy"),
-        ("MF forecasts better than KNN", "forecasts", "mf_minus_knn", "positive"),
-    ],
-    "routing": [
+    ("Figure 4", "routing"): [
         ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
-        ("The MF router beats the weighted random router", "routers", "route_mf_minus_weighted", "positive"),
+        (
+            "The MF router beats the random router with MF's frequencies",
+            "paper-routers",
+            "route_mf_minus_weighted",
+            "positive",
+        ),
     ],
-    "cost": [
-        ("Time to route 3,000 questions (ours: FLOPs of one)", "routing-times", "mf_route", "shown", "routing_seconds"),
-        ("Training, 20,000 questions x 112 models", "training-flops", "paper_needed", "figure", "training_tflops"),
-    ],
-    "benchmark_prediction": [
-        (f"{_SIGNIFICANT}: {vectors}", "heldout", key, "figure", "significant_benchmarks", "heldout_benchmarks")
+    ("Figure 5", "benchmark_prediction"): [
+        (
+            *(f"Held-out benchmarks with a significant Kendall tau: {vectors}", "heldout", key, "value"),
+            *("significant_benchmarks", "heldout_benchmarks"),
+        )
         for vectors, key in (("SGD, recorded", "significant_sgd"), ("exact", "significant_exact"))
     ],
-    "communities": [(*_CLOSER, "sgd_paper_closer", "each", "community_distances", "paper_communities")],
-    "contributions": [
+    ("Figure 6", "communities"): [
+        (
+            *("Models of one size or specialization are closer than others", "raw-distances"),
+            *("sgd_paper_closer", "each", "community_distances", "paper_communities"),
+        )
+    ],
+    ("Figure 7", "contributions"): [
         ("MMLU gives most to the other benchmarks", "contribution-sums", "mmlu_lead", "positive", "contributions"),
         ("The other benchmarks together hurt GPQA", "contribution-sums", "gpqa_hurt", "positive", "contributions"),
         *(
@@ -115,69 +111,85 @@ _BY_PAGE: dict[str, list[tuple[Any, ...]]] = {
             for key in (f"contribution_{giver}_{taker}".lower(),)
         ),
     ],
+    ("Section 5.2", "cost"): [
+        ("Training, 20,000 questions x 112 models", "training-flops", "paper_needed", "value", "training_tflops"),
+    ],
 }
 
-CLAIMS = tuple(Claim(text, page, *rest) for page, rows in _BY_PAGE.items() for text, *rest in rows)
+CLAIMS = tuple(Claim(text, place, page, *rest) for (place, page), rows in _BY_PAGE.items() for text, *rest in rows)
 
 
-def claims_table(folder: str | os.PathLike[str] = "", claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
-    """Compare every claim with the values of the last build.
+def claims_table(results: Sequence[Results], claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+    """Compare every claim with the results of each data set.
 
     Parameters
     ----------
-    folder : path
-        Where the reported values of the executed notebooks are; empty for the book of this checkout.
+    results : sequence of Results
+        From `embedllm.protocol.recorded.all_results`.
     claims : sequence of Claim
 
     Returns
     -------
     DataFrame
-        Columns `claim`, `published`, `ours`, `95 % interval`, `verdict`, `page`, `figure` (the name of its files)
-        and `data`, all text.
-
-    Raises
-    ------
-    ValueError
-        If the values are of different data sets, or a file is damaged.
+        A row for each claim and data set. Columns, all text: `claim`, `in the paper`, `published`, `data`, `value`,
+        `interval` (95 %), `verdict`, `page`, `figure` (the name of its files).
     """
-    folder = Path(folder) if folder else _FOLDER
     published = load_published()
     texts = published_values(published)
-    paths = {claim.page: folder / f"{claim.page}.reported.json" for claim in claims}
-    pages = {page: read_reported(path) for page, path in paths.items() if path.exists()}
-    if len(sources := {source for source, _ in pages.values()}) > 1:
-        raise ValueError(f"{folder} holds values of different data sets, {sorted(sources)}: build the book again")
     rows = []
     for claim in claims:
-        _, reported = pages.get(claim.page, ("", {}))
-        ours, total = reported.get(claim.reported), reported.get(claim.of)
-        found = verdict(claim.rule, ours, published["value"].get(claim.published), total)
-        if any("simulated" in source for source in sources):
-            found = _on_simulated(claim.rule, found)
-        stated, figure = texts.get(claim.published, "stated without a value"), f"{claim.page}-{claim.figure}"
-        rows.append((claim.text, stated, *_shown(ours, total), found, claim.page, figure))
-    return pd.DataFrame(rows, columns=_COLUMNS).assign(data=", ".join(sources))
+        for each in results:
+            ours, total = (each.values.get(f"{claim.page}.{key}") for key in (claim.reported, claim.of))
+            found = verdict(claim.rule, each.kind, ours, published["value"].get(claim.published), total)
+            rows.append(
+                {
+                    "claim": claim.text,
+                    "in the paper": claim.place,
+                    "published": texts.get(claim.published, "stated without a value"),
+                    "data": each.title,
+                    **_shown(ours, total),
+                    "verdict": found,
+                    "page": claim.page,
+                    "figure": f"{claim.page}-{claim.figure}",
+                }
+            )
+    return pd.DataFrame(rows)
 
 
 def verdict(
-    rule: Rule, ours: ReportedValue | None, published: object = None, total: ReportedValue | None = None
+    rule: Rule,
+    kind: str,
+    ours: ReportedValue | None,
+    published: object = None,
+    total: ReportedValue | None = None,
 ) -> str:
     """Return the verdict on a claim, by the rules of this module.
 
     Parameters
     ----------
-    rule : "figure", "positive", "each" or "shown"
+    rule : "value", "positive" or "each"
+    kind : "paper", "real" or "simulated"
+        Whose answers they are.
     ours : ReportedValue, optional
     published : number, optional
-        For "figure".
+        For "value".
     total : ReportedValue, optional
         For "each".
     """
+    found = _verdict(rule, kind, ours, published, total)
+    if kind != "simulated":
+        return found
+    return _SIMULATED.get(
+        found, found.replace("holds for", "in the ground truth for") if "for" in found else "cannot be tested here"
+    )
+
+
+def _verdict(rule: Rule, kind: str, ours: ReportedValue | None, published: object, total: ReportedValue | None) -> str:
     if ours is None:
         return "not run"
     if math.isnan(ours.value):
-        return "undefined"
-    if rule == "figure" and isinstance(published, (int, float)):
+        return "not testable"
+    if rule == "value" and kind == "paper" and isinstance(published, (int, float)):
         low, high = ours.interval or (ours.value, ours.value)
         return "agrees" if low <= published <= high or math.isclose(published, ours.value) else "differs"
     if rule == "positive" and ours.interval:
@@ -186,40 +198,80 @@ def verdict(
     if rule == "each" and total:
         found, cases = round(ours.value, 2), round(total.value, 2)
         partly = f"holds for {found:g} of {cases:g}"
-        return "undefined" if not cases else "holds" if found == cases else partly if found else "contradicted"
-    return "see the page"
+        return "not testable" if not cases else "holds" if found == cases else partly if found else "contradicted"
+    return "no verdict"
 
 
-def _on_simulated(rule: Rule, found: str) -> str:
-    """Say what simulated answers show of a claim: a published number cannot be compared with a made-up one."""
-    if rule in ("figure", "shown") and found != "not run":
-        return "cannot be tested here"
-    return _SIMULATED.get(found, found.replace("holds for", "in the ground truth for"))
+def _shown(ours: ReportedValue | None, total: ReportedValue | None) -> dict[str, str]:
+    """Our value and its interval as text."""
+    if ours is None or math.isnan(ours.value):
+        return {"value": "", "interval": ""}
+    text = f"{format_number(ours.value)} {ours.unit}".strip() + (f" of {format_number(total.value)}" if total else "")
+    ends = ours.interval if ours.interval and not any(map(math.isnan, ours.interval)) else ()
+    return {"value": text, "interval": " to ".join(map(format_number, ends))}
 
 
-def count_verdicts(table: pd.DataFrame) -> pd.Series:
-    """Count the verdicts of a table of claims, most frequent first."""
-    return table["verdict"].value_counts().rename("claims")
+def count_verdicts(table: pd.DataFrame) -> pd.DataFrame:
+    """Count the verdicts of a table of claims, a column for each data set."""
+    return pd.crosstab(table["verdict"], table["data"]).rename_axis(columns=None)
 
 
 def claims_html(table: pd.DataFrame) -> HTML:
-    """Show a table of claims, each with a link to the figure that shows it."""
+    """Show a table of claims: a row for each, a column for each data set, each claim with a link to its figure."""
     from IPython.display import HTML
 
-    shown = table.rename(columns={"ours": f"ours: {table['data'].iat[0]}"}).drop(columns=["data", "page", "figure"])
-    links = zip(table["claim"], table["page"], table["figure"], strict=True)
-    linked = shown.assign(claim=[f'<a href="{page}.html#{figure}">{claim}</a>' for claim, page, figure in links])
-    # Otherwise the theme gives the free width to the last column.
-    wide = '<th style="min-width: 15em; text-align: left">claim</th>'
-    return HTML(linked.to_html(index=False, escape=False, border=0, justify="left").replace("<th>claim</th>", wide))
+    data = list(pd.unique(table["data"]))
+    heads = ["claim", "published", *data]
+    rows = []
+    for _, rows_of in table.groupby("claim", sort=False):
+        first = rows_of.iloc[0]
+        claim = f'<a href="{first["page"]}.html#{first["figure"]}">{html.escape(first["claim"])}</a>'
+        cells = [f"{claim} <small>({first['in the paper']})</small>", html.escape(first["published"])]
+        for row in rows_of.to_dict("records"):
+            interval = f"<br><small>{row['interval']}</small>" if row["interval"] else ""
+            cells.append(f"{html.escape(row['value'])}{interval}<br><em>{row['verdict']}</em>")
+        rows.append("".join(_cell(cell, head) for cell, head in zip(cells, heads, strict=True)))
+    titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
+    body = "".join(f"<tr>{row}</tr>" for row in rows)
+    return HTML(f'<table class="stacked"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>')
 
 
-def _shown(ours: ReportedValue | None, total: ReportedValue | None) -> tuple[str, str]:
-    """Our value and its interval as text."""
-    if ours is None:
-        return "", ""
-    text = format_number(ours.value)
-    if not math.isnan(ours.value):
-        text = f"{text} {ours.unit}".strip() + (f" of {format_number(total.value)}" if total else "")
-    ends = ours.interval if ours.interval and not any(map(math.isnan, ours.interval)) else ()
-    return text, " to ".join(map(format_number, ends))
+def _cell(content: str, head: str) -> str:
+    return f'<td data-head="{html.escape(head)}">{content}</td>'
+
+
+_STATUS = (
+    ("Figures 1 to 3", "schematics of the method", "paper", "", "redrawn as one figure"),
+    ("Table 1", "forecasting accuracy by number of training questions", "forecasting", "mf_minus_knn", ""),
+    ("Table 2", "the 112 models", "published_numbers", "", "listed, from published names"),
+    ("Figure 4", "routing accuracy", "routing", "route_gain", ""),
+    ("Section 5.2", "seconds to route 3,000 questions", "cost", "mf_route", ""),
+    ("Section 5.2", "memory of training, comparison with a language model as router", "paper", "", "published only"),
+    ("Figure 5", "accuracy on a held-out benchmark", "benchmark_prediction", "significant_exact", ""),
+    ("Section 5.3", "tokens saved by not running MMLU", "paper", "", "published only"),
+    ("Figure 6", "distances within and between communities", "communities", "sgd_paper_closer", ""),
+    ("Figure 7", "contributions of benchmarks", "contributions", "mmlu_lead", ""),
+)
+
+
+def status_table(results: Sequence[Results]) -> pd.DataFrame:
+    """Say for every figure and table of the paper whether it is regenerated, and on which data.
+
+    Parameters
+    ----------
+    results : sequence of Results
+
+    Returns
+    -------
+    DataFrame indexed by `in the paper`
+        Columns `what`, `here`, `on the paper's data` and `page`.
+    """
+    rows = []
+    for place, what, page, key, otherwise in _STATUS:
+        value = {each.title: each.values.get(f"{page}.{key}") for each in results}
+        shown = [title for title, found in value.items() if found is not None and not math.isnan(found.value)]
+        papers = any(each.kind == "paper" and each.title in shown for each in results)
+        here = f"regenerated on: {'; '.join(shown)}" if shown else otherwise or "cannot be tested on these data"
+        rows.append((place, what, here, "yes" if papers else "not attempted" if not otherwise else "", page))
+    columns = ["in the paper", "what", "here", "on the paper's data", "page"]
+    return pd.DataFrame(rows, columns=columns).set_index("in the paper")

@@ -106,7 +106,7 @@ def test_edits_of_both_files_of_a_pair_are_refused(book):
 
 
 def test_number_that_leaves_its_tolerance_fails_every_build_and_is_named(book):
-    record(book.root, ["one", "two"], {"dataset": "simulated", "seed": 0})
+    record(book.root, {"dataset": "simulated", "seed": 0})
     status, output, executed = book.build()
     assert status == 0, output
     assert executed == set()

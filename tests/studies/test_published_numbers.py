@@ -8,6 +8,7 @@ from embedllm.protocol.published import PublishedCounts, load_published_counts
 from embedllm.studies.published_numbers import (
     forecasting_numbers,
     model_accuracies,
+    model_table,
     number_values,
     routing_numbers,
     spread_of_models,
@@ -75,3 +76,15 @@ class TestPublished:
         values = {each.key: each.value for each in number_values(forecasting_numbers(counts), routing_numbers(counts))}
         assert values["published_mf_gain"] == pytest.approx(4.6, abs=0.05)
         assert values["published_knn_gain_rows"] == pytest.approx(0.6, abs=0.05)
+
+
+def test_models_are_listed_with_what_their_names_state(counts):
+    table = model_table(counts)
+    assert len(table) == 112
+    assert table["accuracy"].is_monotonic_decreasing
+    first = table.iloc[0]
+    assert (table.index[0], first["params_b"], round(first["accuracy"], 1)) == (
+        "meta-llama__Meta-Llama-3-70B-Instruct",
+        70,
+        60.5,
+    )

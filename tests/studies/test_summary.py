@@ -1,4 +1,4 @@
-"""Verdicts on the claims of the paper are computed from the values of a build."""
+"""Verdicts on the claims of the paper are computed from the results of each data set."""
 
 import math
 import re
@@ -7,125 +7,126 @@ from pathlib import Path
 import pytest
 
 from embedllm.protocol.published import load_published
-from embedllm.protocol.reported_values import TARGET, ReportedValue, report
-from embedllm.studies.summary import CLAIMS, Claim, claims_html, claims_table, count_verdicts, verdict
+from embedllm.protocol.recorded import Results
+from embedllm.protocol.reported_values import ReportedValue
+from embedllm.studies.summary import CLAIMS, Claim, claims_html, claims_table, count_verdicts, status_table, verdict
 
 NAN = math.nan
+
+
+def results(source, when="", **values):
+    """Results of a data set; a key like `routing__gain` is a value of a page, given as (value, low, high)."""
+    found = {}
+    for key, (value, *ends) in values.items():
+        name = key.replace("__", ".")
+        found[name] = ReportedValue(name.partition(".")[2], "what", [value], "points", tuple(ends) or None)
+    return Results(source, when, "1", {}, {}, found, {})
 
 
 @pytest.mark.parametrize(
     ("rule", "ours", "published", "total", "expected"),
     [
-        ("figure", ReportedValue("a", "a", [112.0]), 112, None, "agrees"),
-        ("figure", ReportedValue("a", "a", [111.0]), 112, None, "differs"),
-        ("figure", ReportedValue("a", "a", [73.0], "%", (72.0, 74.1)), 74.09, None, "agrees"),
-        ("figure", ReportedValue("a", "a", [73.0], "%", (72.0, 74.0)), 74.09, None, "differs"),
-        ("figure", ReportedValue("a", "a", [73.0], "%", (72.0, 74.0)), "in words", None, "see the page"),
+        ("value", ReportedValue("a", "a", [112.0]), 112, None, "agrees"),
+        ("value", ReportedValue("a", "a", [111.0]), 112, None, "differs"),
+        ("value", ReportedValue("a", "a", [73.0], "%", (72.0, 74.1)), 74.09, None, "agrees"),
+        ("value", ReportedValue("a", "a", [73.0], "%", (72.0, 74.0)), 74.09, None, "differs"),
+        ("value", ReportedValue("a", "a", [73.0], "%", (72.0, 74.0)), "in words", None, "no verdict"),
         ("positive", ReportedValue("a", "a", [2.0], "points", (0.1, 4.0)), None, None, "holds"),
         ("positive", ReportedValue("a", "a", [2.0], "points", (-0.1, 4.0)), None, None, "undecided"),
         ("positive", ReportedValue("a", "a", [2.0], "points", (2e-14, 4.0)), None, None, "undecided"),
         ("positive", ReportedValue("a", "a", [-2.0], "points", (-4.0, -2e-14)), None, None, "undecided"),
         ("positive", ReportedValue("a", "a", [-2.0], "points", (-3.0, -0.1)), None, None, "contradicted"),
-        ("positive", ReportedValue("a", "a", [2.0]), None, None, "see the page"),
+        ("positive", ReportedValue("a", "a", [2.0]), None, None, "no verdict"),
         ("each", ReportedValue("a", "a", [6.0]), None, ReportedValue("n", "n", [6.0]), "holds"),
         ("each", ReportedValue("a", "a", [4.0, 5.0]), None, ReportedValue("n", "n", [6.0]), "holds for 4.5 of 6"),
         ("each", ReportedValue("a", "a", [0.0]), None, ReportedValue("n", "n", [6.0]), "contradicted"),
-        ("each", ReportedValue("a", "a", [0.0]), None, ReportedValue("n", "n", [0.0]), "undefined"),
-        ("positive", ReportedValue("a", "a", [NAN], "", (NAN, NAN)), None, None, "undefined"),
-        ("shown", ReportedValue("a", "a", [1.0]), None, None, "see the page"),
+        ("each", ReportedValue("a", "a", [0.0]), None, ReportedValue("n", "n", [0.0]), "not testable"),
+        ("positive", ReportedValue("a", "a", [NAN], "", (NAN, NAN)), None, None, "not testable"),
         ("positive", None, None, None, "not run"),
     ],
 )
-def test_verdict(rule, ours, published, total, expected):
-    assert verdict(rule, ours, published, total) == expected
+def test_verdict_on_the_papers_data(rule, ours, published, total, expected):
+    assert verdict(rule, "paper", ours, published, total) == expected
+
+
+def test_a_published_value_is_not_compared_with_other_data():
+    assert verdict("value", "real", ReportedValue("a", "a", [74.09]), 74.09) == "no verdict"
+
+
+@pytest.mark.parametrize(
+    ("rule", "ours", "total", "expected"),
+    [
+        ("positive", ReportedValue("a", "a", [2.0], "", (1.0, 3.0)), None, "in the ground truth"),
+        ("positive", ReportedValue("a", "a", [-2.0], "", (-3.0, -1.0)), None, "not in the ground truth"),
+        ("positive", ReportedValue("a", "a", [0.0], "", (-1.0, 1.0)), None, "cannot be tested here"),
+        ("positive", ReportedValue("a", "a", [NAN]), None, "cannot be tested here"),
+        ("value", ReportedValue("a", "a", [74.09]), None, "cannot be tested here"),
+        ("each", ReportedValue("a", "a", [4]), ReportedValue("n", "n", [6]), "in the ground truth for 4 of 6"),
+        ("each", None, None, "not run"),
+    ],
+)
+def test_simulated_answers_give_no_verdict_on_the_paper(rule, ours, total, expected):
+    assert verdict(rule, "simulated", ours, 74.09, total) == expected
 
 
 @pytest.fixture
-def folder(tmp_path, monkeypatch):
-    pages = {
-        "forecasting": [
-            ReportedValue("mf_accuracy", "MF", [74.0, 74.2], "%", (73.5, 74.6)),
-            ReportedValue("mf_minus_knn", "difference", [2.5], "points", (2.0, 3.0)),
-        ],
-        "tuning": [ReportedValue("dim", "dim", [64])],
-    }
-    for name, reported_values in pages.items():
-        monkeypatch.setenv(TARGET, str(tmp_path / f"{name}.reported.json"))
-        report(reported_values, "a toy pool")
-    return tmp_path
+def two():
+    built = results("simulated pool", forecasting__mf_accuracy=(74, 73.5, 74.6), forecasting__mf_minus_knn=(2, 1, 3))
+    return [built, results("MMLU-Pro", "2026-01-02", forecasting__mf_minus_knn=(-2, -3, -1))]
 
 
-def test_table(folder):
-    table = claims_table(folder).set_index("claim")
-    assert len(table) == len(CLAIMS)
-    assert table.loc["Forecasting accuracy of MF"].tolist() == [
-        "74.09 %", "74.1 %", "73.5 to 74.6", "agrees",
-        "forecasting", "forecasting-forecasts", "a toy pool",
+def test_table_has_a_row_for_each_claim_and_data_set(two):
+    table = claims_table(two)
+    assert len(table) == 2 * len(CLAIMS)
+    rows = table.set_index(["claim", "data"])
+    first = rows.loc[("Forecasting accuracy of MF", "simulated pool, this build")]
+    assert first.tolist() == [
+        "Table 1", "74.09 %", "74 points", "73.5 to 74.6", "cannot be tested here", "forecasting",
+        "forecasting-forecasts",
     ]  # fmt: skip
-    assert table.loc["MF forecasts better than KNN", "verdict"] == "holds"
-    assert table.loc["Size of a model embedding, chosen alike"].tolist()[:4] == ["232", "64", "", "differs"]
-    assert table.loc["The MF router beats the best single model", "verdict"] == "not run"
+    second = rows.loc[("MF forecasts better than KNN", "MMLU-Pro, recorded 2026-01-02")]
+    assert second[["value", "interval", "verdict"]].tolist() == ["-2 points", "-3 to -1", "contradicted"]
+    assert rows.loc[("The MF router beats the best single model", "MMLU-Pro, recorded 2026-01-02"), "value"] == ""
 
 
-def test_another_value_gives_another_verdict(folder, monkeypatch):
-    monkeypatch.setenv(TARGET, str(folder / "forecasting.reported.json"))
-    report([ReportedValue("mf_minus_knn", "difference", [-2.5], "points", (-3.0, -2.0))], "a toy pool")
-    table = claims_table(folder).set_index("claim")
-    assert table.loc["MF forecasts better than KNN", "verdict"] == "contradicted"
-    assert table.loc["Forecasting accuracy of MF", "verdict"] == "not run"
+def test_verdicts_are_counted_by_data_set(two):
+    counts = count_verdicts(claims_table(two))
+    assert (counts.sum() == len(CLAIMS)).all()
+    assert counts.loc["contradicted", "MMLU-Pro, recorded 2026-01-02"] == 1
 
 
-def test_simulated_answers_give_no_verdict_on_the_paper(folder, monkeypatch):
-    monkeypatch.setenv(TARGET, str(folder / "communities.reported.json"))
-    report([ReportedValue("sgd_paper_closer", "a", [4]), ReportedValue("paper_communities", "b", [6])], "a toy pool")
-    for path in folder.glob("*.json"):
-        path.write_text(path.read_text().replace("a toy pool", "simulated pool"))
-    found = claims_table(folder).set_index("claim")["verdict"]
-    assert found["MF forecasts better than KNN"] == "in the ground truth"
-    assert found["Models of one size or specialization are closer than others"] == "in the ground truth for 4 of 6"
-    assert found["Forecasting accuracy of MF"] == "cannot be tested here"
-    assert found["The MF router beats the best single model"] == "not run"
-    assert not set(found) & {"agrees", "differs", "holds", "contradicted"}
-
-
-def test_page_without_a_claim_may_be_of_other_data(folder, monkeypatch):
-    monkeypatch.setenv(TARGET, str(folder / "published_numbers.reported.json"))
-    report([ReportedValue("published_baseline", "baseline", [69.5])], "published counts")
-    assert set(claims_table(folder)["data"]) == {"a toy pool"}
-
-
-def test_count_of_cases():
-    claims = [Claim("all found", "one", "cases", "found", "each", of="cases")]
-    assert claims_table("no such folder", claims)["verdict"].tolist() == ["not run"]
-
-
-def test_verdicts_are_counted(folder):
-    counts = count_verdicts(claims_table(folder))
-    assert counts.sum() == len(CLAIMS)
-    assert counts["agrees"] == counts["holds"] == 1
-
-
-def test_html_links_to_the_figures(folder):
-    shown = claims_html(claims_table(folder)).data
+def test_html_has_a_column_for_each_data_set_and_links_to_the_figures(two):
+    shown = claims_html(claims_table(two)).data
     assert '<a href="forecasting.html#forecasting-forecasts">Forecasting accuracy of MF</a>' in shown
-    assert "ours: a toy pool" in shown
+    assert shown.count("<th>") == 4
+    assert shown.count("<tr>") == 1 + len(CLAIMS)
 
 
-def test_values_of_two_data_sets_are_not_mixed(folder, monkeypatch):
-    monkeypatch.setenv(TARGET, str(folder / "routing.reported.json"))
-    report([ReportedValue("route_gain", "gain", [1.0])], "another pool")
-    with pytest.raises(ValueError, match=r"different data sets, \['a toy pool', 'another pool'\]"):
-        claims_table(folder)
+def test_names_of_data_are_text_in_the_html():
+    shown = claims_html(claims_table([results("<b>pool</b>", forecasting__mf_accuracy=(74,))])).data
+    assert "<b>pool" not in shown
+    assert "&lt;b&gt;pool" in shown
+
+
+def test_status_says_what_is_regenerated_on_which_data(two):
+    table = status_table(two)
+    row = table.loc["Table 1"]
+    assert row["here"] == "regenerated on: simulated pool, this build; MMLU-Pro, recorded 2026-01-02"
+    assert row["on the paper's data"] == "not attempted"
+    assert table.loc["Figure 4", "here"] == "cannot be tested on these data"
+    papers = results("RZ412/EmbedLLM, revision 1", forecasting__mf_minus_knn=(2, 1, 3))
+    assert status_table([papers]).loc["Table 1", "on the paper's data"] == "yes"
 
 
 def test_claims_name_what_exists():
     published = set(load_published().index)
     notebooks = {path.stem: path.read_text() for path in (Path(__file__).parents[2] / "notebooks").glob("*.py")}
     for claim in CLAIMS:
+        assert isinstance(claim, Claim)
         assert claim.published in published | {""}, claim
         assert claim.page in notebooks, claim
         name, number = re.fullmatch(r"(.*?)(?:-(\d+))?", claim.figure).groups()
-        drawn = notebooks[claim.page].count(f"\nplot_{name.replace('-', '_')}(")
+        drawn = len(re.findall(rf"\bplot_{name.replace('-', '_')}\(", notebooks[claim.page]))
         assert drawn >= int(number or 1), claim
         assert claim.of or claim.rule != "each", claim
     assert len({claim.text for claim in CLAIMS}) == len(CLAIMS)

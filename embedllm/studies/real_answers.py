@@ -1,0 +1,124 @@
+"""What answers of real models say: the recorded results of each public pool, and those of a build on real answers.
+
+Nothing is computed again here: the values and tables are those that the pages reported in the run that is named beside
+them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import pandas as pd
+
+from embedllm.protocol.recorded import Results
+
+ACCURACIES = {
+    "forecasting.floor_accuracy": "forecasting: per-benchmark majority",
+    "forecasting.knn_accuracy": "forecasting: KNN",
+    "forecasting.mf_accuracy": "forecasting: MF",
+    "routing.route_single": "routing: best single model",
+    "routing.route_best_of_benchmark": "routing: best model per benchmark",
+    "routing.route_mf": "routing: MF",
+    "routing.route_oracle": "routing: oracle",
+}
+"""Reported values that `accuracy_table` shows, and their names."""
+
+GAINS = {
+    "forecasting_baseline": ("forecasting.mf_minus_floor", "forecasting: MF minus per-benchmark majority"),
+    "forecasting_knn": ("forecasting.mf_minus_knn", "forecasting: MF minus KNN"),
+    "routing_single": ("routing.route_gain", "routing: MF minus best single model"),
+    "routing_benchmark": ("routing.route_gain_benchmark", "routing: MF minus best model per benchmark"),
+}
+"""Differences that `gains_table` shows: a short key, the reported value ``<page>.<key>``, and the name."""
+
+
+def real_results(results: Sequence[Results]) -> list[Results]:
+    """Return the results of real answers, with a clear error if there are none.
+
+    Raises
+    ------
+    ValueError
+        If none of the results are of real answers.
+    """
+    real = [each for each in results if each.kind != "simulated"]
+    if not real:
+        raise ValueError("no results of real answers are recorded: restore data/expected from the repository")
+    return real
+
+
+def pools_table(results: Sequence[Results]) -> pd.DataFrame:
+    """Describe the data sets: size, share of observed answers, when they were computed, and the hash of their labels.
+
+    Returns
+    -------
+    DataFrame indexed by `data`
+        Columns `models`, `questions`, `observed` (share in percent), `computed`, `version`, `labels`.
+    """
+    rows = {
+        each.source: (
+            *(each.values[f"dataset.data_{key}"].value for key in ("models", "questions", "observed")),
+            *(each.when or "in this build", each.version, str(each.data.get("sha256", ""))[:12]),
+        )
+        for each in results
+    }
+    columns = ["models", "questions", "observed", "computed", "version", "labels"]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("data")
+
+
+def accuracy_table(results: Sequence[Results], shown: Mapping[str, str] = ACCURACIES) -> pd.DataFrame:
+    """Return reported accuracies in percent, a row for each method and a column for each data set.
+
+    Parameters
+    ----------
+    results : sequence of Results
+    shown : mapping of str to str
+        Keys, ``<page>.<key>``, to names.
+    """
+    found = {
+        each.title: {name: each.values[key].value for key, name in shown.items() if key in each.values}
+        for each in results
+    }
+    return pd.DataFrame(found, index=list(shown.values())).rename_axis("accuracy (%)")
+
+
+def gains_table(results: Sequence[Results]) -> pd.DataFrame:
+    """Return the differences of `GAINS` with their 95 % intervals.
+
+    Returns
+    -------
+    DataFrame
+        A row for each difference and data set. Columns `key`, `what`, `data`, `points`, `low`, `high`, `runs` (how
+        many).
+    """
+    rows = [
+        (key, name, each.title, value.value, *(value.interval or (math.nan, math.nan)), len(value.runs))
+        for key, (reported, name) in GAINS.items()
+        for each in results
+        if (value := each.values.get(reported))
+    ]
+    return pd.DataFrame(rows, columns=["key", "what", "data", "points", "low", "high", "runs"])
+
+
+def tables_of(results: Sequence[Results], name: str) -> list[pd.DataFrame]:
+    """Return the table behind a figure for each data set that has it, with the titles of the results as `data`."""
+    return [each.frames[name].assign(data=each.title) for each in results if name in each.frames]
+
+
+def in_words(gains: pd.DataFrame) -> dict[str, str]:
+    """Say for each key of `GAINS` what was found on each data set, and whether the interval excludes 0."""
+    words: dict[str, list[str]] = {key: [] for key in GAINS}
+    for row in gains.itertuples():
+        state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "no evidence for either sign"
+        words[row.key].append(f"{row.points:+.1f} ({row.low:+.1f} to {row.high:+.1f}; {state}) on {row.data}")
+    return {key: "; ".join(parts) or "not recorded" for key, parts in words.items()}
+
+
+def pools_in_words(results: Sequence[Results]) -> str:
+    """Name the data sets with their sizes."""
+    return " and ".join(
+        "{} ({:,.0f} models, {:,.0f} questions)".format(
+            each.source, *(each.values[f"dataset.data_{key}"].value for key in ("models", "questions"))
+        )
+        for each in results
+    )

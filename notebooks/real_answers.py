@@ -1,0 +1,96 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # Real answers
+#
+# **Goal.** Test the claims of the paper on answers of real language models. Two public collections can be downloaded by
+# anyone: MMLU-Pro, and ZeroEval ([Data](../data)). They hold other models and other questions than the paper's, whose data
+# this companion has not been run on.
+#
+# Each value is marked with the run that computed it: *recorded* on a date, with a hash of the labels, or *this build*.
+# `make book DATASET=mmlu-pro` computes all pages on one of them, and `make compare DATASET=mmlu-pro` checks the record.
+
+# %% tags=["parameters"]
+folder: str = ""  # of the reported values; by default, of this checkout
+
+# %% tags=["remove-input"]
+from embedllm.book.parameters import check_parameters
+
+check_parameters()
+
+# %%
+from pathlib import Path
+
+from embedllm.plots.forecasting import plot_training_sizes
+from embedllm.plots.real_answers import plot_gains
+from embedllm.plots.routing import plot_routers
+from embedllm.protocol.recorded import EXECUTED, all_results
+from embedllm.studies.real_answers import (
+    accuracy_table,
+    gains_table,
+    in_words,
+    pools_in_words,
+    pools_table,
+    real_results,
+    tables_of,
+)
+from embedllm.studies.summary import claims_html, claims_table
+from IPython.display import display
+from myst_nb import glue
+
+results = real_results(all_results(Path(folder) if folder else EXECUTED))
+pools_table(results)
+
+# %% [markdown]
+# ## In short
+#
+# What MF gains over baselines, in points, with 95 % intervals over questions:
+
+# %%
+gains = gains_table(results)
+plot_gains(gains)
+
+# %% tags=["remove-input"]
+for key, words in in_words(gains).items():
+    glue(f"real_{key}", words, display=False)
+    print(words)
+glue("real_pools", pools_in_words(results), display=False)
+
+# %%
+accuracy_table(results).round(2)
+
+# %% [markdown]
+# The per-benchmark majority baseline predicts for each model and benchmark the label that is more frequent in training. It
+# is told the benchmark of a question, and never reads it. What MF adds over it is what MF learns from the text.
+#
+# ## Forecasting by number of training questions
+#
+# The protocol of the paper's Table 1 ([Correctness forecasting](../notebooks/forecasting)), a figure for each data set. The
+# published accuracies are of other data, so they are not drawn.
+
+# %%
+for table in tables_of(results, "forecasting-training-sizes"):
+    display(plot_training_sizes(table))
+
+# %% [markdown]
+# ## Routing
+#
+# All routers, overall and by benchmark ([Model routing](../notebooks/routing)):
+
+# %%
+for table in tables_of(results, "routing-routers"):
+    display(plot_routers(table))
+
+# %% [markdown]
+# ## The claims of the paper
+#
+# Verdicts follow by the rules of the [summary](../notebooks/summary).
+
+# %%
+claims_html(claims_table(results))
