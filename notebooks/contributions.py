@@ -9,11 +9,20 @@
 # %% [markdown]
 # # Contributions of benchmarks
 #
-# **Goal.** Measure how much worse a benchmark is predicted if another one is not in training. This is the
-# paper's section 6.2 and Figure 7, which finds that MMLU gives most to the others, that the others together hurt GPQA, and
-# that benchmarks of mathematics help each other. On this page, *a positive contribution helps*.
+# How much worse is a benchmark predicted if another one is not in training? On this page, *a positive contribution helps*.
 #
-# **In the paper:** Figure 7. **Published:** three of the contributions; of the others a picture.
+# ```{admonition} In short
+# :class: tip
+# The paper's Figure 7, in test MSE, on the data named below: MMLU gives {glue:text}`mmlu_lead:+.3f` more to the others than
+# any other benchmark does (95 % interval over models {glue:text}`mmlu_lead_low:+.3f` to {glue:text}`mmlu_lead_high:+.3f`),
+# and the others together hurt GPQA by {glue:text}`gpqa_hurt:+.3f` ({glue:text}`gpqa_hurt_low:+.3f` to
+# {glue:text}`gpqa_hurt_high:+.3f`). `nan`: the data have no such benchmark. Ours: without its own training questions, a
+# benchmark loses {glue:text}`own_loss:.2f` points of accuracy, without those of another one
+# {glue:text}`others_loss:.2f`.
+# ```
+#
+# **In the paper:** Figure 7, section 6.2. **Published:** MMLU gives most to the others, the others together hurt GPQA, and
+# three contributions of one benchmark of mathematics to another; the bars as a picture only.
 
 # %% tags=["parameters"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
@@ -73,7 +82,7 @@ paper = contributions[MSE]
 #
 # Left: what a benchmark gives, the sum of its row of $C$. Right: what it gains from the others, the sum of its column. Lines
 # are 95 % intervals over resampled models, with all fits and regressions as they are: the spread of other splits is not in
-# them, nor that of other questions. The paper's bars are published as a picture only.
+# them, nor that of other questions.
 
 # %%
 plot_contribution_sums(paper.sums())

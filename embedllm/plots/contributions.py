@@ -62,7 +62,8 @@ def plot_contributions(table: pd.DataFrame, framed: Iterable[tuple[str, str]] = 
         for name in ("contribution", "clear")
     )
     limit = np.nanmax(values.mask(np.eye(len(values), dtype=bool)).abs().to_numpy(), initial=0) or 1
-    number = "" if len(benchmarks) > annotated else "{:+.1f}" if limit >= 1 else "{:+.2f}"
+    decimals = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
+    number = "" if len(benchmarks) > annotated else f"{{:+.{decimals}f}}"
     texts = values.map(number.format) + np.where(clear.eq(True), "*", "")
     figure, axes = plt.subplots(figsize=(7.5, min(9.0, 0.42 * len(benchmarks) + 2)))
     measure = table["measure"].iat[0]
