@@ -81,6 +81,8 @@ def predict_in_splits(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0) 
     """
     predicted = np.full((N_SPLITS, *accuracy.shape), np.nan)
     if len(accuracy) >= MIN_SPLIT_MODELS:
+        # In at most as many coordinates as models, turned: the norm, and with it the regression, is the same.
+        vectors = np.linalg.qr(vectors.T).R.T
         # scikit-learn takes no larger seeds.
         splits = ShuffleSplit(
             N_SPLITS, test_size=0.5 if len(accuracy) < SMALL_POOL else 0.2, random_state=check_seed(seed) % 2**32

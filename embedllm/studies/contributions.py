@@ -149,14 +149,15 @@ def measure_contributions(
     for benchmarks, vectors, fitted in fits_without(split, mf, left_out, seed):
         if vectors is None or fitted is None:
             continue
-        for testee in benchmarks:
-            target = targets[testee].dropna()
+        wanted = targets[list(benchmarks)]
+        alike = (wanted.notna().all(axis=1) == wanted.notna().any(axis=1)).all()  # one regression for both
+        for testees in [list(benchmarks)] if alike else [[name] for name in benchmarks]:
+            target = wanted[testees].dropna()
             predicted = predict_in_splits(vectors.loc[target.index].to_numpy(), target.to_numpy(), seed)
-            squares = (predicted - target.to_numpy()) ** 2  # (n_splits, n_models), NaN if not tested
-            n_tested = np.isfinite(squares).sum(axis=1, keepdims=True)
-            shares = np.divide(squares, n_tested, out=np.full(squares.shape, np.nan), where=n_tested > 0)
-            total = pd.DataFrame(shares, columns=target.index).sum(min_count=1)
-            errors[testee, frozenset(benchmarks)] = total.reindex(targets.index)
+            squares = (predicted - target.to_numpy()) ** 2  # (n_splits, n_models, n_testees), NaN if not tested
+            if (n_tested := np.isfinite(squares).sum(axis=1, keepdims=True)).all():
+                total = pd.DataFrame(np.nansum(squares / n_tested, axis=0), target.index, testees)
+                errors |= {(name, frozenset(benchmarks)): total[name].reindex(targets.index) for name in testees}
         if len(benchmarks) == 1:
             hits[benchmarks[0]] = count_predictions(fitted, split.test)[0]
     nothing = pd.Series(np.nan, targets.index)
