@@ -171,12 +171,8 @@ def test_standard_error_is_over_questions(toy):
     assert overall["stderr"] == pytest.approx(pd.Series(labels[0] == 1).sem())
 
 
-PREDICTORS = {
-    "MF": KNNCorrectness(9),
-    "KNN": KNNCorrectness(2),
-    "benchmark mean": BenchmarkMean(),
-    "model mean": ModelMean(),
-}
+MEANS = {"benchmark mean": BenchmarkMean(), "model mean": ModelMean()}
+PREDICTORS = {"MF": KNNCorrectness(9), "KNN": KNNCorrectness(2)} | MEANS
 """Predictors that fit in no time, under the names of the paper's."""
 
 
@@ -288,11 +284,7 @@ def test_where_below():
     assert where_below(table[table["points"] >= 0]) == "MF is below KNN on 0 of 2 benchmarks"
 
 
-CURVE = {
-    "MF": MatrixFactorization(dim=8, alpha=0.1),
-    "KNN": KNNCorrectness(15),
-    "benchmark mean": BenchmarkMean(),
-}
+CURVE = {"MF": MatrixFactorization(dim=8, alpha=0.1), "KNN": KNNCorrectness(15), "benchmark mean": BenchmarkMean()}
 
 
 class TestSizes:
@@ -401,6 +393,12 @@ def test_curve(small_pool, own_split, monkeypatch):
         for metric in ("accuracy", "log_loss", "brier"):
             np.testing.assert_allclose(last[metric], expected[metric])
     pd.testing.assert_frame_equal(learning_curve(runs), curve)
+    # Tuned fits on all questions are made once where they are alike in all runs.
+    values = {"KNN": [1, 5, 25], "MF": [2, 4]}
+    alone = pd.concat([learning_curve([run], values) for run in runs], ignore_index=True)
+    fits.clear()
+    pd.testing.assert_frame_equal(learning_curve(runs, values), alone)
+    assert fits.count(everything) == (1 if own_split else 2)
 
 
 def test_points_are_fits_on_the_subsets(make_matrix):
@@ -408,13 +406,8 @@ def test_points_are_fits_on_the_subsets(make_matrix):
     curve = learning_curve([run]).set_index(["size", "predictor"])
     size = 20  # a quarter of the training questions
     (part,) = nested_subsets(run.split.train, [size], seed=0)
-    alone = {
-        "MF": MatrixFactorization(dim=8, alpha=0.1),
-        "KNN": KNNCorrectness(15),
-        "benchmark mean": BenchmarkMean(),
-    }
-    for name, predictor in alone.items():
-        assert curve.at[(size, name), "accuracy"] == pytest.approx(predictor.fit(part).score(run.split.test))
+    for name, predictor in CURVE.items():
+        assert curve.at[(size, name), "accuracy"] == pytest.approx(clone(predictor).fit(part).score(run.split.test))
     assert curve["chosen"].isna().all()
 
 
@@ -426,26 +419,6 @@ def test_values_are_chosen_for_each_size(make_matrix):
         assert curve.at[(size, "KNN"), "chosen"] == fitted.n_neighbors
         assert curve.at[(size, "KNN"), "accuracy"] == pytest.approx(fitted.score(run.split.test))
     assert curve["chosen"].notna().sum() == curve.index.get_level_values("size").nunique()
-
-
-@pytest.mark.parametrize("own_split", [True, False])
-def test_fits_on_all_questions_are_those_of_every_run(small_pool, own_split, monkeypatch):
-    """Where the source brings its own division, and nothing is random, they are made once."""
-    matrix = small_pool[0].subset(questions=np.arange(1784) % 6 == 0)
-    if not own_split:
-        matrix.questions = matrix.questions.drop(columns="split")
-    values = {"KNN": [1, 5, 25], "MF": [2, 4]}
-    runs = list(fit_runs(matrix, CURVE, seed=4, n_seeds=2))
-    alone = pd.concat([learning_curve([run], values) for run in runs], ignore_index=True)
-    fits, fit = [], MatrixFactorization.fit
-
-    def counted(self, part, validation=None):
-        fits.append(part.n_questions)
-        return fit(self, part, validation)
-
-    monkeypatch.setattr(MatrixFactorization, "fit", counted)
-    pd.testing.assert_frame_equal(learning_curve(runs, values), alone)
-    assert fits.count(runs[0].split.train.n_questions) == (1 if own_split else 2)
 
 
 def test_more_questions_help_on_the_simulated_pool(small_pool):
