@@ -20,7 +20,7 @@ dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.05  # share of the simulated pool; no effect on others
 fixed_alpha: float = 0.05  # noise, and strength of the penalty
 epochs: int = 50  # of SGD
-n_fits: int = 3  # fits of each kind that are compared with each other
+n_fits: int = 2  # fits of each kind that are compared with each other
 seed: int = 0  # of the simulated pool, the split and SGD
 
 # %% tags=["remove-input"]

@@ -33,7 +33,7 @@ def plot_structures(table: pd.DataFrame, label: str) -> Figure:
         axes.axvline(rows["accuracy"].iloc[0], color=GREY, linewidth=0.8, linestyle="--")
         axes.set(title=f"{structure}\n{sources(rows)}", yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
         axes.set_yticklabels(methods)
-    panels[0][len(structures) // 2].set_xlabel(f"{label} (%)")
+    figure.supxlabel(f"{label} (%)")
     return figure
 
 

@@ -427,7 +427,7 @@ def test_more_questions_help_on_the_simulated_pool(small_pool):
     assert accuracy["MF"].iloc[-1] > accuracy["MF"].iloc[0] + 0.01
     assert accuracy["KNN"].iloc[-1] > accuracy["KNN"].iloc[0] + 0.01
     # What does not read the question has learned all it can from a few.
-    assert abs(accuracy["benchmark mean"].iloc[-1] - accuracy["benchmark mean"].iloc[1]) < 0.02
+    assert abs(accuracy["benchmark mean"].iloc[-1] - accuracy["benchmark mean"].iloc[1]) < 0.04
 
 
 def test_table_of_sizes():
