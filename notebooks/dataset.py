@@ -33,6 +33,7 @@ from embedllm.plots.dataset import (
 )
 from embedllm.protocol.reported_values import report
 from embedllm.studies.dataset import (
+    agreement_ceilings,
     coverage,
     dataset_values,
     histograms,
@@ -144,6 +145,18 @@ split_table(parts)
 
 # %%
 load_published().loc[["models", "questions", "benchmarks", "split"]]
+
+# %% [markdown]
+# ## Runs of one model
+#
+# Two runs of one model, such as the same weights at two providers, do not agree on every question: what differs cannot be
+# predicted from the question. If chance is all that differs, and the runs agree on a share $a$ of the questions, no
+# forecast of one of them is correct on more than $(1 + \sqrt{2a - 1})/2$, the column `at most`. Below such pairs, if the
+# data have any, are those of the most similar other models: they differ by more than chance, so that for them the column
+# is no bound.
+
+# %%
+agreement_ceilings(agreement).round(3)
 
 # %% [markdown]
 # ## Reported values
