@@ -6,7 +6,7 @@ PORT ?= 8000
 DATASET ?=
 export EMBEDLLM_DATASET := $(or $(DATASET),$(EMBEDLLM_DATASET))
 
-.PHONY: help book serve expected compare test test-fast lint check-wheel check-lowest bench record-solvers notebooks figure lock clean
+.PHONY: help book serve expected compare test test-fast lint check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -65,6 +65,9 @@ bench: $(READY) ## measure against plain implementations and record it in data/b
 
 record-solvers: $(READY) ## compare SGD with the exact fit in data/solvers.json, on real answers too (1 hour)
 	$(BIN)/python tools/record_solvers.py zeroeval mmlu-pro simulated
+
+record-sgd: $(READY) ## predict held-out benchmarks from SGD's embeddings in data/sgd_heldout.json; EMBEDLLM_POOLS as above (hours)
+	$(BIN)/python tools/record_sgd.py zeroeval mmlu-pro simulated
 
 notebooks: $(READY) ## bring notebooks/*.py and notebooks/*.ipynb in step, whichever was edited
 	$(BIN)/python -m embedllm.book.notebooks

@@ -10,6 +10,7 @@ from .matrix import CorrectnessMatrix as CorrectnessMatrix
 from .matrix import Split as Split
 from .predictors.base import CorrectnessPredictor as CorrectnessPredictor
 from .predictors.baselines import BenchmarkMean as BenchmarkMean
+from .predictors.baselines import ModelMean as ModelMean
 from .predictors.knn import KNNCorrectness as KNNCorrectness
 from .predictors.mf import MatrixFactorization as MatrixFactorization
 from .predictors.path import fit_path as fit_path

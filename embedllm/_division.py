@@ -24,13 +24,14 @@ def normalized(text: str) -> str:
 def question_groups(questions: pd.DataFrame, group_by: str | None = None) -> np.ndarray:
     """Number the groups of questions that a random division keeps in one part.
 
-    Questions belong together if their prompts have the same normalized text, or column `group_by` the same value, also
-    by way of others. A missing or empty prompt or value is like no other.
+    Questions belong together if their prompts have the same normalized text, or column `item` or `group_by` the same
+    value, also by way of others. A missing or empty prompt or value is like no other.
 
     Parameters
     ----------
     questions : DataFrame
-        As of a `CorrectnessMatrix`; without a column `prompt`, texts tell nothing.
+        As of a `CorrectnessMatrix`. Without a column `prompt`, texts tell nothing; `item` is what questions of other
+        wordings have in common.
     group_by : str, optional
 
     Returns
@@ -47,7 +48,7 @@ def question_groups(questions: pd.DataFrame, group_by: str | None = None) -> np.
         raise ValueError(f"group_by: the questions have no column {group_by!r}; they have {list(questions.columns)}")
     n = len(questions)
     first, second, n_nodes = [], [], n  # edges between questions and what they have in common
-    for column in dict.fromkeys(name for name in ("prompt", group_by) if name in questions):
+    for column in dict.fromkeys(name for name in ("prompt", "item", group_by) if name in questions):
         values = questions[column].map(normalized, na_action="ignore") if column == "prompt" else questions[column]
         codes, shared = pd.factorize(values.mask(values.isin([""])))
         known = np.flatnonzero(codes >= 0)

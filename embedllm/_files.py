@@ -5,9 +5,15 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
+
+from filelock import FileLock
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -86,6 +92,48 @@ def cache_folder() -> Path:
     if own := os.environ.get("EMBEDLLM_CACHE"):
         return Path(own)
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "embedllm"
+
+
+def cached(
+    path: Path, what: str, load: Callable[[Path], T], make: Callable[[], T], save: Callable[[T, Path], None]
+) -> T:
+    """Return what a file of the cache holds; where there is none, or a damaged one, make it and write it.
+
+    Of several processes that want the same file, one makes it, and the others wait.
+
+    Parameters
+    ----------
+    path : Path
+        Its name tells all that the content depends on.
+    what : str
+        What it holds, for messages.
+    load, make, save : callable
+        `load` raises OSError or ValueError for a damaged file.
+
+    Warns
+    -----
+    UserWarning
+        If the file is damaged, or cannot be written.
+    """
+    with ExitStack() as held:
+        # Without a lock where the folder cannot be written, which `save` finds, or the file system has none.
+        with suppress(OSError, NotImplementedError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(f"{path}.lock"))
+        if path.is_file():
+            try:
+                return load(path)
+            except (OSError, ValueError) as error:
+                warnings.warn(f"a cached {what} is made and written again: {error}", stacklevel=3)
+        made = make()
+        try:
+            save(made, path)
+        except OSError as error:
+            warnings.warn(
+                f"the {what} cannot be cached ({error}): set EMBEDLLM_CACHE to a folder that can be written",
+                stacklevel=3,
+            )
+        return made
 
 
 def _beside(target: Path) -> Path:

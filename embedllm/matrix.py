@@ -261,8 +261,8 @@ class CorrectnessMatrix:
     ) -> Split:
         """Divide the questions into train, validation and test parts (paper: 80/10/10).
 
-        Questions whose prompts differ at most in white space, case or Unicode form stay in one part: a predictor could
-        otherwise remember the answers to a test question.
+        Questions whose prompts differ at most in white space, case or Unicode form, or of which a column `item` says
+        that they are wordings of one, stay in one part: a predictor could otherwise remember the answers.
 
         Parameters
         ----------
@@ -273,7 +273,7 @@ class CorrectnessMatrix:
         own : bool
             Use the source's own split (column `split` of `questions`) where there is one.
         group_by : str, optional
-            Column of `questions`, such as an item behind several wordings: equal values stay in one part too.
+            A further column of `questions`: equal values stay in one part too.
 
         Returns
         -------

@@ -9,17 +9,29 @@
 # %% [markdown]
 # # Contributions of benchmarks
 #
-# **Goal.** Fit without the questions of each benchmark in turn and measure how the predictions for the others change.
-# The paper (Figure 7) finds that MMLU contributes most, that the benchmarks of mathematics contribute to each other, and
-# that the other benchmarks hurt GPQA.
+# How much worse is a benchmark predicted if another one is not in training? On this page, *a positive contribution helps*.
+#
+# ```{admonition} In short
+# :class: tip
+# The paper's Figure 7, in test MSE, on the data named below: MMLU gives {glue:text}`mmlu_lead:+.3f` more to the others than
+# any other benchmark does (95 % interval over models {glue:text}`mmlu_lead_low:+.3f` to {glue:text}`mmlu_lead_high:+.3f`),
+# and the others together hurt GPQA by {glue:text}`gpqa_hurt:+.3f` ({glue:text}`gpqa_hurt_low:+.3f` to
+# {glue:text}`gpqa_hurt_high:+.3f`). `nan`: the data have no such benchmark. Ours: without its own training questions, a
+# benchmark loses {glue:text}`own_loss:.2f` points of accuracy, without those of another one
+# {glue:text}`others_loss:.2f`.
+# ```
+#
+# **In the paper:** Figure 7, section 6.2. **Published:** MMLU gives most to the others, the others together hurt GPQA, and
+# three contributions of one benchmark of mathematics to another; the bars as a picture only.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = 0.05  # noise in training: MF's ridge penalty
-seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # runs: a random split each, if the source has none
+seed: int = (
+    0  # of the simulated pool, the questions' split, the models' splits
+)
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -28,62 +40,88 @@ check_parameters()
 
 # %%
 from embedllm import MatrixFactorization, load_dataset, load_published
-from embedllm.plots.contributions import plot_contributions
+from embedllm.plots.contributions import (
+    plot_contribution_sums,
+    plot_contributions,
+)
 from embedllm.protocol.reported_values import report
 from embedllm.studies.contributions import (
+    ACCURACY,
+    MSE,
+    ORDER,
     contribution_values,
     measure_contributions,
+    published_cells,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
 
 # %% [markdown]
-# ## Leave-one-benchmark-out
+# ## The paper's measure
 #
-# For each seed, MF is fitted on all training questions and on those without each benchmark. A cell is the accuracy without
-# the benchmark of its row minus the accuracy with it, on the test questions of its column: *below 0, the benchmark of the
-# row {term}`contributes <contribution>`*; above 0, the predictions are better without it.
+# For a contributor $i$ and a testee $j$, MF is fitted on the training questions of all benchmarks but $j$ (*added*), and of
+# all but $i$ and $j$ (*removed*); the testee is never in training. From the vectors of each fit, the accuracies on $j$ are
+# predicted by the [regression of Figure 5](benchmark_prediction), in the same 100 random splits of the models. With $e$ the
+# total over the splits of the mean squared error on the test models, in shares of 1,
+#
+# $$C_{ij} = e_{\text{removed}} - e_{\text{added}}.$$
+#
+# The fits are {term}`exact <matrix factorization>`: the same without $i$ and $j$ as without $j$ and $i$, so that ten benchmarks
+# need 55. With the paper's SGD they would take hours, so that these are not attempted. The share of test models, which the
+# paper does not state, is that of Figure 5; a testee needs 20 models that have answers elsewhere whichever contributor is
+# left out.
 
 # %%
 mf = MatrixFactorization(dim=dim, alpha=alpha)
-contributions = measure_contributions(matrix, mf, seed, n_seeds)
-plot_contributions(contributions.table("accuracy"))
+contributions = measure_contributions(matrix, mf, seed)
+paper = contributions[MSE]
 
 # %% [markdown]
-# Forecasting accuracy in points, mean over the seeds. A star marks a 95 % interval, over resampled test questions, that
-# excludes 0; one cell in twenty would have a star by chance, and none has one with fewer than ten test questions. The
-# diagonal shows a benchmark without any of its own questions in training.
+# ## Figure 7
 #
-# ## Difficulty of the benchmark, and ranking of the models
-#
-# Accuracy changes for two reasons: because the *level* of a benchmark, how hard its questions are for all models, is
-# predicted differently, and because the *models* are ranked differently. A benchmark of unusual difficulty can bias the
-# levels of others, whatever it teaches about the models. So the same once more, for what a router needs: of all pairs of
-# models, one of which answers a question correctly and one incorrectly, the share that is predicted in this order. The
-# level of the question has no effect on it.
+# Left: what a benchmark gives, the sum of its row of $C$. Right: what it gains from the others, the sum of its column. Lines
+# are 95 % intervals over resampled models, with all fits and regressions as they are: the spread of other splits is not in
+# them, nor that of other questions.
 
 # %%
-plot_contributions(contributions.table("pairwise ranking accuracy"))
+plot_contribution_sums(paper.sums())
 
 # %% [markdown]
-# ## Largest contributions
-#
-# Mean change on the other benchmarks, in points, with 95 % intervals; the lowest in accuracy, which is the largest
-# contribution, first.
+# The matrix $C$, of which the paper reports three entries, framed where the data have them. A star marks an interval that
+# excludes 0; one cell in twenty would have a star by chance. Columns of a testee with fewer than 100 questions are hatched.
 
 # %%
-contributions.ranking().round(2)
+framed = published_cells(paper)
+plot_contributions(paper.table(), framed.index)
 
 # %% [markdown]
-# ## Beside the paper
-#
-# The published statement is of the paper's own data; ours are of the data named above. Benchmarks of mathematics are
-# recognized by their names; a benchmark is easy if its accuracy is above the median of the benchmarks; the hardest
-# benchmark, in the place of GPQA, is that of the lowest accuracy.
+# The published entries, of the paper's data, beside ours, of the data named:
+
+# %%
+framed.round(3)
 
 # %%
 load_published().loc[["contributions"]]
+
+# %% [markdown]
+# ## Ours: predictions of answers
+#
+# The paper has no such figures. Here the predictions for the testee's *test questions* are compared, of fits with all
+# benchmarks and without the contributor; the testee's own training questions stay in, and the diagonal shows a benchmark
+# without them. First the loss in forecasting accuracy, in points. Intervals are over resampled test questions, none from
+# fewer than 30.
+
+# %%
+plot_contributions(contributions[ACCURACY].table())
+
+# %% [markdown]
+# Accuracy also changes when only the level of a benchmark, how hard its questions are for all models, is predicted
+# differently. For a router it counts which model is better: of all pairs of models, one of which answers a question
+# correctly and one incorrectly, the share that is predicted in this order, the pairwise ranking accuracy.
+
+# %%
+plot_contributions(contributions[ORDER].table())
 
 # %% [markdown]
 # ## Reported values
@@ -92,15 +130,17 @@ load_published().loc[["contributions"]]
 report(contribution_values(contributions), matrix.source)
 
 # %% [markdown]
-# **Recap.** What a benchmark contributes is the loss without it. Without itself, a benchmark loses
-# {glue:text}`own_loss:.2f` points in accuracy and {glue:text}`own_loss_order:.2f` in the pairwise ranking accuracy. Each claim of the
-# paper holds, by either measure, where the whole interval of its value is above 0:
+# **Recap.** `nan` where the data have no such benchmark. Each claim of the paper holds in these data where the whole interval
+# of its value is above 0:
 #
-# | claim | value | accuracy | pairwise ranking accuracy |
-# |---|---|---|---|
-# | MMLU contributes most | loss on the others without it, minus the largest without another | {glue:text}`mmlu_lead:+.2f` ({glue:text}`mmlu_lead_low:+.2f` to {glue:text}`mmlu_lead_high:+.2f`) | {glue:text}`mmlu_lead_order:+.2f` ({glue:text}`mmlu_lead_order_low:+.2f` to {glue:text}`mmlu_lead_order_high:+.2f`) |
-# | | its rank | {glue:text}`mmlu_rank:.1f` | {glue:text}`mmlu_rank_order:.1f` |
-# | the maths benchmarks contribute to each other | loss on other maths without one, minus the loss on the rest | {glue:text}`maths_lead:+.2f` ({glue:text}`maths_lead_low:+.2f` to {glue:text}`maths_lead_high:+.2f`) | {glue:text}`maths_lead_order:+.2f` ({glue:text}`maths_lead_order_low:+.2f` to {glue:text}`maths_lead_order_high:+.2f`) |
-# | easy benchmarks hurt the hardest | gain on it without an easy one | {glue:text}`easy_gain:+.2f` ({glue:text}`easy_gain_low:+.2f` to {glue:text}`easy_gain_high:+.2f`) | {glue:text}`easy_gain_order:+.2f` ({glue:text}`easy_gain_order_low:+.2f` to {glue:text}`easy_gain_order_high:+.2f`) |
+# | claim of the paper | value | ours |
+# |---|---|---|
+# | MMLU's row sum is the largest | minus the largest of another benchmark | {glue:text}`mmlu_lead:+.3f` ({glue:text}`mmlu_lead_low:+.3f` to {glue:text}`mmlu_lead_high:+.3f`) |
+# | GPQA's column sum is negative | minus the column sum | {glue:text}`gpqa_hurt:+.3f` ({glue:text}`gpqa_hurt_low:+.3f` to {glue:text}`gpqa_hurt_high:+.3f`) |
+# | GSM8K helps MathQA | entry of $C$ | {glue:text}`contribution_gsm8k_mathqa:+.3f` ({glue:text}`contribution_gsm8k_mathqa_low:+.3f` to {glue:text}`contribution_gsm8k_mathqa_high:+.3f`) |
+# | MathQA helps ASDiv | entry of $C$ | {glue:text}`contribution_mathqa_asdiv:+.3f` ({glue:text}`contribution_mathqa_asdiv_low:+.3f` to {glue:text}`contribution_mathqa_asdiv_high:+.3f`) |
+# | ASDiv helps MathQA | entry of $C$ | {glue:text}`contribution_asdiv_mathqa:+.3f` ({glue:text}`contribution_asdiv_mathqa_low:+.3f` to {glue:text}`contribution_asdiv_mathqa_high:+.3f`) |
 #
-# Points, with 95 % intervals over the test questions; `nan` where the data have no such benchmarks.
+# Ours: without its own training questions, a benchmark loses {glue:text}`own_loss:.2f` points in accuracy and
+# {glue:text}`own_loss_order:.2f` in pairwise ranking accuracy; without those of another one,
+# {glue:text}`others_loss:+.2f` and {glue:text}`others_loss_order:+.2f` in the mean.

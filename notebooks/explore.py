@@ -14,16 +14,17 @@
 #
 # The map and the table can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
 # from a server.
+#
+# **In the paper:** nothing, the page is ours. **Published:** none.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = "auto"  # noise in training: MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
 n_questions: int = 500  # test questions in the table, drawn at random
-seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 3  # runs: a random split each, if the source has none
+seed: int = 0  # of the simulated pool, and of the run
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -55,8 +56,8 @@ matrix
 # a filter stay as faint dots; if few models are left, their names are shown.
 
 # %%
-distances = measure_distances(matrix, {"exact": mf}, seed, n_seeds)
-positions = map_models(distances["exact"], matrix.models)
+distances = measure_distances(matrix, {"exact": mf}, seed)
+positions = map_models(distances["exact"], matrix.models, matrix.source)
 explore_models(map_table(matrix, positions))
 
 # %% [markdown]

@@ -16,7 +16,7 @@
 # that the page runs in seconds.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.05  # share of the simulated pool; no effect on others
 epochs: int = 8  # passes over the training questions
 seed: int = 0  # of the simulated pool, the split and MF

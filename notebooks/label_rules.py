@@ -17,9 +17,11 @@
 # rows*, the router keeps the *last*; entries without a row become incorrect answers. So the methods are compared on
 # different labels. This book takes the *majority* for all of them, and leaves ties and missing entries out
 # ([What differs](../differences)). The hyperparameters are the paper's.
+#
+# **In the paper:** nothing, the page is ours. **Published:** none; the rules are those of the authors' scripts.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.3  # share of the simulated pool; no effect on others
 missing: float = 0.1  # share of its entries hidden; no effect on others
 dim: int = 232  # size of a model embedding

@@ -14,6 +14,8 @@
 # set is read. The counts were computed from percentages with one decimal on the page of LOCUS
 # ([arXiv:2601.21082](https://arxiv.org/abs/2601.21082)), which evaluates EmbedLLM on the same release; those of MMLU may be
 # one off. Of several rows for a prompt it counts the last.
+#
+# **In the paper:** Table 1, Table 2. **Published:** accuracies and counts, all of this page.
 
 # %% tags=["parameters"]
 repeated: int = 469  # rows of a model in the test set that repeat a prompt

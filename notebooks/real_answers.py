@@ -15,6 +15,8 @@
 #
 # Each value is marked with the run that computed it: *recorded* on a date, with a hash of the labels, or *this build*.
 # `make book DATASET=mmlu-pro` computes all pages on one of them, and `make compare DATASET=mmlu-pro` checks the record.
+#
+# **In the paper:** Table 1, Figure 4. **Published:** none of these data.
 
 # %% tags=["parameters"]
 folder: str = ""  # of the reported values; by default, of this checkout

@@ -14,6 +14,8 @@
 #
 # The values of this page are from a *recorded* run: `make bench` measures each case in a process of its own on a quiet
 # machine. The book shows the recorded run and does not repeat it.
+#
+# **In the paper:** nothing, the page is ours. **Published:** none.
 
 # %% tags=["parameters"]
 record: str = ""  # a run recorded elsewhere; by default, the project's own

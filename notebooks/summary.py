@@ -14,6 +14,8 @@
 # The values are those that the other pages reported, in this build or in a recorded run; nothing is computed again. Each
 # claim leads to the figure that shows it. Published values are of the paper's data, on which this companion has not
 # been run.
+#
+# **In the paper:** all figures and tables. **Published:** as the table says.
 
 # %% tags=["parameters"]
 folder: str = ""  # of the reported values; by default, of this checkout

@@ -12,9 +12,11 @@
 # **Goal.** See what the factorization of the paper computes, in four steps with a test each: one logistic regression a
 # model, with a ridge penalty; solved exactly, without seeds; and embeddings whose distances are differences between the
 # models' logits. Then see how the paper's training, SGD, solves the same problem.
+#
+# **In the paper:** nothing, the page is ours. **Published:** none.
 
 # %% tags=["parameters"]
-dataset: str = "simulated"  # or "embedllm" (the paper's data), or a folder
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.05  # share of the simulated pool; no effect on others
 fixed_alpha: float = 0.05  # noise, and strength of the penalty
 epochs: int = 50  # of SGD

@@ -33,9 +33,12 @@ class TestGroups:
         assert groups_of(benchmark=["sums"] * 3) == [0, 1, 2]
 
     def test_column_joins_groups_of_texts(self):
-        columns = {"prompt": ["a", "b", "b", "c", "d"], "item": ["x", "x", "y", "y", None]}
+        columns = {"prompt": ["a", "b", "b", "c", "d"], "source": ["x", "x", "y", "y", None]}
         assert groups_of(**columns) == [0, 1, 1, 2, 3]
-        assert groups_of("item", **columns) == [0, 0, 0, 0, 1]
+        assert groups_of("source", **columns) == [0, 0, 0, 0, 1]
+
+    def test_wordings_of_an_item_belong_together_unasked(self):
+        assert groups_of(prompt=["a", "b", "c", "b"], item=[1, 2, 1, 3]) == [0, 1, 0, 1]
 
     def test_unknown_column_is_named(self):
         with pytest.raises(ValueError, match=r"no column 'item'; they have \['prompt'\]"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from collections.abc import Callable
 from importlib import resources
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import Any
 
 import yaml
 
-from embedllm._files import cache_folder
+from embedllm._files import cache_folder, cached
 from embedllm.datasets.duplicates import Duplicates, check_duplicates
 from embedllm.datasets.formats._graded import NoAnswer, check_no_answer
 from embedllm.datasets.formats.long import read_long_form
 from embedllm.datasets.hub import fetch
 from embedllm.datasets.model_names import describe_models
 from embedllm.datasets.real_pools import pool_folder, read_pool
-from embedllm.datasets.simulate import simulate_pool
+from embedllm.datasets.simulate import Structure, simulate_pool
 from embedllm.matrix import CorrectnessMatrix
 
 REAL_POOLS = ("mmlu-pro", "mmlu-pro-full", "zeroeval")
@@ -47,6 +46,7 @@ def load_dataset(
     *,
     scale: float = 1.0,
     random_state: int = 0,
+    structure: Structure = "linear",
     duplicates: Duplicates = "majority",
     no_answer: NoAnswer = "incorrect",
 ) -> CorrectnessMatrix:
@@ -62,6 +62,8 @@ def load_dataset(
         the models. Anything else: a folder in the authors' long form (`embedllm.datasets.formats.long`).
     scale, random_state : float, int
         Size and seed of the simulated pool; without effect on other data sets.
+    structure : "linear", "nonlinear" or "none"
+        What the text shows in the simulated pool (`embedllm.datasets.simulate`); without effect on other data sets.
     duplicates : "majority", "any", "last", "rows" or "error"
         What counts where a (model, question) has several rows, as in `read_long_form`; the simulated pool has none.
     no_answer : "incorrect" or "not observed"
@@ -92,7 +94,7 @@ def load_dataset(
     check_duplicates(duplicates)
     check_no_answer(no_answer)
     if name_or_path == "simulated":
-        return simulate_pool(scale=scale, random_state=random_state)[0]
+        return simulate_pool(scale, random_state, structure)[0]
     if folder is None:
         name = str(name_or_path)
         matrix = _read_release(duplicates) if name == "embedllm" else _read_real(name, duplicates, no_answer)
@@ -134,20 +136,7 @@ def _cached(key: str, read: Callable[[], CorrectnessMatrix]) -> CorrectnessMatri
     every change: to hash it takes about as long as to parse it, so it is not cached.
     """
     path = cache_folder() / "matrices" / f"{key}.npz"
-    if path.is_file():
-        try:
-            return CorrectnessMatrix.load(path)
-        except (OSError, ValueError) as error:
-            warnings.warn(f"a cached data set is read and written again: {error}", stacklevel=4)
-    matrix = read()
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        matrix.save(path)
-    except OSError as error:
-        warnings.warn(
-            f"the data set cannot be cached ({error}): set EMBEDLLM_CACHE to a folder that can be written", stacklevel=4
-        )
-    return matrix
+    return cached(path, "data set", CorrectnessMatrix.load, read, CorrectnessMatrix.save)
 
 
 def _catalogue() -> dict[str, Any]:

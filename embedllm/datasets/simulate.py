@@ -1,75 +1,121 @@
-"""A simulated pool with a ground truth, shaped like the paper's release.
+"""A simulated pool with a ground truth, anchored to what is published of the paper's pool.
 
 Every model, question and answer here is fictional. With this pool the whole companion runs offline in minutes, and what
 a method recovers can be compared with the ground truth::
 
-    topic of a question        t_q = benchmark part + subject part + own part                     in R^36
-    its embedding              unit(topic frame . t_q + wording noise)                            in R^768
-    logit of a correct answer  ability_m + affinity_m[benchmark] + skill_m . t_q - difficulty_q
-    difficulty_q               a direction in topic space, a part hidden from the text, and the level of the benchmark
+    topic of a question        t_q = domain, benchmark, subject and own part                       in R^d, d = 100
+    its embedding              unit(topic frame . t_q + wording noise)                             in R^768
+    logit of a correct answer  a_m,benchmark + (common + skill_m) . shown(t_q) - hidden_q
 
-The constants are tuned so that single models score 0.2 to 0.7, the two predictors land near the published accuracies,
-noise of 0.05 in training is close to the best, and the oracle is clearly above every router.
+`shown` is what the text tells beyond the benchmark. It depends on the `structure`:
+
+- `"linear"`: the topic itself, MF's own form;
+- `"nonlinear"`: cosines of the topic, here with d = 12: near questions share them, and no linear map follows them;
+- `"none"`: nothing, a negative control.
+
+`hidden_q` is a difficulty that the text does not show. Wordings of one item share it.
+
+Each fictional model takes the accuracies on the ten benchmarks, the size and the tags of one model of the paper. The
+published counts have the noise of their few test questions. It is removed by the method of moments: the differences
+from the benchmark's mean are shrunk until their variance is the observed one less that noise (Morris 1983), so that
+drawing answers again does not add it twice.
+
+==========================================  =========  ============================================================
+quantity                                    published  in the pool
+==========================================  =========  ============================================================
+mean accuracy                                  40.6 %  by construction: the published accuracies
+per-benchmark majority baseline                69.5 %  by construction
+best single model                              60.5 %  by construction
+best model per benchmark                       69.0 %  by construction
+oracle                                         97.9 %  tuned: spread of the hidden and of the common difficulty
+MF, all training questions                     74.1 %  tuned, `"linear"` only: what the text shows of a single model
+KNN, all training questions                    71.5 %  tuned, `"linear"` only: dimensions and parts of the topic
+agreement of a model with its nearest          79.0 %  free
+==========================================  =========  ============================================================
+
+A result on this pool that one of these decides is no evidence about the paper.
+
+References
+----------
+Morris, *Parametric Empirical Bayes Inference*, Journal of the American Statistical Association 78 (1983).
 """
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 
 from embedllm._checks import check_seed
+from embedllm.datasets.model_names import describe_models
+from embedllm.datasets.published_counts import PublishedCounts, load_published_counts
 from embedllm.matrix import CorrectnessMatrix
+
+Structure = Literal["linear", "nonlinear", "none"]
 
 WIDTH = 768  # of all-mpnet-base-v2, the paper's encoder
 N_QUESTIONS = 35_673  # distinct prompts of the paper's release
 N_HELD_OUT = 3_000  # of them in each of the validation and test parts
 
-# Items of each benchmark in the paper's release; how many subjects share them here, and the pool's mean accuracy.
+# Questions of each benchmark in the paper's release; how many subjects share them here.
 _BENCHMARKS = pd.DataFrame.from_dict(
     {
-        "MMLU": (14_042, 57, "knowledge", 0.48),
-        "GPQA": (5_960, 15, "knowledge", 0.28),
-        "MedMCQA": (4_183, 12, "knowledge", 0.40),
-        "MathQA": (2_985, 8, "mathematics", 0.34),
-        "ASDiv": (2_305, 6, "mathematics", 0.55),
-        "SocialQA": (1_954, 6, "everyday", 0.50),
-        "PIQA": (1_838, 6, "everyday", 0.70),
-        "GSM8K": (1_319, 5, "mathematics", 0.38),
-        "TruthfulQA": (817, 4, "everyday", 0.42),
-        "LogiQA": (651, 4, "everyday", 0.32),
+        "MMLU": (14_042, 57, "knowledge"),
+        "GPQA": (5_960, 15, "knowledge"),
+        "MedMCQA": (4_183, 12, "knowledge"),
+        "MathQA": (2_985, 8, "mathematics"),
+        "ASDiv": (2_305, 6, "mathematics"),
+        "SocialQA": (1_954, 6, "everyday"),
+        "PIQA": (1_838, 6, "everyday"),
+        "GSM8K": (1_319, 5, "mathematics"),
+        "TruthfulQA": (817, 4, "everyday"),
+        "LogiQA": (651, 4, "everyday"),
     },
     orient="index",
-    columns=["items", "subjects", "domain", "accuracy"],
+    columns=["questions", "subjects", "domain"],
 )
-_GPQA_WORDINGS = 5_960 / 546  # one GPQA question stands in the release in up to 15 wordings
+_GPQA_WORDINGS = 5_960 / 546  # one GPQA item stands in the release in up to 15 wordings
 
-_SIZES = {  # billions of parameters: how many of the 112 models
-    0.5: 1, 1.3: 2, 2: 2, 4: 1, 6: 3, 7: 50, 8: 3, 11: 3, 12: 3, 13: 12, 15: 2, 20: 2, 30: 4, 34: 14, 40: 1, 70: 9,
-}  # fmt: skip
-_TAGS = {"chat": 40, "math": 10, "code": 10, "biomed": 8, "physics": 3}  # the others are base models
 _FAMILIES = (
     "Agate", "Basalt", "Cobalt", "Dolerite", "Feldspar", "Garnet", "Hornfels",
     "Jasper", "Kyanite", "Marble", "Onyx", "Quartz", "Slate", "Topaz",
 )  # fmt: skip
-# Where a specialization helps, on the logit scale.
-_AFFINITY = {
-    "math": {"GSM8K": 1.2, "MathQA": 0.8, "ASDiv": 0.8, "SocialQA": -0.4, "PIQA": -0.4},
-    "code": {"GSM8K": 0.5, "LogiQA": 0.5, "SocialQA": -0.6, "MedMCQA": -0.5},
-    "biomed": {"MedMCQA": 1.0, "MMLU": 0.3, "GSM8K": -0.6, "MathQA": -0.3},
-    "physics": {"GPQA": 0.8, "MathQA": 0.4, "MedMCQA": -0.3},
-    "chat": {"TruthfulQA": 0.5, "SocialQA": 0.3},
+_WORDS = {"long_context": "32k", "rag": "RAG", "roleplay": "metharme", "safety": "guard", "quantized": "AWQ"}
+
+_TOPIC_SHARE = 0.7  # of the squared length of an embedding; the rest is wording
+_TOPIC_PARTS = {"domain": 0.1, "benchmark": 0.4, "subject": 0.05, "own": 0.45}  # shares of the topic's variance
+_SKILL_PARTS = {"tier": 0.2, "tags": 0.35, "own": 0.45}  # shares of the variance of a model's skill
+
+
+class _Strength(NamedTuple):
+    """Dimensions of the topic, and standard deviations on the logit scale, tuned to the oracle, MF and KNN."""
+
+    topic_dim: int
+    common: float  # difficulty that the text shows
+    skill: float  # what the text shows of a single model
+    hidden: float  # difficulty that it does not show
+
+
+_STRENGTHS = {
+    "linear": _Strength(100, 1.9, 0.8, 1.0),
+    "nonlinear": _Strength(12, 2.1, 0.8, 1.0),
+    "none": _Strength(100, 0.0, 0.0, 1.6),
 }
 
-_TOPIC_DIM = 36
-_TOPIC_SHARE = 0.7  # of the squared length of an embedding; the rest is wording
-_TOPIC_PARTS = {"domain": 0.15, "benchmark": 0.15, "subject": 0.2, "own": 0.5}  # shares of the topic's variance
-_SKILL_PARTS = {"tier": 0.2, "tag": 0.35, "own": 0.45}  # shares of the variance of a model's skill
-_SKILL_SD = 1.2  # logit
-_DIFFICULTY_SD = 3.0  # logit, along a direction in topic space
-_UNSEEN_DIFFICULTY_SD = 2.3  # logit, of the part that the text does not show
-_ABILITY_SD, _ABILITY_PER_DOUBLING = 0.85, 0.35  # logit
+
+ANCHORS = {
+    "mean accuracy": "by construction",
+    "per-benchmark majority baseline": "by construction",
+    "best single model": "by construction",
+    "best model per benchmark": "by construction",
+    "oracle": "tuned",
+    "MF": "tuned (linear)",
+    "KNN": "tuned (linear)",
+    "agreement with the nearest model": "free",
+}
+"""How the pool comes to each published quantity."""
 
 
 class GroundTruth(NamedTuple):
@@ -79,17 +125,23 @@ class GroundTruth(NamedTuple):
     ----------
     probability : ndarray of shape (n_models, n_questions), float32
         Probability of a correct answer.
-    skills : DataFrame of shape (n_models, 36)
-        Skill of each model in topic space; models of one size tier or specialization share a part.
-    topics : DataFrame of shape (n_questions, 36)
+    ceiling : ndarray of shape (n_models, n_questions), float32
+        Its expectation given the text and the benchmark, the hidden difficulty integrated out: no prediction from the
+        text can be expected to do better. Its logits are what a predictor can recover.
+    skills : DataFrame of shape (n_models, d)
+        Skill of each model; models of one size tier, or with a tag in common, share a part.
+    topics : DataFrame of shape (n_questions, d)
     """
 
     probability: np.ndarray
+    ceiling: np.ndarray
     skills: pd.DataFrame
     topics: pd.DataFrame
 
 
-def simulate_pool(scale: float = 1.0, random_state: int = 0) -> tuple[CorrectnessMatrix, GroundTruth]:
+def simulate_pool(
+    scale: float = 1.0, random_state: int = 0, structure: Structure = "linear"
+) -> tuple[CorrectnessMatrix, GroundTruth]:
     """Simulate 112 fictional models on 35,673 fictional questions.
 
     Parameters
@@ -97,63 +149,95 @@ def simulate_pool(scale: float = 1.0, random_state: int = 0) -> tuple[Correctnes
     scale : float in (0, 1]
         Share of the questions; the models are always all 112.
     random_state : int
-        Seed of everything but the list of models, which is the same for every seed.
+        Seed of everything but the list of models and their accuracies, which are the same for every seed.
+    structure : "linear", "nonlinear" or "none"
+        How the text of a question shows which models answer it correctly.
 
     Returns
     -------
     matrix : CorrectnessMatrix
-        With its own split (29,673 / 3,000 / 3,000 at full scale) and, for each question, its `category`.
+        With its own split (29,673 / 3,000 / 3,000 at full scale, wordings of an item in one part) and, for each
+        question, its `category` and its `item`.
     truth : GroundTruth
 
     Raises
     ------
     ValueError
-        If the scale is out of range or leaves a benchmark without questions.
+        If the scale is out of range or leaves a benchmark without questions, or there is no such structure.
     """
     if not 0 < scale <= 1:
         raise ValueError(f"scale must be above 0 and at most 1, got {scale!r}")
+    if structure not in get_args(Structure):
+        raise ValueError(f"structure must be one of {get_args(Structure)}, got {structure!r}")
     rng = np.random.default_rng(check_seed(random_state))
-    models = _models()
+    counts = load_published_counts()
+    models = _models(counts.correct.index)
     questions = _questions(scale, rng)
-    topics, embeddings = _topics(questions, rng)
-    skills = _skills(models, rng)
-    logits = _logits(models, questions, topics, skills, rng)
-    probability = (1 / (1 + np.exp(-logits))).astype(np.float32)
+    dim, common_sd, skill_sd, hidden_sd = _STRENGTHS[structure]
+    topics, embeddings = _topics(questions, dim, rng)
+    skills = skill_sd * _skills(models, dim, rng)
+    common = rng.standard_normal(dim)
+    weights = skills + common * (common_sd / np.linalg.norm(common))
+    shown = _waves(topics, rng) if structure == "nonlinear" else topics
+    logits = (weights @ shown.T).astype(np.float32)  # (n_models, n_questions), given the text
+    hidden = hidden_sd * _shared_normal(questions["item"], 1, rng)[:, 0].astype(np.float32)
+    accuracies = shrunk_accuracies(counts)
+    for benchmark, columns in questions.groupby("benchmark").indices.items():
+        part = logits[:, columns]
+        logits[:, columns] += _offsets_to(accuracies[benchmark].to_numpy(), part - hidden[columns])[:, None]
+    probability = expit(logits - hidden)
     labels = (rng.random(probability.shape, dtype=np.float32) < probability).astype(np.int8)
     matrix = CorrectnessMatrix(
         pd.DataFrame(labels, index=models.index, columns=questions.index),
-        questions[["benchmark", "category", "split"]],
+        questions,
         embeddings,
         models=models,
-        source="simulated pool",
+        source="simulated pool" if structure == "linear" else f"simulated pool ({structure})",
     )
     return matrix, GroundTruth(
-        probability, pd.DataFrame(skills, index=models.index), pd.DataFrame(topics, index=questions.index)
+        probability,
+        _integrated(logits, hidden_sd),
+        pd.DataFrame(skills, index=models.index),
+        pd.DataFrame(topics, index=questions.index),
     )
 
 
-def _models() -> pd.DataFrame:
-    """Names, sizes, families and tags of the 112 models."""
+def shrunk_accuracies(counts: PublishedCounts) -> pd.DataFrame:
+    """Remove the binomial noise from the published accuracies.
+
+    Parameters
+    ----------
+    counts : PublishedCounts
+
+    Returns
+    -------
+    DataFrame of shape (n_models, n_benchmarks)
+        With the mean of the benchmark, and the variance over the models less that of the noise; if nothing is left of
+        it, all are the mean.
+    """
+    accuracy = counts.correct / counts.questions
+    noise = (accuracy * (1 - accuracy) / (counts.questions - 1)).mean()
+    kept = np.sqrt((1 - noise / accuracy.var()).clip(lower=0))
+    return accuracy.mean() + kept * (accuracy - accuracy.mean())
+
+
+def _models(real: pd.Index) -> pd.DataFrame:
+    """Names, sizes, families and tags of the 112 models; a name states them as real names do."""
     rng = np.random.default_rng(0)  # the list is part of the definition of the pool, not of a draw from it
-    sizes = np.repeat(list(_SIZES), list(_SIZES.values()))
-    tags = np.repeat([*_TAGS, "base"], [*_TAGS.values(), len(sizes) - sum(_TAGS.values())])
-    frame = pd.DataFrame(
-        {
-            "params_b": sizes.astype(float),
-            "family": rng.permutation(np.resize(_FAMILIES, len(sizes))),
-            "tags": rng.permutation(tags),
-        }
-    )
-    names = frame["family"] + "-" + frame["params_b"].map("{:g}B".format) + "-" + frame["tags"]
-    version = frame.groupby(names).cumcount()
-    frame.index = pd.Index(names + version.map(lambda n: f"-v{n + 1}" if n else ""), dtype=object, name="model")
-    return frame
+    described = describe_models(real)
+    family = rng.permutation(np.resize(_FAMILIES, len(real)))
+    sizes = [f"-{size:g}B" if size == size else "" for size in described["params_b"]]
+    words = ["".join(f"-{_WORDS.get(tag, tag)}" for tag in tags.split(";") if tag) for tags in described["tags"]]
+    names = pd.Series(family) + sizes + words
+    names += names.groupby(names).cumcount().map(lambda n: f"-v{n + 1}" if n else "")
+    index = pd.Index(names, dtype=object, name="model")
+    return described.set_axis(index).assign(family=family)[["params_b", "family", "tags"]]
 
 
 def _questions(scale: float, rng: np.random.Generator) -> pd.DataFrame:
-    """One row a question: benchmark, category, subject, source question (shared by wordings), split."""
+    """One row a question: benchmark, category, item (shared by its wordings), split."""
     n = round(N_QUESTIONS * scale)
-    exact = _BENCHMARKS["items"] / _BENCHMARKS["items"].sum() * n
+    exact = _BENCHMARKS["questions"] / _BENCHMARKS["questions"].sum() * n
     counts = np.floor(exact).astype(int)
     counts[(exact - counts).nlargest(n - counts.sum()).index] += 1
     if (counts == 0).any():
@@ -162,79 +246,92 @@ def _questions(scale: float, rng: np.random.Generator) -> pd.DataFrame:
     subject = np.concatenate(
         [rng.integers(0, _BENCHMARKS.at[name, "subjects"], count) for name, count in counts.items()]
     )
-    frame["category"] = [f"{name}/{number:02d}" for name, number in zip(frame["benchmark"], subject, strict=True)]
-    # Wordings of one question share its subject, so the subject is taken from the first of them.
-    source = np.arange(n)
+    category = np.array([f"{name}/{number:02d}" for name, number in zip(frame["benchmark"], subject, strict=True)])
+    # Wordings share the subject of the first question of their item.
+    item = np.arange(n)
     gpqa = np.flatnonzero(frame["benchmark"] == "GPQA")
-    source[gpqa] = gpqa[rng.integers(0, max(1, round(len(gpqa) / _GPQA_WORDINGS)), len(gpqa))]
-    frame["source"] = source
-    frame["category"] = frame["category"].to_numpy()[source]
-    held_out = round(N_HELD_OUT * scale)
-    split = np.full(n, "train", dtype=object)
-    order = rng.permutation(n)
-    split[order[:held_out]] = "val"
-    split[order[held_out : 2 * held_out]] = "test"
-    frame["split"] = split
-    frame.index = pd.Index([f"q{number:05d}" for number in range(n)], dtype=object, name="question")
-    return frame
+    item[gpqa] = gpqa[rng.integers(0, max(1, round(len(gpqa) / _GPQA_WORDINGS)), len(gpqa))]
+    frame["category"], frame["item"] = category[item].astype(object), item
+    frame["split"] = _split(frame, round(N_HELD_OUT * scale), rng)
+    return frame.set_axis(pd.Index([f"q{number:05d}" for number in range(n)], dtype=object, name="question"))
 
 
-def _topics(questions: pd.DataFrame, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Topics (n_questions, 36) and unit embeddings (n_questions, 768)."""
+def _split(questions: pd.DataFrame, held_out: int, rng: np.random.Generator) -> np.ndarray:
+    """Divide whole items at random, each benchmark in proportion: validation and test have `held_out` questions."""
+    items = questions.groupby("item")["benchmark"].agg(["first", "size"]).sample(frac=1, random_state=rng)
+    of = items.groupby("first")["size"]
+    n = of.transform("count")
+    # From 0 to 1 in each benchmark, so that either end holds all of them; fewer than 3 items are for training.
+    position = (of.cumcount() / (n - 1).clip(lower=1)).where(n >= 3, 0.5)
+    part = dict.fromkeys(items.index, "train")
+    for name, order in (("val", position), ("test", -position)):
+        free = held_out
+        for item, size in items["size"].loc[order.sort_values(kind="stable").index].items():
+            if size <= free:
+                part[item] = name
+                free -= size
+            if not free:
+                break
+    return questions["item"].map(part).to_numpy(dtype=object)
+
+
+def _topics(questions: pd.DataFrame, dim: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """Topics (n_questions, dim) and unit embeddings (n_questions, 768)."""
     groups = {
         "domain": questions["benchmark"].map(_BENCHMARKS["domain"]),
         "benchmark": questions["benchmark"],
         "subject": questions["category"],
-        "own": questions["source"],
+        "own": questions["item"],
     }
-    topics = sum(np.sqrt(_TOPIC_PARTS[part]) * _shared_normal(groups[part], _TOPIC_DIM, rng) for part in _TOPIC_PARTS)
+    topics = sum(np.sqrt(share) * _shared_normal(groups[part], dim, rng) for part, share in _TOPIC_PARTS.items())
     topics -= topics.mean(axis=0)
-    frame = np.linalg.qr(rng.standard_normal((WIDTH, _TOPIC_DIM)))[0] * np.sqrt(_TOPIC_SHARE / _TOPIC_DIM)
+    frame = np.linalg.qr(rng.standard_normal((WIDTH, dim)))[0] * np.sqrt(_TOPIC_SHARE / dim)
     embeddings = rng.standard_normal((len(topics), WIDTH), dtype=np.float32)
     embeddings *= np.sqrt((1 - _TOPIC_SHARE) / WIDTH)
-    embeddings += (topics @ frame.T).astype(np.float32)
+    embeddings += topics.astype(np.float32) @ frame.T.astype(np.float32)
     embeddings /= np.linalg.norm(embeddings, axis=1, keepdims=True)
     return topics, embeddings
 
 
-def _skills(models: pd.DataFrame, rng: np.random.Generator) -> np.ndarray:
-    """Skills (n_models, 36): a part of the size tier, a part of the specialization, an own part."""
-    groups = {
-        "tier": pd.cut(models["params_b"], [0, 5, 9, 20, 50, 100], labels=False),
-        "tag": models["tags"],
-        "own": pd.Series(models.index),
+def _skills(models: pd.DataFrame, dim: int, rng: np.random.Generator) -> np.ndarray:
+    """Skills (n_models, dim) of length about 1: a part of the size tier, one of each tag, an own part."""
+    tier = pd.cut(models["params_b"], [0, 5, 9, 20, 50, 100], labels=False)
+    tagged = models["tags"].replace("", "base").str.get_dummies(";").to_numpy()  # (n_models, n_tags)
+    parts = {
+        "tier": _shared_normal(tier.fillna(-1), dim, rng),
+        "tags": tagged / np.sqrt(tagged.sum(axis=1, keepdims=True)) @ rng.standard_normal((tagged.shape[1], dim)),
+        "own": rng.standard_normal((len(models), dim)),
     }
-    parts = [np.sqrt(_SKILL_PARTS[part]) * _shared_normal(groups[part], _TOPIC_DIM, rng) for part in _SKILL_PARTS]
-    return sum(parts) * (_SKILL_SD / np.sqrt(_TOPIC_DIM))
+    return sum(np.sqrt(share / dim) * parts[part] for part, share in _SKILL_PARTS.items())
 
 
-def _logits(
-    models: pd.DataFrame, questions: pd.DataFrame, topics: np.ndarray, skills: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
-    """Logits of a correct answer, (n_models, n_questions)."""
-    doublings = np.log2(models["params_b"].to_numpy() / 7)
-    ability = _ABILITY_PER_DOUBLING * doublings + _ABILITY_SD * rng.standard_normal(len(models))
-    affinity = pd.DataFrame(0.0, index=models.index, columns=_BENCHMARKS.index)
-    for tag, boosts in _AFFINITY.items():
-        for benchmark, boost in boosts.items():
-            affinity.loc[models["tags"] == tag, benchmark] = boost
-    direction = rng.standard_normal(_TOPIC_DIM)
-    direction *= _DIFFICULTY_SD / np.linalg.norm(direction)
-    easiness = topics @ direction + _UNSEEN_DIFFICULTY_SD * _shared_normal(questions["source"], 1, rng)[:, 0]
-    logits = ability[:, None] + affinity[questions["benchmark"]].to_numpy() + skills @ topics.T + easiness
-    for benchmark, columns in questions.groupby("benchmark").indices.items():
-        logits[:, columns] += _offset_to(_BENCHMARKS.at[benchmark, "accuracy"], logits[:, columns])
-    return logits
+def _waves(topics: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Cosines of the topic in as many random directions, (n_questions, dim), each of variance about 1."""
+    dim = topics.shape[1]
+    directions = rng.standard_normal((dim, dim))
+    directions /= np.linalg.norm(directions, axis=0)  # a radian in a standard deviation of the topic
+    return np.sqrt(2) * np.cos(topics @ directions + rng.uniform(0, 2 * np.pi, dim))
 
 
-def _offset_to(accuracy: float, logits: np.ndarray) -> float:
-    """What to add to all logits for a given mean probability, by bisection."""
-    low, high = -20.0, 20.0
-    while high - low > 1e-3:
-        middle = (low + high) / 2
-        too_low = (1 / (1 + np.exp(-logits - middle))).mean() < accuracy
-        low, high = (middle, high) if too_low else (low, middle)
-    return (low + high) / 2
+def _offsets_to(accuracies: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """What to add to the logits (n_models, n_questions) for given means (n_models,) of the probabilities."""
+    offsets = np.zeros(len(logits), dtype=np.float32)
+    for _ in range(12):  # Newton steps on the logit of the mean
+        p = expit(logits + offsets[:, None])
+        mean = p.mean(axis=1)
+        slope = (p * (1 - p)).mean(axis=1) / (mean * (1 - mean))
+        offsets += (logit(accuracies) - logit(mean)) / slope
+        if np.abs(mean - accuracies).max() < 1e-5:
+            break
+    return offsets
+
+
+def _integrated(logits: np.ndarray, hidden_sd: float) -> np.ndarray:
+    """E expit(logit - hidden) over the hidden difficulty, by Gauss-Hermite quadrature on a grid of logits."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(64)
+    grid = np.linspace(logits.min(), logits.max(), 4_001)
+    means = expit(grid[:, None] - hidden_sd * nodes) @ (weights / weights.sum())
+    return np.interp(logits, grid, means).astype(np.float32)
 
 
 def _shared_normal(groups: pd.Series, width: int, rng: np.random.Generator) -> np.ndarray:

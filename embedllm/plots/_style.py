@@ -41,8 +41,11 @@ COLORS = {
     "best single model": PALETTE[3],
     "weighted random": PALETTE[4],
     "uniform random": PALETTE[5],
+    "SGD": PALETTE[9],
+    "model mean": "#444444",
+    "ceiling": "black",
 }
-MARKERS = dict(zip(COLORS, "osDDv^PX", strict=True))
+MARKERS = dict(zip(COLORS, "osDDv^PXpd*", strict=True))
 
 _P = ParamSpec("_P")
 
@@ -159,7 +162,7 @@ def marker_areas(billions: pd.Series) -> pd.Series:
 def styles_of(methods: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Return `color` and `marker` of each method: the same in every figure, or some that no known method has."""
     colors = itertools.cycle(color for color in PALETTE if color not in COLORS.values())
-    markers = itertools.cycle("<>ph*d")
+    markers = itertools.cycle("<>*hH8")
     return {
         name: {"color": COLORS.get(name) or next(colors), "marker": MARKERS.get(name) or next(markers)}
         for name in methods

@@ -2,78 +2,87 @@
 
 from __future__ import annotations
 
-import itertools
-
 import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, head, label_benchmarks, offsets, percent, sources
+from embedllm.plots._style import (
+    GREY,
+    PALETTE,
+    figure_of,
+    head,
+    label_benchmarks,
+    label_rows,
+    offsets,
+    percent,
+    sources,
+)
 
-_HELDOUT_COLORS = {"embeddings": PALETTE[0], "model directions": PALETTE[2], "mean accuracy": GREY}
+_COLORS = {"SGD": PALETTE[1], "exact": PALETTE[0], "ridge": PALETTE[2], "mean accuracy": GREY}
+_MARKERS = dict(zip(_COLORS, "so^D", strict=True))
 
 
-@figure_of(lambda predictions, predictor="embeddings": predictions[predictions["predictor"] == predictor])
-def plot_heldout(predictions: pd.DataFrame, predictor: str = "embeddings") -> Figure:
-    """Predicted against actual accuracy of the models on each held-out benchmark, one panel each.
+@figure_of()
+def plot_heldout(counts: pd.DataFrame, models: pd.DataFrame) -> Figure:
+    """Figure 5: splits with a significant tau, by held-out benchmark, and predicted against actual accuracy on one.
 
     Parameters
     ----------
-    predictions : DataFrame
-        From `embedllm.studies.benchmark_prediction.predict_heldout`. Predictions are drawn as means over the seeds.
-    predictor : "embeddings", "model directions" or "mean accuracy"
+    counts : DataFrame
+        From `embedllm.studies.benchmark_prediction.count_significant`, of the predictors to be drawn.
+    models : DataFrame
+        `embedllm.studies.benchmark_prediction.Heldout.models`, of the same predictors and one benchmark.
     """
-    rows = predictions[predictions["predictor"] == predictor]
-    means = rows.groupby(["benchmark", "model"], sort=False)[["predicted", "actual"]].mean()
-    benchmarks = list(pd.unique(rows["benchmark"]))
-    n_columns = min(4, len(benchmarks))
-    n_rows = -(-len(benchmarks) // n_columns)
-    figure, grid = plt.subplots(n_rows, n_columns, squeeze=False, figsize=(7.5, 1.9 * n_rows + 0.8))
-    for axes, benchmark in itertools.zip_longest(grid.flat, benchmarks):
-        if benchmark is None:
-            axes.remove()
-            continue
-        points = means.loc[benchmark]
-        color = _HELDOUT_COLORS[predictor]
-        axes.plot(points["actual"], points["predicted"], "o", color=color, markersize=3.5, alpha=0.6, linewidth=0)
-        axes.axline((0.5, 0.5), slope=1, color="#888888", linewidth=0.8)  # on it, predicted and actual are the same
-        low, high = points.min().min(), points.max().max()
-        if high > low:
-            margin = 0.08 * (high - low)
-            axes.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-        axes.set_title(benchmark, fontsize=9)
-        axes.set_box_aspect(1)
-        for axis in (axes.xaxis, axes.yaxis):
-            axis.set_major_locator(MaxNLocator(3))
-        percent(axes.xaxis, axes.yaxis)
-        axes.tick_params(labelsize=8)
-    figure.supxlabel("actual accuracy of a model", fontsize=10)
-    figure.supylabel(f"predicted from {predictor}", fontsize=10)
-    head(figure, sources(rows))
+    benchmarks, predictors = list(pd.unique(counts["benchmark"])), list(pd.unique(counts["predictor"]))
+    figure, (left, right) = plt.subplots(
+        1, 2, figsize=(7.5, max(3.4, 0.36 * len(benchmarks) + 1.5)), width_ratios=(1.2, 1)
+    )
+    tested = counts.groupby("benchmark", sort=False)["n_test"].max()
+    label_rows(left, [f"{name} ({n:,})" if n else f"{name}: too few models" for name, n in tested.items()])
+    height = 0.8 / len(predictors)
+    for number, name in enumerate(predictors):
+        rows = counts[counts["predictor"] == name]
+        places = [benchmarks.index(each) + height * (number - (len(predictors) - 1) / 2) for each in rows["benchmark"]]
+        left.barh(places, rows["splits"].fillna(0), height, color=_COLORS[name], label=name)
+        points = models[models["predictor"] == name]
+        looks = {"color": _COLORS[name], "markersize": 4, "alpha": 0.6, "linewidth": 0}
+        right.plot(points["actual"], points["predicted"], _MARKERS[name], **looks)
+    left.axvline(50, color="#888888", linewidth=0.8, linestyle="--")
+    left.grid(axis="y", visible=False)
+    left.set(xlim=(0, 100), xlabel="splits with p < 0.05, of 100", ylabel="held-out benchmark (test models)")
+    right.axline((0.5, 0.5), slope=1, color="#888888", linewidth=0.8)  # on it, predicted and actual are equal
+    if (values := models[["predicted", "actual"]].dropna()).size:
+        low, high = values.min().min(), values.max().max()
+        margin = 0.06 * (high - low) + 0.01
+        right.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    percent(right.xaxis, right.yaxis)
+    right.set_box_aspect(1)
+    shown = " ".join(pd.unique(models["benchmark"]))
+    right.set(xlabel=f"actual accuracy on {shown}", ylabel="predicted accuracy")
+    head(figure, sources(counts))
+    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
 
 
 @figure_of()
 def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
-    """Kendall's tau of each predictor on each held-out benchmark, with its 95 % interval.
+    """Ours: Kendall's tau over all models on each held-out benchmark, with its 95 % interval.
 
     Parameters
     ----------
     summary : DataFrame
-        From `embedllm.studies.benchmark_prediction.summarize_correlations`; differences between predictors are not
+        From `embedllm.studies.benchmark_prediction.summarize_correlations`; the difference of the predictors is not
         drawn.
     """
-    rows = summary[summary["predictor"].isin(list(_HELDOUT_COLORS))]
-    figure, axes = plt.subplots(figsize=(7.5, 0.42 * rows["benchmark"].nunique() + 1.6))
+    rows = summary[summary["predictor"].isin(list(_COLORS))]
+    figure, axes = plt.subplots(figsize=(7.5, 0.36 * rows["benchmark"].nunique() + 1.6))
     benchmarks = label_benchmarks(axes, rows, "n_models")
     names = list(pd.unique(rows["predictor"]))
-    for offset, name, marker in zip(offsets(len(names)), names, "osD", strict=False):
+    for offset, name in zip(offsets(len(names)), names, strict=True):
         of_name = rows[rows["predictor"] == name]
         places = [benchmarks.index(benchmark) + offset for benchmark in of_name["benchmark"]]
-        color = _HELDOUT_COLORS[name]
-        axes.hlines(places, of_name["low"], of_name["high"], color=color, linewidth=1)
-        axes.plot(of_name["tau"], places, marker, color=color, markersize=5, linewidth=0, label=name)
+        axes.hlines(places, of_name["low"], of_name["high"], color=_COLORS[name], linewidth=1)
+        axes.plot(of_name["tau"], places, _MARKERS[name], color=_COLORS[name], markersize=5, linewidth=0, label=name)
     axes.axhline(0.5, color="#888888", linewidth=0.8)
     axes.axvline(0, color="#888888", linewidth=0.8)
     axes.grid(axis="y", visible=False)

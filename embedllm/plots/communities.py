@@ -16,6 +16,32 @@ from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, la
 
 
 @figure_of()
+def plot_raw_distances(table: pd.DataFrame) -> Figure:
+    """Mean distance within each of the paper's communities and to the other models: the paper's Figure 6.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.communities.compare_communities`: the paper's communities in one space.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 0.45 * len(table) + 1.4))
+    places = np.arange(len(table))
+    for offset, column, color in ((-0.2, "within", PALETTE[0]), (0.2, "between", GREY)):
+        label = {"within": "within the community", "between": "members to other models"}[column]
+        axes.barh(places + offset, table[column], 0.38, color=color, label=label)
+    for place, (within, between) in enumerate(table[["within", "between"]].to_numpy(float)):
+        beside_row(axes, place, "fewer than 3 members" if np.isnan(within) else f"{within:.2f} / {between:.2f}")
+    if table["within"].isna().all():
+        axes.set_xlim(0, 1)
+    axes.grid(axis="y", visible=False)
+    label_rows(axes, _with_counts(table))
+    axes.set(xlabel=f"mean L2 distance of model vectors, {table['space'].iat[0]}", ylabel="community (models)")
+    axes.set_title(f"Figure 6 on: {table['data'].iat[0]}")
+    figure.legend(loc="outside upper right", ncols=2)
+    return figure
+
+
+@figure_of()
 def plot_communities(table: pd.DataFrame) -> Figure:
     """Distance within each community over that to the other models, beside random communities of the same size.
 
@@ -27,30 +53,36 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     spaces = list(pd.unique(table["space"]))
     first = table[table["space"] == spaces[0]]
     size = (7.5, 0.27 * len(first) + 1.6)
-    figure, panels = plt.subplots(1, len(spaces), sharey=True, squeeze=False, figsize=size)
+    figure, panels = plt.subplots(1, len(spaces), sharex=True, sharey=True, squeeze=False, figsize=size)
     places = np.arange(len(first))
+    known = table[["ratio", "limit"]].to_numpy(float)
+    ends = (min(0.95, np.nanmin(known)), max(1.05, np.nanmax(known))) if not np.isnan(known).all() else (0.9, 1.1)
+    left, right = (end + 0.05 * step * (ends[1] - ends[0]) for end, step in zip(ends, (-1, 1), strict=True))
     for axes, space in zip(panels[0], spaces, strict=True):
         rows = table[table["space"] == space]
-        null = {"color": "#d9d9d9", "linewidth": 7, "label": "95 % of random ones"}
-        axes.hlines(places, rows["null_low"], rows["null_high"], **null)
+        # p is one-sided, and so is the limit: 95 % of random communities lie above it.
+        axes.hlines(places, rows["limit"], right, color="#d9d9d9", linewidth=7, label="95 % of random ones")
         axes.axvline(1, color="black", linewidth=0.8)
         paper = rows["paper"].to_numpy(bool)
         axes.plot(rows["ratio"][paper], places[paper], "o", color=PALETTE[0], label="the paper's")
         axes.plot(rows["ratio"][~paper], places[~paper], "D", color=PALETTE[1], label="other")
-        for place, p in enumerate(rows["p"]):
+        for place, p in enumerate(rows["p_corrected"]):
             text = "undefined" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
             beside_row(axes, place, text, bold=p < 0.05)
-        if rows["ratio"].isna().all():
-            axes.set_xlim(0.9, 1.1)
+        axes.set_xlim(left, right)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.set(xlabel="distance within / between", title=f"{space} embeddings")
     axes = panels[0, 0]
-    label_rows(axes, [f"{name} ({n})" for name, n in zip(first["community"], first["n_models"], strict=True)])
+    label_rows(axes, _with_counts(first))
     axes.set_ylabel("community (models)")
     head(figure, first["data"].iat[0])
     figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
     return figure
+
+
+def _with_counts(table: pd.DataFrame) -> list[str]:
+    return [f"{name} ({n})" for name, n in zip(table["community"], table["n_models"], strict=True)]
 
 
 @figure_of(lambda positions: positions.rename_axis("model"))
@@ -74,6 +106,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
             axes.scatter(points["x"], points["y"], areas[chosen], color=color, marker=marker, linewidths=0)
             kinds.append(Line2D([], [], linestyle="", marker=marker, markersize=6, color=color, label=name))
     axes.margins(0.06)
+    axes.set_aspect("equal", adjustable="datalim")  # distances count alike in all directions
     axes.set(xticks=[], yticks=[], title=positions["data"].iat[0])
     axes.set_xlabel("near models are alike; the axes have no meaning")
     figure.legend(handles=kinds, loc="outside right upper", title="specialization")

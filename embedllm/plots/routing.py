@@ -11,6 +11,33 @@ from embedllm.plots._style import by_benchmark, figure_of, head, label_benchmark
 
 
 @figure_of()
+def plot_paper_routers(table: pd.DataFrame) -> Figure:
+    """Accuracy of the routers of the paper's Figure 4, overall and by benchmark.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.routing.paper_routers`.
+    """
+    routers = list(pd.unique(table["router"]))
+    figure, axes = plt.subplots(figsize=(7.5, 0.16 * len(table) + 1.4))
+    benchmarks = label_benchmarks(axes, table)
+    height = 0.8 / len(routers)
+    for number, (name, style) in enumerate(styles_of(routers).items()):
+        rows = table[table["router"] == name]
+        places = [benchmarks.index(each) + height * (number - (len(routers) - 1) / 2) for each in rows["benchmark"]]
+        axes.barh(places, rows["accuracy"], height, color=style["color"], label=name)
+    axes.axhline(0.5, color="#888888", linewidth=0.8)
+    axes.grid(axis="y", visible=False)
+    axes.set_xlim(0, 1)
+    percent(axes.xaxis)
+    label = "share of questions answered correctly"
+    axes.set(xlabel=label, ylabel="benchmark (test questions)", title=f"Figure 4 on: {sources(table)}")
+    figure.legend(loc="outside upper center", ncols=3)
+    return figure
+
+
+@figure_of()
 def plot_routers(evaluation: pd.DataFrame) -> Figure:
     """Accuracy of each router, overall and by benchmark, with two standard errors to each side.
 

@@ -1,4 +1,4 @@
-"""The baseline of every predictor: the accuracy of each model on each benchmark."""
+"""The baselines of every predictor: the accuracy of each model, and that on each benchmark."""
 
 from __future__ import annotations
 
@@ -8,8 +8,42 @@ import numpy as np
 import pandas as pd
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm.matrix import CorrectnessMatrix
-from embedllm.predictors.base import CorrectnessPredictor, check_matrix
+from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
+
+
+class ModelMean(CorrectnessPredictor):
+    """Per-model majority baseline: the training accuracy of the model.
+
+    Thresholded, it is the majority label of each model. The estimate is (correct + 1) / (observed + 2), which is 1/2
+    where nothing is observed.
+
+    Attributes
+    ----------
+    model_names_ : ndarray of shape (n_models,)
+    probability_ : ndarray of shape (n_models,)
+
+    Examples
+    --------
+    >>> from embedllm import ModelMean, load_dataset
+    >>> train, _, test = load_dataset("simulated", scale=0.01).split()
+    >>> 0.5 < ModelMean().fit(train).score(test) < 1
+    True
+    """
+
+    probability_: np.ndarray
+
+    def fit(self, matrix: CorrectnessMatrix) -> Self:
+        matrix = check_matrix(matrix)
+        self.model_names_ = matrix.model_names
+        self.probability_ = ((matrix.labels == CORRECT).sum(axis=1) + 1) / (matrix.observed.sum(axis=1) + 2)
+        self._width = matrix.embeddings.shape[1]
+        return self
+
+    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
+        check_is_fitted(self, "model_names_")
+        n_questions = len(check_embeddings(embeddings, self._width))
+        return np.tile(self.probability_.astype(np.float32), (n_questions, 1))
 
 
 class BenchmarkMean(CorrectnessPredictor):

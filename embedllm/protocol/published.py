@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple
 
 import pandas as pd
 import yaml
+
+from embedllm.datasets.published_counts import PublishedCounts as PublishedCounts
+from embedllm.datasets.published_counts import load_published_counts as load_published_counts
 
 COLUMNS = ("figure", "value", "unit", "where", "seen_in", "verified")
 
@@ -66,37 +68,3 @@ def published_values(published: pd.DataFrame) -> dict[str, str]:
         number = row["value"] if isinstance(row["value"], str) else f"{row['value']:,}"
         values[str(key)] = f"{number} {row['unit']}".strip() + ("" if row["verified"] else " (unverified)")
     return values
-
-
-class PublishedCounts(NamedTuple):
-    """What is published of the answers of the paper's models to its test questions.
-
-    Attributes
-    ----------
-    correct : DataFrame of shape (112, 10), int
-        Correct answers of each model on each benchmark.
-    questions : Series of shape (10,), int
-        Distinct test prompts of each benchmark.
-    """
-
-    correct: pd.DataFrame
-    questions: pd.Series
-
-
-def load_published_counts() -> PublishedCounts:
-    """Read the published counts, of `data/published_counts.csv`.
-
-    The page of LOCUS (arXiv 2601.21082) has percentages with one decimal, which were turned back into counts; those of
-    MMLU may be one off. Of several rows for a prompt its rule counts the last.
-
-    Examples
-    --------
-    >>> from embedllm.protocol.published import load_published_counts
-    >>> correct, questions = load_published_counts()
-    >>> correct.shape, int(questions.sum())
-    ((112, 10), 3000)
-    """
-    file = resources.files("embedllm.data").joinpath("published_counts.csv")
-    with file.open(encoding="utf-8") as stream:
-        table = pd.read_csv(stream, index_col="benchmark")
-    return PublishedCounts(table.drop(columns="questions").T.rename_axis("model"), table["questions"])

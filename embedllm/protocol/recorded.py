@@ -10,7 +10,6 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import pandas as pd
 
 from embedllm._files import replacing
@@ -63,6 +62,60 @@ def load_recorded_comparison(path: Path | None = None) -> RecordedComparison:
     return RecordedComparison(about, *frames)
 
 
+def answers_sha256(matrix: CorrectnessMatrix) -> str:
+    """Return a hash of the labels, the names of the models, and the ids, benchmarks and split of the questions.
+
+    Embeddings are no part of it: they differ in the last bits between versions of an encoder.
+    """
+    columns = [matrix.questions[name].tolist() for name in ("benchmark", "split") if name in matrix.questions]
+    names = json.dumps([matrix.model_names.tolist(), matrix.question_ids.tolist(), *columns], default=str)
+    return hashlib.sha256(names.encode() + matrix.labels.astype("int8").tobytes()).hexdigest()
+
+
+def find_record(
+    name: str, matrix: CorrectnessMatrix, path: Path | None, tool: str
+) -> tuple[dict[str, pd.DataFrame] | None, pd.DataFrame]:
+    """Find the record of the answers of a matrix in a file of records, by their hash.
+
+    Parameters
+    ----------
+    name : str
+        Of the project's own file in `data`.
+    matrix : CorrectnessMatrix
+    path : Path, optional
+        Another file.
+    tool : str
+        That writes it, for the messages.
+
+    Returns
+    -------
+    record : dict of str to DataFrame, or None
+        None if there is no file, or no record in it is of these answers.
+    about : DataFrame
+        One row that says what it is, or why there is none.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a complete record.
+    """
+    file = path or resources.files("embedllm.data").joinpath(name)
+    try:
+        pools = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        wanted = answers_sha256(matrix)
+        found = next((pool for pool in pools.values() if pool["sha256"] == wanted), None)
+        if found is None:
+            same = [pool["date"] for pool in pools.values() if pool["data"] == matrix.source]
+            why = f"no: that of {same[0]} is of other answers" if same else f"no: {tool} records it"
+            return None, pd.DataFrame([{"data": matrix.source, "recorded": why, "answers": wanted[:12]}])
+        settings = ", ".join(f"{key} {value}" for key, value in found["settings"].items())
+        about = {"data": found["data"], "recorded": found["date"], "embedllm": found["version"], "settings": settings}
+        frames = {key: pd.DataFrame(**value) for key, value in found["frames"].items()}
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        raise ValueError(f"{file} is not a complete record ({error!r}): run {tool} again") from error
+    return frames, pd.DataFrame([about | {"answers": wanted[:12]}])
+
+
 class Results(NamedTuple):
     """The values and tables that a build of the book reports of one data set.
 
@@ -104,9 +157,7 @@ class Results(NamedTuple):
 
 
 def fingerprint(matrix: CorrectnessMatrix) -> dict[str, Any]:
-    """Return counts of a matrix and a hash of its labels, names, question ids, benchmarks and split.
-
-    Embeddings are left out: they differ in the last bits between versions of the encoder.
+    """Return counts of a matrix and the hash of its answers.
 
     Examples
     --------
@@ -115,15 +166,12 @@ def fingerprint(matrix: CorrectnessMatrix) -> dict[str, Any]:
     >>> list(fingerprint(load_dataset("simulated", scale=0.01)))
     ['models', 'questions', 'observed answers', 'correct answers', 'sha256']
     """
-    columns = [name for name in ("benchmark", "split") if name in matrix.questions]
-    names = [matrix.model_names, matrix.question_ids, *(matrix.questions[name] for name in columns)]
-    content = json.dumps([[str(name) for name in each] for each in names]).encode() + np.int8(matrix.labels).tobytes()
     return {
         "models": matrix.n_models,
         "questions": matrix.n_questions,
         "observed answers": int(matrix.observed.sum()),
         "correct answers": int((matrix.labels == CORRECT).sum()),
-        "sha256": hashlib.sha256(content).hexdigest(),
+        "sha256": answers_sha256(matrix),
     }
 
 

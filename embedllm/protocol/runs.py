@@ -37,6 +37,11 @@ class Run(NamedTuple):
     predictors: dict[str, CorrectnessPredictor]
     probabilities: dict[str, np.ndarray]
 
+    def with_those_of(self, other: Run) -> Run:
+        """Return the run with the predictors of another one, on the same division, too."""
+        predictors, probabilities = self.predictors | other.predictors, self.probabilities | other.probabilities
+        return self._replace(predictors=predictors, probabilities=probabilities)
+
 
 def fit_runs(
     matrix: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor], seed: int = 0, n_seeds: int = 3

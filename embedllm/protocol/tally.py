@@ -27,8 +27,8 @@ class Tally:
     ----------
     rows : DataFrame
         A row for each run and question, and for each model too if these are the groups. Columns: `seed`, `group` (its
-        benchmark or model), `question` (id), `unit` (the first question of the same text) and `count` (how many entries
-        are scored there).
+        benchmark or model), `question` (id), `unit` (the first question of the same text or item) and `count` (how many
+        entries are scored there).
     sums : DataFrame of shape (n_rows, n_metrics * n_methods)
         What the row adds to the sum of each metric; rows as in `rows`, columns (metric, method), the metric `accuracy`
         first.
@@ -138,7 +138,7 @@ class Tally:
 
 
 def units_of(matrix: CorrectnessMatrix) -> np.ndarray:
-    """Return, for each question, the first question of the same text, (n_questions,): what a resample draws."""
+    """Return, for each question, the first one of the same text or item, (n_questions,): what a resample draws."""
     groups = question_groups(matrix.questions)
     return matrix.question_ids[np.unique(groups, return_index=True)[1]][groups]
 

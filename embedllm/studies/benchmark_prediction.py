@@ -1,132 +1,138 @@
 """Predict the accuracies of the models on a held-out benchmark from what was learned on the other benchmarks.
 
-For each benchmark the factorization is fitted without its questions. The accuracies of the models on the benchmark are
-then regressed on what was learned of the models, each model being predicted from others, and the ranks of predicted and
-actual accuracies are compared. The regression is linear in one of two sets of coordinates::
-
-    embeddings          p_m, as in the paper
-    model directions    W' ((c1 - c0) * p_m): the weights of the model on the coordinates of a question embedding
-
-The coordinates of an exact fit are differences of logits, ordered by importance, and keep their scale; those of the
-directions are standardized. Both are compared with the *mean accuracy* of the model on the other benchmarks, which
-needs no embedding.
+For each benchmark the factorization is fitted without its questions. The model embeddings are the features of a linear
+regression of the models' accuracies on the benchmark, which is fitted on some models and tested on the others.
 
 References
 ----------
-EmbedLLM (arXiv 2410.02223), section 5.3 and Figure 5. Ridge regression in folds of models is this companion's; the
-paper has a plain linear regression over 100 random splits of the models.
+EmbedLLM (arXiv 2410.02223), section 5.3 and Figure 5: :func:`predict_heldout` and :func:`count_significant`. Ridge
+regression in folds of models and the mean accuracy as a predictor (:func:`summarize_correlations`) are this
+companion's.
 """
 
 from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
 from embedllm._checks import check_positive, check_seed
 from embedllm.matrix import OVERALL, CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.bootstrap import MIN_MODELS, interval
-from embedllm.protocol.leave_out import benchmarks_named, fits_without
+from embedllm.protocol.leave_out import (
+    N_SPLITS,
+    benchmark_accuracies,
+    benchmarks_named,
+    fits_without,
+    predict_in_splits,
+)
+from embedllm.protocol.recorded import find_record
 from embedllm.protocol.reported_values import ReportedValue
+from embedllm.protocol.runs import split_runs
 
-EMBEDDINGS, DIRECTIONS, MEAN_ACCURACY = PREDICTORS = ("embeddings", "model directions", "mean accuracy")
-LEAST_MODELS = 4  # with fewer, no rank correlation is computed
+SGD, EXACT, RIDGE, MEAN_ACCURACY = "SGD", "exact", "ridge", "mean accuracy"
+SIGNIFICANT = 0.05
 N_FOLDS = 10
 PENALTIES = np.logspace(-4, 6, 21)
-SIGNIFICANT = 0.05
-
-# Where the paper finds no significant correlation: GPQA, ASDiv and SocialQA, under whatever name a source has for them.
-_EXCEPTIONS = ("gpqa", "asdiv", "social")
+MATHEMATICS = ("mathqa", "math", "gsm", "svamp", "asdiv", "arithmetic")
+"""Parts of names of benchmarks of mathematics; the earlier, the closer to MathQA."""
 
 
-def predict_heldout(
-    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_seeds: int = 3
-) -> pd.DataFrame:
-    """Predict the accuracies of the models on each benchmark from the answers to the other benchmarks.
+class Heldout(NamedTuple):
+    """Predicted accuracies of models on benchmarks that were left out of training.
+
+    Attributes
+    ----------
+    splits : DataFrame
+        One row for each predictor, benchmark and random split of the models. Columns: `data` (the source of the
+        matrix), `predictor` (the features of the regression), `benchmark`, `n_models`, `n_test`, `tau` (Kendall's,
+        between predicted and actual accuracies of the test models) and `p_value` (two-sided). NaN with fewer than 20
+        models, or where all are equal.
+    models : DataFrame
+        One row for each predictor, benchmark and model. Columns: `data`, `predictor`, `benchmark`, `model`, `predicted`
+        and `actual` (shares of 1, NaN for a model that does not enter). Predicted by regression on SGD's or the exact
+        embeddings: mean over the splits in which the model is tested. `ridge` and `mean accuracy`: without splits.
+    """
+
+    splits: pd.DataFrame
+    models: pd.DataFrame
+
+    def joined(self, other: Heldout) -> Heldout:
+        """Put the predictors of another one after those of this one."""
+        return other if self.splits.empty else Heldout(*(pd.concat(pair) for pair in zip(self, other, strict=True)))
+
+
+def predict_heldout(matrix: CorrectnessMatrix, embedders: Mapping[str, MatrixFactorization], seed: int = 0) -> Heldout:
+    """Predict the accuracies of the models on each benchmark from the answers to the training questions of the others.
 
     The actual accuracy is over all observed answers to a benchmark, none of which was in the fit. A model is left out
-    if it has no such answer, or none to a training question of another benchmark.
+    if it has no such answer, or none to a training question of another benchmark. Beside the embedders there are, in
+    the same splits, a regression on the mean accuracy on the other benchmarks, and, for the embedder `exact`, ridge
+    regression in folds of models.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
-    mf : MatrixFactorization
-        Clones of it are fitted.
-    seed, n_seeds : int
-
-    Returns
-    -------
-    DataFrame
-        One row for each seed, benchmark, predictor and model. Columns: `data` (the source of the matrix), `seed`,
-        `benchmark`, `predictor`, `model`, `predicted` and `actual` (accuracies, shares of 1), NaN where the model is
-        left out or there are fewer than four models.
-    """
-    actual = _accuracies(matrix)
-    frames = []
-    for fit in fits_without(matrix, mf, seed, n_seeds):
-        elsewhere = _accuracies(fit.split.train).drop(columns=fit.benchmark, errors="ignore")
-        known = actual[fit.benchmark].notna() & elsewhere.notna().any(axis=1)
-        names = known.index[known].sort_values()  # so that the folds do not depend on the order of the matrix
-        target = actual.loc[names, fit.benchmark]
-        predicted = pd.DataFrame(np.nan, index=names, columns=list(PREDICTORS))
-        if fit.mf is not None and len(names) >= LEAST_MODELS:
-            places = pd.Index(fit.mf.model_names_).get_indexer(names)
-            for predictor, vectors in ((EMBEDDINGS, fit.mf.model_embeddings_), (DIRECTIONS, fit.mf.coef_)):
-                scaled = predictor == DIRECTIONS
-                predicted[predictor] = regress_out_of_fold(vectors[places], target.to_numpy(), fit.seed, scaled)
-            predicted[MEAN_ACCURACY] = mean_accuracy(elsewhere.loc[names])
-        predicted = predicted.reindex(matrix.model_names).rename_axis("model").assign(actual=target)
-        long = predicted.melt("actual", var_name="predictor", value_name="predicted", ignore_index=False)
-        frames.append(long.reset_index().assign(data=matrix.source, seed=fit.seed, benchmark=fit.benchmark))
-    columns = ["data", "seed", "benchmark", "predictor", "model", "predicted", "actual"]
-    return pd.concat(frames, ignore_index=True)[columns]
-
-
-def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
-    """Accuracy of each model on each benchmark, NaN where nothing was observed."""
-    table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
-    return table.loc[matrix.model_names, matrix.benchmark_names]
-
-
-def regress_out_of_fold(
-    vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0, standardize: bool = True
-) -> np.ndarray:
-    """Predict the accuracy of each model from the vectors and accuracies of others, by ridge regression in ten folds.
-
-    The penalty is chosen inside the models of the other folds, by leaving one out.
-
-    A regression that learns nothing predicts the mean of the models it was fitted on, and that mean is lower when the
-    left-out models are better: over the folds, this would rank the models in reverse. The mean is therefore taken over
-    all models, and only the slope is from the other folds; the mean adds the same to every prediction, so that no rank
-    depends on it.
-
-    Parameters
-    ----------
-    vectors : ndarray of shape (n_models, n_coordinates)
-    accuracy : ndarray of shape (n_models,)
+    embedders : mapping of str to MatrixFactorization
+        Clones are fitted, one for each benchmark.
     seed : int
-        Of the folds. With at most ten models each is a fold of its own.
-    standardize : bool
-        Whether each coordinate is divided by its standard deviation over the models of the other folds.
-
-    Returns
-    -------
-    ndarray of shape (n_models,)
+        Of the division of the questions, where the source brings none, of training, and of the splits of the models.
     """
-    vectors, predicted = np.asarray(vectors, dtype=float), np.empty(len(accuracy))
-    legacy_seed = check_seed(seed) % 2**32  # scikit-learn takes no larger ones
-    folds = KFold(min(N_FOLDS, len(accuracy)), shuffle=True, random_state=legacy_seed)
-    for inside, outside in folds.split(vectors):
-        regression = make_pipeline(StandardScaler(with_std=standardize), RidgeCV(PENALTIES)).fit(
-            vectors[inside], accuracy[inside]
-        )
-        predicted[outside] = regression.predict(vectors[outside]) - accuracy[inside].mean()
-    return predicted + accuracy.mean()
+    actual = benchmark_accuracies(matrix)
+    splits, models = [], []
+    for name, benchmark, vectors in _features(matrix, embedders, seed):
+        # In the order of their names, so that the splits do not depend on the order of the matrix.
+        known = vectors.dropna().index.intersection(actual[benchmark].dropna().index).sort_values()
+        target, features = actual.loc[known, benchmark].to_numpy(), vectors.loc[known].to_numpy()
+        key = {"data": matrix.source, "predictor": name, "benchmark": benchmark}
+        predicted = predict_in_splits(features, target, seed)
+        tested = np.isfinite(predicted)
+        n_tested = tested.sum(axis=0)  # of each model
+        entered, undefined = tested.any(), np.full(len(known), np.nan)
+        taus = [
+            kendalltau(row[test], target[test])[:2] if entered else (np.nan, np.nan)
+            for row, test in zip(predicted, tested, strict=True)
+        ]
+        rows = pd.DataFrame(taus, columns=["tau", "p_value"])
+        splits.append(rows.assign(**key, n_models=len(known), n_test=int(tested[0].sum())))
+        predictions = {name: np.nansum(predicted, axis=0) / n_tested if entered else undefined}
+        if name == MEAN_ACCURACY and entered:
+            predictions[name] = features[:, 0]
+        if name == EXACT:
+            predictions[RIDGE] = regress_out_of_fold(features, target, seed) if entered else undefined
+        for predictor, values in predictions.items():
+            rows = pd.DataFrame({"predicted": values, "actual": target}, known).reindex(sorted(matrix.model_names))
+            models.append(rows.rename_axis("model").reset_index().assign(**key | {"predictor": predictor}))
+    return Heldout(
+        pd.concat(splits, ignore_index=True)[[*_KEYS, "n_models", "n_test", "tau", "p_value"]],
+        pd.concat(models, ignore_index=True)[[*_KEYS, "model", "predicted", "actual"]],
+    )
+
+
+_KEYS = ["data", "predictor", "benchmark"]
+
+
+def _features(
+    matrix: CorrectnessMatrix, embedders: Mapping[str, MatrixFactorization], seed: int
+) -> Iterator[tuple[str, str, pd.DataFrame]]:
+    """Yield each predictor and benchmark with the vectors of the models that have an answer elsewhere, by name."""
+    ((_, split),) = split_runs(matrix, seed, 1)
+    seen = benchmark_accuracies(split.train)
+    elsewhere = {name: seen.drop(columns=name, errors="ignore").dropna(how="all") for name in matrix.benchmark_names}
+    for benchmark, accuracies in elsewhere.items():
+        yield MEAN_ACCURACY, benchmark, mean_accuracy(accuracies).to_frame(0)
+    for name, mf in embedders.items():
+        for (benchmark,), vectors, _ in fits_without(split, mf, [(each,) for each in elsewhere], seed):
+            placed = elsewhere[benchmark].index
+            yield name, benchmark, pd.DataFrame(index=placed) if vectors is None else vectors.loc[placed]
 
 
 def mean_accuracy(accuracies: pd.DataFrame) -> pd.Series:
@@ -144,32 +150,120 @@ def mean_accuracy(accuracies: pd.DataFrame) -> pd.Series:
     return (accuracies - of_benchmark).mean(axis=1) + of_benchmark.mean()
 
 
-def rank_correlations(predictions: pd.DataFrame) -> pd.DataFrame:
-    """Return Kendall's tau between predicted and actual accuracies.
+def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> np.ndarray:
+    """Predict the accuracy of each model from the vectors and accuracies of others, by ridge regression in ten folds.
+
+    The penalty is chosen inside the models of the other folds, by leaving one out.
+
+    A regression that learns nothing predicts the mean of the models it was fitted on, and that mean is lower when the
+    left-out models are better: over the folds, this would rank the models in reverse. The mean is therefore taken over
+    all models, and only the slope is from the other folds; the mean adds the same to every prediction, so that no rank
+    depends on it.
 
     Parameters
     ----------
-    predictions : DataFrame
-        From `predict_heldout`.
+    vectors : ndarray of shape (n_models, n_coordinates)
+    accuracy : ndarray of shape (n_models,)
+    seed : int
+        Of the folds. With at most ten models each is a fold of its own.
+
+    Returns
+    -------
+    ndarray of shape (n_models,)
+    """
+    predicted = np.empty(len(accuracy))
+    legacy_seed = check_seed(seed) % 2**32  # scikit-learn takes no larger ones
+    folds = KFold(min(N_FOLDS, len(accuracy)), shuffle=True, random_state=legacy_seed)
+    for inside, outside in folds.split(vectors):
+        regression = RidgeCV(PENALTIES).fit(vectors[inside], accuracy[inside])
+        predicted[outside] = regression.predict(vectors[outside]) - accuracy[inside].mean()
+    return predicted + accuracy.mean()
+
+
+def count_significant(splits: pd.DataFrame) -> pd.DataFrame:
+    """Count, for each benchmark, the splits whose tau is significant: the paper's measure.
+
+    The splits overlap, so that the count describes them and is no test. A benchmark is *significant*, by this
+    companion's rule, if more than half of its splits are.
+
+    Parameters
+    ----------
+    splits : DataFrame
+        `Heldout.splits`.
 
     Returns
     -------
     DataFrame
-        One row for each seed, benchmark and predictor. Columns: `data`, `seed`, `benchmark`, `predictor`, `n_models`,
-        `tau`, `p_value` (two-sided; both NaN with fewer than four models or where all are equal) and `significant`:
-        whether tau is above 0 with a p-value below 0.05.
+        One row for each predictor and benchmark. Columns: `data`, `predictor`, `benchmark`, `n_models`, `n_test`,
+        `splits` (of 100, with p < 0.05), `reversed` (those of them with a tau below 0), `tau` (median), `least`
+        (smallest tau that is significant with so many test models) and `significant`. NaN where a benchmark cannot be
+        tested.
     """
-    rows = []
-    keys = ["data", "seed", "benchmark", "predictor"]
-    for key, group in predictions.groupby(keys, sort=False):
-        both = group[["predicted", "actual"]].dropna()
-        tau, p_value = kendalltau(both["predicted"], both["actual"]) if len(both) >= LEAST_MODELS else (np.nan, np.nan)
-        rows.append((*key, len(both), tau, p_value, bool(tau > 0 and p_value < SIGNIFICANT)))
-    return pd.DataFrame(rows, columns=[*keys, "n_models", "tau", "p_value", "significant"])
+    rows = splits.assign(
+        splits=splits["p_value"] < SIGNIFICANT, reversed=(splits["p_value"] < SIGNIFICANT) & (splits["tau"] < 0)
+    )
+    keys = [*_KEYS, "n_models", "n_test"]
+    table = rows.groupby(keys, sort=False).agg({"splits": "sum", "reversed": "sum", "tau": "median"}).reset_index()
+    tested = table["n_test"] > 0
+    table["least"] = table["n_test"].map({n: smallest_significant_tau(n) for n in pd.unique(table["n_test"])})
+    counts = table[["splits", "reversed"]].astype(float).where(tested)
+    return table.assign(**counts, significant=(counts["splits"] > N_SPLITS / 2).astype(float).where(tested))
 
 
-def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -> pd.DataFrame:
-    """Return Kendall's tau as a mean over the seeds, with a bootstrap interval over the models.
+def smallest_significant_tau(n: int) -> float:
+    """Return the smallest Kendall's tau above 0 that is significant (two-sided p < 0.05) for n models without ties.
+
+    Examples
+    --------
+    >>> from embedllm.studies.benchmark_prediction import smallest_significant_tau
+    >>> round(smallest_significant_tau(10), 3), smallest_significant_tau(4)
+    (0.511, nan)
+    """
+    pairs = n * (n - 1) // 2
+
+    def p_value(discordant: int) -> float:
+        left, ranking = list(range(n)), []
+        for place in range(n):  # one ranking of so many discordant pairs
+            step = min(discordant, n - 1 - place)
+            ranking.append(left.pop(step))
+            discordant -= step
+        return float(kendalltau(range(n), ranking)[1])
+
+    first = bisect_left(range(pairs // 2), SIGNIFICANT, key=p_value)  # the first that is not significant
+    return 1 - 2 * (first - 1) / pairs if first else float("nan")
+
+
+def closest_to_mathematics(benchmarks: list[str]) -> str:
+    """Return MathQA or, without it, the first benchmark whose name comes first in `MATHEMATICS`, or else the first."""
+    return [*benchmarks_named(benchmarks, MATHEMATICS), *benchmarks][0]
+
+
+def recorded_heldout(matrix: CorrectnessMatrix, path: Path | None = None) -> tuple[Heldout, pd.DataFrame]:
+    """Read what ``tools/record_sgd.py`` recorded of these answers, in `data/sgd_heldout.json`.
+
+    Returns
+    -------
+    heldout : Heldout
+        Of SGD's embeddings; `models` has the benchmark closest to MathQA only. Both without rows if nothing is
+        recorded of these answers.
+    about : DataFrame
+        One row: the date, the version of this package, the settings and the hash of the answers; or why there is none.
+
+    Raises
+    ------
+    ValueError
+        If the file is not a complete record.
+    """
+    record, about = find_record("sgd_heldout.json", matrix, path, "tools/record_sgd.py")
+    if record is None:
+        columns = {"splits": [*_KEYS, "n_models", "n_test", "tau", "p_value"], "models": [*_KEYS, "model"]}
+        return Heldout(pd.DataFrame(columns=columns["splits"]), pd.DataFrame(columns=columns["models"])), about
+    splits = record["splits"].explode(["tau", "p_value"], ignore_index=True)
+    return Heldout(splits.astype({"tau": float, "p_value": float}), record["models"]), about
+
+
+def summarize_correlations(models: pd.DataFrame, n_resamples: int = 2000) -> pd.DataFrame:
+    """Return Kendall's tau over all models of `ridge` and `mean accuracy`, with a bootstrap interval over the models.
 
     A resample draws models, with their predictions and accuracies for all benchmarks, so that the interval of a
     difference is the paired one; a model that is drawn twice is not compared with itself. The regressions are not
@@ -177,56 +271,42 @@ def summarize_correlations(predictions: pd.DataFrame, n_resamples: int = 2000) -
 
     Parameters
     ----------
-    predictions : DataFrame
-        From `predict_heldout`.
+    models : DataFrame
+        `Heldout.models`.
     n_resamples : int
         Drawn with a fixed seed.
 
     Returns
     -------
     DataFrame
-        One row for each benchmark, after the mean over the benchmarks, `overall`, and for each predictor and difference
-        to the mean accuracy. Columns: `data`, `benchmark`, `predictor`, `n_models` (the most that any benchmark has, in
-        the row of the mean), `tau`, `low` and `high` (95 % interval; NaN with fewer than five models).
+        One row for each benchmark, after the mean over the benchmarks, `overall`, and for each predictor and the
+        difference of the two. Columns: `data`, `benchmark`, `predictor`, `n_models` (the most that any benchmark has,
+        in the row of the mean), `tau`, `low` and `high` (95 % interval; NaN with fewer than five models).
     """
-    correlations = rank_correlations(predictions)
-    benchmarks = list(pd.unique(predictions["benchmark"]))
-    keys = ["benchmark", "predictor"]
-    taus = _with_differences(correlations.groupby(keys)["tau"].mean().to_frame().T, benchmarks).iloc[0]
-    resampled = _with_differences(_resample(predictions, n_resamples), benchmarks)
-    n_models = correlations.groupby("benchmark")["n_models"].max()
-    n_models[OVERALL] = n_models.max()
+    models = models[models["predictor"].isin([RIDGE, MEAN_ACCURACY])]
+    names, benchmarks = np.sort(pd.unique(models["model"])), list(pd.unique(models["benchmark"]))
+    n = len(names)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), check_positive("n_resamples", n_resamples))
+    times = np.vstack([np.ones((1, n), int), drawn])  # the models as they are, then the resamples
+    taus: dict[tuple[str, str], np.ndarray] = {}
+    n_models: dict[str, int] = {}
+    for (predictor, benchmark), group in models.groupby(["predictor", "benchmark"], sort=False):
+        both = group.dropna()
+        drawn = times[:, np.searchsorted(names, both["model"])]
+        taus[predictor, benchmark] = weighted_taus(both["predicted"].to_numpy(), both["actual"].to_numpy(), drawn)
+        n_models[benchmark] = max(len(both), n_models.get(benchmark, 0))
+    for predictor in (RIDGE, MEAN_ACCURACY):
+        each = pd.DataFrame({benchmark: taus[predictor, benchmark] for benchmark in benchmarks})
+        taus[predictor, OVERALL] = each.mean(axis=1).to_numpy()  # of the benchmarks that are defined
+    n_models[OVERALL] = max(n_models.values())
     rows = []
-    for (benchmark, predictor), tau in taus.to_dict().items():
-        enough = n_models[benchmark] >= MIN_MODELS
-        low, high = interval(resampled[benchmark, predictor]) if enough else (np.nan, np.nan)
-        rows.append((predictions["data"].iat[0], benchmark, predictor, n_models[benchmark], tau, low, high))
-    return pd.DataFrame(rows, columns=["data", *keys, "n_models", "tau", "low", "high"])
-
-
-def _with_differences(taus: pd.DataFrame, benchmarks: list[str]) -> pd.DataFrame:
-    """Add the mean over the benchmarks and the differences to the mean accuracy to columns (benchmark, predictor)."""
-    columns: dict[tuple[str, str], pd.Series] = {}
-    for benchmark, parts in {OVERALL: benchmarks, **{name: [name] for name in benchmarks}}.items():
-        means = {predictor: taus[[(each, predictor) for each in parts]].mean(axis=1) for predictor in PREDICTORS}
-        columns |= {(benchmark, predictor): mean for predictor, mean in means.items()}
-        for predictor in (EMBEDDINGS, DIRECTIONS):
-            columns[benchmark, f"{predictor} minus {MEAN_ACCURACY}"] = means[predictor] - means[MEAN_ACCURACY]
-    return pd.DataFrame(columns)
-
-
-def _resample(predictions: pd.DataFrame, n_resamples: int) -> pd.DataFrame:
-    """Taus of resampled models, mean over the seeds: (n_resamples, n_benchmarks x n_predictors)."""
-    models = np.sort(pd.unique(predictions["model"]))
-    rng, n = np.random.default_rng(0), len(models)
-    times = rng.multinomial(n, np.full(n, 1 / n), size=check_positive("n_resamples", n_resamples))
-    taus: dict[tuple[str, str], list[np.ndarray]] = {}
-    for (_, benchmark, predictor), group in predictions.groupby(["seed", "benchmark", "predictor"], sort=False):
-        both = group.dropna(subset=["predicted", "actual"])
-        drawn = times[:, np.searchsorted(models, both["model"])]
-        tau = weighted_taus(both["predicted"].to_numpy(), both["actual"].to_numpy(), drawn)
-        taus.setdefault((benchmark, predictor), []).append(tau)
-    return pd.DataFrame({key: np.mean(runs, axis=0) for key, runs in taus.items()})
+    for benchmark in (OVERALL, *benchmarks):
+        of_it = {predictor: taus[predictor, benchmark] for predictor in (RIDGE, MEAN_ACCURACY)}
+        of_it[f"{RIDGE} minus {MEAN_ACCURACY}"] = of_it[RIDGE] - of_it[MEAN_ACCURACY]
+        for predictor, (tau, *resampled) in of_it.items():
+            ends = interval(np.array(resampled)) if n_models[benchmark] >= MIN_MODELS else (np.nan, np.nan)
+            rows.append((models["data"].iat[0], benchmark, predictor, n_models[benchmark], tau, *ends))
+    return pd.DataFrame(rows, columns=["data", "benchmark", "predictor", "n_models", "tau", "low", "high"])
 
 
 def weighted_taus(predicted: np.ndarray, actual: np.ndarray, times: np.ndarray) -> np.ndarray:
@@ -251,41 +331,31 @@ def weighted_taus(predicted: np.ndarray, actual: np.ndarray, times: np.ndarray) 
     return np.divide(concordance, untied, out=np.full(len(times), np.nan), where=untied > 0)
 
 
-def heldout_values(predictions: pd.DataFrame) -> list[ReportedValue]:
+def heldout_values(heldout: Heldout) -> list[ReportedValue]:
     """Return the values that the page reports.
 
     Parameters
     ----------
-    predictions : DataFrame
-        From `predict_heldout`.
+    heldout : Heldout
+        Of `predict_heldout`, after the recorded one.
     """
-    correlations = rank_correlations(predictions)
-    defined = correlations[correlations["tau"].notna()]
-    seeds, by_seed = pd.unique(correlations["seed"]), ["seed", "predictor"]
-
-    def per_seed(rows: pd.DataFrame, column: str, how: str) -> pd.DataFrame:
-        return rows.groupby(by_seed)[column].agg(how).unstack("predictor").reindex(seeds, columns=list(PREDICTORS))
-
-    significant, taus = per_seed(defined, "significant", "sum"), per_seed(defined, "tau", "mean")
-    exceptions = defined[defined["benchmark"].isin(benchmarks_named(pd.unique(defined["benchmark"]), _EXCEPTIONS))]
-    summary = summarize_correlations(predictions).set_index(["benchmark", "predictor"]).loc[OVERALL]
-
-    def mean_tau(key: str, what: str, name: str, values: pd.Series) -> ReportedValue:
-        low, high = summary.loc[name, ["low", "high"]].astype(float)
-        return ReportedValue(key, f"mean tau{what}: {name}", values, interval=(low, high))
-
-    positive = "benchmarks with a tau significantly above 0 (p < 0.05)"
-    of_exceptions = per_seed(exceptions, "significant", "sum")[EMBEDDINGS]
-    keys = {"embeddings": EMBEDDINGS, "weights": DIRECTIONS, "mean_accuracy": MEAN_ACCURACY}
-    n_defined = per_seed(defined, "tau", "size")[EMBEDDINGS].fillna(0)
-    minus, mean = f"minus {MEAN_ACCURACY}", taus[MEAN_ACCURACY]
-    return [
-        ReportedValue("heldout_benchmarks", "benchmarks held out, with a defined tau", n_defined, count=True),
-        *(ReportedValue(f"significant_{key}", f"{positive}: {name}", significant[name]) for key, name in keys.items()),
-        ReportedValue(
-            "significant_exceptions", f"{positive}: embeddings, among GPQA, ASDiv and SocialQA", of_exceptions
-        ),
-        *(mean_tau(f"tau_{key}", " over the benchmarks", name, taus[name]) for key, name in keys.items()),
-        mean_tau("embeddings_minus_mean", "", f"{EMBEDDINGS} {minus}", taus[EMBEDDINGS] - mean),
-        mean_tau("weights_minus_mean", "", f"{DIRECTIONS} {minus}", taus[DIRECTIONS] - mean),
+    counts = count_significant(heldout.splits)
+    by_predictor = dict(list(counts.groupby("predictor")))
+    summary = summarize_correlations(heldout.models).set_index(["benchmark", "predictor"]).loc[OVERALL]
+    entered = by_predictor[EXACT]
+    tested = entered[entered["n_test"] > 0]
+    values = [
+        ReportedValue("heldout_benchmarks", "benchmarks held out, with at least 20 models", [len(tested)], count=True),
+        ReportedValue("test_models", "models tested in a split, at least", [tested["n_test"].min()]),
+        ReportedValue("least_tau", "smallest tau that is significant with so many", [tested["least"].max()]),
     ]
+    for key, name in {"sgd": SGD, "exact": EXACT, "mean_accuracy": MEAN_ACCURACY}.items():
+        rows = by_predictor.get(name, entered.iloc[:0])
+        number, tau = rows["significant"].sum(min_count=1), rows["tau"].mean()
+        what = "benchmarks with p < 0.05 in more than half of 100 splits"
+        values.append(ReportedValue(f"significant_{key}", f"{what}: {name}", [number]))
+        values.append(ReportedValue(f"median_tau_{key}", f"median tau over the splits, mean: {name}", [tau]))
+    for key, name in {"ridge": RIDGE, "mean": MEAN_ACCURACY, "gain": f"{RIDGE} minus {MEAN_ACCURACY}"}.items():
+        tau, low, high = summary.loc[name, ["tau", "low", "high"]].astype(float)
+        values.append(ReportedValue(f"tau_{key}", f"tau over all models, mean: {name}", [tau], interval=(low, high)))
+    return values

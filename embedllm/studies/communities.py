@@ -6,22 +6,21 @@ the rest depends on the random start. Of an exact fit, the distance of two model
 training questions, of the difference of their logits: two models are near if they find the same questions harder and
 the same questions easier. How good a model is whatever the question is left out.
 
-Distances are averaged over runs, each divided by its mean over all pairs.
+All distances are those of the first run, and everything that is reported follows from them.
 
 References
 ----------
 EmbedLLM (arXiv 2410.02223), section 6.1 and Figure 6, for the distances between SGD's embeddings; the test against
-random communities and the exact coordinates are this companion's.
+random communities and the exact coordinates are this companion's. *A simple sequentially rejective multiple test
+procedure*, Scandinavian Journal of Statistics 6 (1979), for the correction.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
-from scipy.spatial.distance import squareform
 from sklearn.manifold import TSNE
 
 from embedllm._checks import check_positive, name_positions
@@ -36,86 +35,53 @@ SPACES = ("SGD", "exact")
 
 SIGNIFICANT = 0.05
 
-_NUMBERS = ("within", "between", "ratio", "null_low", "null_high", "p")
+MIN_COMMUNITIES = 3
+"""With fewer communities, a data set cannot test a statement about them."""
+
+_NUMBERS = ("within", "between", "ratio", "limit", "p")
 
 _MIN_SIZE = 3  # models in a community, so that there are pairs to average over
 _PERPLEXITY = 10  # of t-SNE: about the size of a community
 
 
-@dataclass(frozen=True)
-class ModelDistances:
-    """Distances between the models of a data set in one space.
-
-    Parameters
-    ----------
-    by_seed : dict of int to DataFrame of shape (n_models, n_models)
-        Seed of a run to its distances, with mean 1 over all pairs; rows and columns are model names, sorted.
-    space : str
-        Name of the estimator.
-    data : str
-        What the data are.
-    """
-
-    by_seed: dict[int, pd.DataFrame]
-    space: str
-    data: str
-
-    def mean(self) -> pd.DataFrame:
-        """Return the mean over the runs, (n_models, n_models)."""
-        first, *others = self.by_seed.values()
-        return sum(others, start=first) / len(self.by_seed)
-
-
 def measure_distances(
-    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0, n_seeds: int = 3
-) -> dict[str, ModelDistances]:
-    """Fit factorizations for each seed and measure the distances between the embeddings of the models.
+    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0
+) -> dict[str, pd.DataFrame]:
+    """Fit factorizations on the training questions and measure the distances between the embeddings of the models.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
     estimators : mapping of str to MatrixFactorization
         Clones of them are fitted.
-    seed, n_seeds : int
-        SGD is fitted for the first seed only, since a fit takes a minute.
+    seed : int
+        Of the run.
 
     Returns
     -------
-    dict of str to ModelDistances
-        For each estimator. A model without a training answer in one of the runs is left out.
+    dict of str to DataFrame of shape (n_models, n_models)
+        For each estimator the Euclidean distances, rows and columns by name, sorted. A model without a training answer
+        is left out.
     """
-    splits = list(split_runs(matrix, seed, n_seeds))
-    learned = np.all([train.observed.any(axis=1) for _, (train, _, _) in splits], axis=0)
-    names = sorted(matrix.model_names[learned])
-    found = {}
-    for space, estimator in estimators.items():
-        by_seed = {}
-        for run_seed, (train, val, _) in splits[:1] if estimator.solver == "sgd" else splits:
-            fitted = fit_clone(estimator, train, run_seed, validation=val)
-            apart = fitted.distances(ability=fitted.solver == "sgd").loc[names, names]
-            by_seed[run_seed] = scaled_distances(apart)
-        found[space] = ModelDistances(by_seed, space, matrix.source)
-    return found
-
-
-def scaled_distances(distances: pd.DataFrame) -> pd.DataFrame:
-    """Divide distances by their mean over all pairs; NaN off the diagonal if all are 0."""
-    pairs = squareform(distances.to_numpy(float), checks=False)
-    scale = pairs.mean() if pairs.any() else np.nan
-    return pd.DataFrame(squareform(pairs / scale), distances.index, distances.columns)
+    (_, (train, val, _)), *_ = split_runs(matrix, seed, 1)
+    names = sorted(matrix.model_names[train.observed.any(axis=1)])
+    fits = {space: fit_clone(estimator, train, seed, validation=val) for space, estimator in estimators.items()}
+    return {space: fit.distances(ability=fit.solver == "sgd").loc[names, names] for space, fit in fits.items()}
 
 
 def compare_communities(
-    distances: Mapping[str, ModelDistances], models: pd.DataFrame, n_permutations: int = 10_000
+    distances: Mapping[str, pd.DataFrame], models: pd.DataFrame, data: str, n_permutations: int = 10_000
 ) -> pd.DataFrame:
-    """Compare the distances within each community with those to the other models, averaged over the runs.
+    """Compare the distances within each community with those to the other models.
 
     Parameters
     ----------
-    distances : mapping of str to ModelDistances
+    distances : mapping of str to DataFrame of shape (n_models, n_models)
         From `measure_distances`.
     models : DataFrame indexed by model name
         As in `find_communities`.
+    data : str
+        What the data are.
     n_permutations : int
         Random communities of the same size, drawn with a fixed seed.
 
@@ -124,26 +90,33 @@ def compare_communities(
     DataFrame
         One row for each space and each community of three models or more, or of the paper's. Columns: `data`,
         `space`, `community`, `kind`, `paper` (whether it is one of the paper's), `n_models`, `within` and `between`
-        (mean distance of two members, and of a member and another model), `ratio` (of the two), `null_low` and
-        `null_high` (the central 95 % of the ratios of random communities), `p` (one-sided probability that a random
-        community has a ratio as low: (1 + those drawn that have) / (1 + drawn)). NaN where a community is too small.
+        (mean distance of two members, and of a member and another model), `ratio` (of the two), `limit` (95 % of
+        random communities have a larger ratio), `p` (one-sided probability that a random community has a ratio as low:
+        (1 + those drawn that have) / (1 + drawn)) and `p_corrected` (for the number of communities tested in the space,
+        by Holm's method: the probability that any of them would be found if none differed from random ones). NaN where
+        a community is too small.
     """
+    found = find_communities(models)
     rows = [
-        {"data": each.data, "space": space, **row}
+        {"data": data, "space": space, **row}
         for space, each in distances.items()
-        for row in _compare(each.mean(), find_communities(models), n_permutations)
+        for row in _compare(each, found, n_permutations)
     ]
-    return pd.DataFrame(rows)
+    table = pd.DataFrame(rows)
+    return table.assign(p_corrected=table.groupby("space")["p"].transform(holm))
 
 
-def compare_each_seed(distances: Mapping[str, ModelDistances], models: pd.DataFrame) -> pd.DataFrame:
-    """Do what `compare_communities` does for each run alone; the column `seed` says which."""
-    parts = [
-        compare_communities({space: replace(each, by_seed={seed: frame})}, models).assign(seed=seed)
-        for space, each in distances.items()
-        for seed, frame in each.by_seed.items()
-    ]
-    return pd.concat(parts, ignore_index=True)
+def holm(p: pd.Series) -> pd.Series:
+    """Correct p-values for their number; NaN, of what was not tested, does not count.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> holm(pd.Series([0.04, 0.01, 0.03])).round(2).tolist()
+    [0.06, 0.03, 0.06]
+    """
+    ascending = p.dropna().sort_values(kind="stable")
+    return (ascending * np.arange(len(ascending), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
 def _compare(distances: pd.DataFrame, communities: list[Community], n_permutations: int) -> list[dict[str, object]]:
@@ -165,7 +138,7 @@ def _compare(distances: pd.DataFrame, communities: list[Community], n_permutatio
             # A draw of the community itself counts, however its sum was rounded.
             as_low = np.count_nonzero(null <= ratio * (1 + 1e-9))
             p = np.where(np.isnan(ratio), np.nan, (1 + as_low) / (1 + n_permutations))
-            numbers = [*within, *between, *ratio, *np.quantile(null, [0.025, 0.975]), *p]
+            numbers = [*within, *between, *ratio, np.quantile(null, SIGNIFICANT), *p]
         elif paper:
             numbers = [np.nan] * len(_NUMBERS)
         else:
@@ -190,17 +163,20 @@ def _ratios(within: np.ndarray, between: np.ndarray) -> np.ndarray:
     return np.divide(within, between, out=np.full(len(within), np.nan), where=between > 0)
 
 
-def map_models(distances: ModelDistances, models: pd.DataFrame) -> pd.DataFrame:
-    """Lay the models out in a plane by t-SNE of the mean distances.
+def map_models(distances: pd.DataFrame, models: pd.DataFrame, data: str) -> pd.DataFrame:
+    """Lay the models out in a plane by t-SNE of their distances.
 
     t-SNE starts from classical scaling: the map is deterministic and does not depend on the order of the models. Models
     that are near stay near; the distances between groups, and the axes, have no meaning.
 
     Parameters
     ----------
-    distances : ModelDistances
+    distances : DataFrame of shape (n_models, n_models)
+        Of one space, from `measure_distances`.
     models : DataFrame indexed by model name
         As in `find_communities`.
+    data : str
+        What the data are.
 
     Returns
     -------
@@ -208,15 +184,14 @@ def map_models(distances: ModelDistances, models: pd.DataFrame) -> pd.DataFrame:
         `data`, `x`, `y`, `params_b` (NaN if not known), and `specialization`: the rarest tag of the model among those
         that at least three of the models have; empty without one.
     """
-    mean = distances.mean()
-    known = models.reindex(mean.index)
+    known = models.reindex(distances.index)
     sizes = {each.name: len(each.members) for each in find_communities(known) if each.kind == "specialization"}
     tags = {model: [tag for tag in each if sizes[tag] >= _MIN_SIZE] for model, each in tags_of(known).items()}
-    rarest = [min(tags.get(model, []), key=lambda tag: (sizes[tag], tag), default="") for model in mean.index]
-    x, y = _layout(mean.to_numpy()).T
+    rarest = [min(tags.get(model, []), key=lambda tag: (sizes[tag], tag), default="") for model in distances.index]
+    x, y = _layout(distances.to_numpy()).T
     billions = known["params_b"].astype(float) if "params_b" in known else np.nan
-    table = {"data": distances.data, "x": x, "y": y, "params_b": billions, "specialization": rarest}
-    return pd.DataFrame(table, index=mean.index)
+    table = {"data": data, "x": x, "y": y, "params_b": billions, "specialization": rarest}
+    return pd.DataFrame(table, index=distances.index)
 
 
 def _layout(distances: np.ndarray) -> np.ndarray:
@@ -257,54 +232,51 @@ def choose_model(matrix: CorrectnessMatrix, model: str = "", seed: int = 0) -> s
     return str(train.accuracy(by="model")["accuracy"].fillna(-1.0).sort_index().idxmax())
 
 
-def nearest_models(distances: ModelDistances, models: pd.DataFrame, model: str, n: int = 10) -> pd.DataFrame:
-    """Return the models nearest to one, by the mean over the runs.
+def nearest_models(distances: pd.DataFrame, models: pd.DataFrame, model: str, data: str, n: int = 10) -> pd.DataFrame:
+    """Return the models nearest to one.
 
     Parameters
     ----------
-    distances : ModelDistances
+    distances : DataFrame of shape (n_models, n_models)
+        Of one space, from `measure_distances`.
     models : DataFrame indexed by model name
     model : str
+    data : str
+        What the data are.
     n : int
         How many; fewer if there are no more.
 
     Returns
     -------
     DataFrame
-        Indexed by `rank`, from 1. Columns: `data`, `model`, `distance` (1: mean over all pairs of models), `spread`
-        (standard deviation over the runs; NaN for one) and, where they are known, `params_b` and `tags`.
+        Indexed by `rank`, from 1. Columns: `data`, `model`, `distance` and, where they are known, `params_b` and
+        `tags`.
 
     Raises
     ------
     KeyError
         If the model is unknown or was not learned; the message lists the others.
     """
-    mean = distances.mean()
-    name_positions("model", [model], mean.index)
-    each = pd.DataFrame({seed: frame[model] for seed, frame in distances.by_seed.items()})
-    table = pd.DataFrame({"data": distances.data, "distance": mean[model], "spread": each.std(axis=1)})
-    nearest = table.drop(model).sort_values("distance", kind="stable").head(check_positive("n", n))
-    nearest = nearest.join(models.filter(["params_b", "tags"])).rename_axis("model").reset_index()
-    nearest.insert(0, "data", nearest.pop("data"))
-    return nearest.set_index(pd.RangeIndex(1, len(nearest) + 1, name="rank"))
+    name_positions("model", [model], distances.index)
+    nearest = distances[model].drop(model).sort_values(kind="stable").head(check_positive("n", n))
+    table = nearest.rename("distance").to_frame().join(models.filter(["params_b", "tags"]))
+    table = table.rename_axis("model").reset_index()
+    table.insert(0, "data", data)
+    return table.set_index(pd.RangeIndex(1, len(table) + 1, name="rank"))
 
 
-def community_values(by_seed: pd.DataFrame) -> list[ReportedValue]:
-    """Return the values that the page on communities reports.
+def community_values(communities: pd.DataFrame) -> list[ReportedValue]:
+    """Return the values that the page on communities reports: whole counts, and NaN where too little can be tested.
 
     Parameters
     ----------
-    by_seed : DataFrame
-        From `compare_each_seed`.
+    communities : DataFrame
+        From `compare_communities`.
     """
-
-    tested = by_seed[by_seed["ratio"].notna()]
-    closer = tested["ratio"] < 1
-    tested = tested.assign(closer=closer, found=closer & (tested["p"] < SIGNIFICANT))
-    seeds = by_seed["seed"].unique()
-    one = tested[(tested["space"] == SPACES[0]) & (tested["seed"] == seeds[0])]
-
-    significantly = f"closer than random ones (p < {SIGNIFICANT:g})"
+    tested = communities[communities["ratio"].notna()]
+    found = tested.assign(closer=tested["ratio"] < 1, found=tested["p_corrected"] < SIGNIFICANT)
+    one = found[found["space"] == SPACES[0]]
+    significantly = f"closer than random ones (corrected p < {SIGNIFICANT:g})"
     named = {
         "ratio": ("Distance within / between, mean over the communities", "ratio", "mean", False),
         "found": (f"Communities {significantly}", "found", "sum", False),
@@ -317,9 +289,26 @@ def community_values(by_seed: pd.DataFrame) -> list[ReportedValue]:
     ]
     for space in SPACES:
         for key, (what, column, how, paper) in named.items():
-            rows = tested[(tested["space"] == space) & (tested["paper"] | (not paper))]
-            # NaN, not 0, where nothing was tested.
-            fitted = by_seed.loc[by_seed["space"] == space, "seed"].unique()
-            runs = rows[column].astype(float).groupby(rows["seed"]).agg(how).reindex(fitted)
-            values.append(ReportedValue(f"{space.lower()}_{key}", f"{what}, {space}", runs))
+            rows = found[(found["space"] == space) & (found["paper"] | (not paper))]
+            value = rows[column].agg(how) if len(rows) >= MIN_COMMUNITIES else np.nan
+            values.append(ReportedValue(f"{space.lower()}_{key}", f"{what}, {space}", [value], count=how == "sum"))
     return values
+
+
+def what_is_tested(values: list[ReportedValue]) -> str:
+    """Say in a sentence whether the data set can test the statements about communities.
+
+    Parameters
+    ----------
+    values : list of ReportedValue
+        From `community_values`.
+    """
+    numbers = {each.key: int(each.value) for each in values[:2]}
+
+    def judged(key: str, what: str) -> str:
+        n = numbers[key]
+        return f"{what} with at least {_MIN_SIZE} members: {n}" + ("" if n >= MIN_COMMUNITIES else " (not testable)")
+
+    return (
+        f"{judged('paper_communities', 'Communities of the paper')}; {judged('communities_tested', 'all communities')}"
+    )

@@ -1,25 +1,26 @@
-"""Contributions of benchmarks: how the predictions for one benchmark change when another is left out of training.
+"""Contributions of benchmarks: how much worse the predictions for one benchmark become without another one in training.
 
-The change is the score without minus the score with the benchmark, in points: a negative change means that the
-benchmark contributes. It is measured in two ways::
+A contribution is what is lost without the contributor: above 0, it helps. It is measured in three ways::
 
-    accuracy                     share of the answers that are predicted correctly
-    pairwise ranking accuracy    share of the pairs of models, of which one answers a question correctly and one
+    test MSE                     the paper's: total mean squared error, on the test models of 100 splits, of the
+                                 accuracies predicted on the testee, which is itself never in training
+    accuracy                     points of the answers to the testee's test questions that are predicted correctly
+    pairwise ranking accuracy    points of the pairs of models, of which one answers a question correctly and one
                                  incorrectly, that are predicted in this order
 
-The first also changes when only the level of a benchmark is predicted differently: how hard its questions are for all
-models. The second compares models within a question, so that the level has no effect: this is what a router needs.
+The last two, which are this companion's, are of predictors that the testee's own training questions stay in. Accuracy
+also changes when only the level of a benchmark is predicted differently: how hard its questions are for all models. The
+ranking compares models within a question, so that the level has no effect: this is what a router needs.
 
 References
 ----------
-EmbedLLM (arXiv 2410.02223), section 6.2 and Figure 7. The paper measures contributions by the mean squared error of
-predicted benchmark accuracies; both measures here are this companion's.
+EmbedLLM (arXiv 2410.02223), section 6.2 and Figure 7: for contributor i and testee j, C[i, j] = e_removed - e_added,
+with e_added the error if all benchmarks but j are in training, and e_removed if i is not either.
 """
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,128 +30,179 @@ from scipy.stats import rankdata
 from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.protocol.bootstrap import MIN_QUESTIONS, bootstrap_ratios, interval
-from embedllm.protocol.leave_out import benchmarks_named, fits_without
+from embedllm.protocol.bootstrap import MIN_MODELS, bootstrap_ratios, interval
+from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, predict_in_splits
+from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import fit_clone
+from embedllm.protocol.runs import fit_clone, split_runs
+from embedllm.protocol.tally import units_of
 
-ACCURACY, ORDER = MEASURES = ("accuracy", "pairwise ranking accuracy")
-
-# A benchmark is one of mathematics if its name, in lower case and without punctuation, contains one of these.
-MATHEMATICS = ("math", "gsm", "asdiv", "svamp", "arithmetic")
-
-
-Cell = tuple[str, str, str]
-"""Measure, benchmark left out, benchmark predicted."""
+MSE, ACCURACY, ORDER = MEASURES = ("test MSE", "accuracy", "pairwise ranking accuracy")
+FEW_QUESTIONS = 100
+"""The cells of a testee with fewer are marked."""
 
 
 @dataclass(frozen=True)
 class Contributions:
-    """Changes of the predictions for each benchmark when each is left out of training.
+    """Contributions of benchmarks to each other, by one measure.
 
     Parameters
     ----------
     data : str
         Source of the matrix.
-    benchmarks : DataFrame indexed by benchmark
-        Columns `accuracy` (of all models), `n_questions` and `n_test` (test questions of any run).
-    runs : DataFrame of shape (n_seeds, n_cells)
-        Change in points in each run; columns measure, benchmark left out, benchmark predicted. NaN where nothing is
-        tested, or nothing is left to learn from.
+    measure : "test MSE", "accuracy" or "pairwise ranking accuracy"
+    cells : Series
+        The contributions, by (contributor, testee). NaN where it cannot be tested, as of the MSE to itself.
     resampled : DataFrame of shape (n_resamples, n_cells)
-        The same over resampled test questions, all runs together.
+        The same over resampled models (of the MSE) or test questions, with the fits and regressions as they are.
+    n_questions : Series
+        Of each testee: all that its accuracies are of, or its test questions.
     """
 
     data: str
-    benchmarks: pd.DataFrame
-    runs: pd.DataFrame
+    measure: str
+    cells: pd.Series
     resampled: pd.DataFrame
+    n_questions: pd.Series
 
-    def table(self, measure: str) -> pd.DataFrame:
-        """Return the changes of a measure.
+    @property
+    def benchmarks(self) -> list[str]:
+        """All benchmarks, in the order of the matrix."""
+        return list(self.n_questions.index)
 
-        Parameters
-        ----------
-        measure : "accuracy" or "pairwise ranking accuracy"
+    def table(self) -> pd.DataFrame:
+        """Return a row for each contributor and testee.
+
+        Columns: `data`, `measure`, `contributor`, `testee`, `contribution`, `low` and `high` (95 % interval), `clear`
+        (whether it excludes 0), `n_questions` of the testee and `few` (whether these are fewer than 100).
+        """
+        rows = []
+        for (contributor, testee), value in self.cells.items():
+            low, high = interval(self.resampled[contributor, testee])
+            n = self.n_questions[testee]
+            rows.append((contributor, testee, value, low, high, low > 0 or high < 0, n, n < FEW_QUESTIONS))
+        columns = ["contributor", "testee", "contribution", "low", "high", "clear", "n_questions", "few"]
+        return pd.DataFrame(rows, columns=columns).assign(data=self.data, measure=self.measure)
+
+    def sums(self) -> pd.DataFrame:
+        """Return the sums of the rows and columns of the matrix, without its diagonal.
 
         Returns
         -------
         DataFrame
-            One row for each benchmark left out and each benchmark predicted. Columns: `data`, `measure`, `left_out`,
-            `benchmark`, `change` (points, mean over the runs), `low` and `high` (95 % interval, NaN with fewer
-            than 30 test questions), `clear` (whether the interval excludes 0), `n_test` (questions).
+            One row for each benchmark. Columns: `data`, `benchmark`, `gives` (the sum over the testees, of the row)
+            and `gains` (over the contributors, of the column), each with `, low` and `, high` of its 95 % interval.
         """
         rows = []
-        for (left_out, benchmark), change in self.runs[measure].mean().items():
-            n_test = self.benchmarks.at[benchmark, "n_test"]
-            enough = n_test >= MIN_QUESTIONS
-            low, high = interval(self.resampled[measure, left_out, benchmark]) if enough else (np.nan, np.nan)
-            rows.append((self.data, measure, left_out, benchmark, change, low, high, low > 0 or high < 0, n_test))
-        columns = ["data", "measure", "left_out", "benchmark", "change", "low", "high", "clear", "n_test"]
-        return pd.DataFrame(rows, columns=columns)
+        for benchmark in self.benchmarks:
+            row: dict[str, object] = {"data": self.data, "benchmark": benchmark}
+            for name, level in (("gives", 0), ("gains", 1)):
+                total, resampled = self._total(benchmark, level)
+                low, high = interval(resampled)
+                row |= {name: total, f"{name}, low": low, f"{name}, high": high}
+            rows.append(row)
+        return pd.DataFrame(rows)
 
-    def ranking(self) -> pd.DataFrame:
-        """Return the mean change on the other benchmarks, the largest contribution to their accuracy first.
+    def _total(self, benchmark: str, level: int) -> tuple[float, pd.Series]:
+        cells = [cell for cell in self.cells.dropna().index if cell[level] == benchmark and cell[0] != cell[1]]
+        return self.cells[cells].sum(min_count=1), self.resampled[cells].sum(axis=1, min_count=1)
 
-        Returns
-        -------
-        DataFrame indexed by the benchmark left out
-            Columns: `data`, `n_questions`, its `own accuracy` (of all models, in percent), and for each measure the
-            change in points and its 95 % interval, `low` and `high`.
-        """
-        table = self.benchmarks[["n_questions"]].assign(**{"own accuracy": 100 * self.benchmarks["accuracy"]})
-        table.insert(0, "data", self.data)
-        for measure in MEASURES:
-            for left_out in table.index:
-                cells = _pairs([left_out], table.index)
-                change = self.runs[measure][cells].mean(axis=1).mean()
-                ends = interval(self.resampled[measure][cells].mean(axis=1))
-                table.loc[left_out, [measure, f"{measure}, low", f"{measure}, high"]] = change, *ends
-        return table.rename_axis("left out").sort_values(ACCURACY)
+    def lead(self, benchmark: str) -> tuple[float, pd.Series]:
+        """Return what a benchmark gives minus the most that any other one gives, and the same of the resamples."""
+        totals, resampled = zip(*(self._total(name, 0) for name in self.benchmarks), strict=True)
+        values, samples = pd.Series(totals, self.benchmarks), pd.concat(resampled, axis=1, keys=self.benchmarks)
+        return (
+            values[benchmark] - values.drop(benchmark).max(),
+            samples[benchmark] - samples.drop(columns=benchmark).max(axis=1),
+        )
 
 
 def measure_contributions(
-    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_seeds: int = 3, n_resamples: int = 2000
-) -> Contributions:
-    """Fit the factorization with all benchmarks and without each, and compare the predictions for the test questions.
+    matrix: CorrectnessMatrix, mf: MatrixFactorization, seed: int = 0, n_resamples: int = 2000
+) -> dict[str, Contributions]:
+    """Fit the factorization with all benchmarks, without each and without each pair, and compare the predictions.
 
-    The intervals are over test questions, for the fits as they are.
+    Without i and j is the same as without j and i: with ten benchmarks, 1 + 10 + 45 fits.
 
     Parameters
     ----------
     matrix : CorrectnessMatrix
     mf : MatrixFactorization
         Clones of it are fitted.
-    seed, n_seeds : int
+    seed : int
+        Of the division of the questions, where the source brings none, and of the splits of the models.
     n_resamples : int
-        Resamples of the test questions.
+        Of the models, and of the test questions.
+
+    Returns
+    -------
+    dict of str to Contributions
+        By measure.
     """
+    ((_, split),) = split_runs(matrix, seed, 1)
     names = matrix.benchmark_names
-    sums, counts, runs = [], [], {}
-    for run, fits in itertools.groupby(fits_without(matrix, mf, seed, n_seeds), key=lambda fit: fit.seed):
-        complete: tuple[pd.DataFrame, pd.DataFrame] | None = None
-        changes: dict[Cell, pd.Series] = {}
-        possible: dict[Cell, pd.Series] = {}
-        for fit in fits:
-            train, val, test = fit.split
-            complete = complete or count_predictions(fit_clone(mf, train, run, validation=val), test)
-            hits, cases = complete
-            without = hits if fit.mf is None else count_predictions(fit.mf, test)[0]
-            for measure, benchmark in itertools.product(MEASURES, names):
-                cell, tested = (measure, fit.benchmark, benchmark), test.benchmarks == benchmark
-                changes[cell] = (without - hits)[measure].where(tested, 0)
-                possible[cell] = cases[measure].where(tested & (fit.mf is not None), 0)
-        sums.append(pd.DataFrame(changes))
-        counts.append(pd.DataFrame(possible))
-        total = counts[-1].sum()
-        runs[run] = 100 * sums[-1].sum() / total.where(total > 0)
-    order = pd.MultiIndex.from_product([MEASURES, names, names], names=["measure", "left_out", "benchmark"])
-    n_test = matrix.questions["benchmark"][pd.concat(counts).index.unique()].value_counts()
-    benchmarks = matrix.accuracy(by="benchmark")[["accuracy"]]
-    benchmarks["n_questions"] = matrix.questions["benchmark"].value_counts()
-    benchmarks["n_test"] = n_test.reindex(benchmarks.index, fill_value=0)
-    resampled = 100 * bootstrap_ratios(pd.concat(sums)[order], pd.concat(counts)[order], n_resamples, min_units=1)
-    return Contributions(matrix.source, benchmarks, pd.DataFrame(runs).T.rename_axis("seed")[order], resampled)
+    targets = _targets(matrix, benchmark_accuracies(split.train))
+    errors: dict[tuple[str, frozenset[str]], pd.Series] = {}  # of each model, by testee and what is left out
+    hits: dict[str, pd.DataFrame] = {}
+    complete, cases = count_predictions(fit_clone(mf, split.train, seed, validation=split.val), split.test)
+    left_out = [*((name,) for name in names), *itertools.combinations(names, 2)]
+    for benchmarks, vectors, fitted in fits_without(split, mf, left_out, seed):
+        if vectors is None or fitted is None:
+            continue
+        for testee in benchmarks:
+            target = targets[testee].dropna()
+            predicted = predict_in_splits(vectors.loc[target.index].to_numpy(), target.to_numpy(), seed)
+            squares = (predicted - target.to_numpy()) ** 2  # (n_splits, n_models), NaN if not tested
+            n_tested = np.isfinite(squares).sum(axis=1, keepdims=True)
+            shares = np.divide(squares, n_tested, out=np.full(squares.shape, np.nan), where=n_tested > 0)
+            total = pd.DataFrame(shares, columns=target.index).sum(min_count=1)
+            errors[testee, frozenset(benchmarks)] = total.reindex(targets.index)
+        if len(benchmarks) == 1:
+            hits[benchmarks[0]] = count_predictions(fitted, split.test)[0]
+    nothing = pd.Series(np.nan, targets.index)
+    losses = pd.DataFrame(
+        {
+            (i, j): errors.get((j, frozenset({i, j})), nothing) - errors.get((j, frozenset({j})), nothing)
+            if i != j
+            else nothing
+            for i, j in itertools.product(names, names)
+        }
+    )
+    ours = {}
+    for measure in (ACCURACY, ORDER):
+        tested = {name: split.test.benchmarks == name for name in names}
+        lost = {name: complete[measure] - hit[measure] for name, hit in hits.items()}
+        cells = itertools.product(names, names)
+        sums = {(i, j): lost[i].where(tested[j], 0) if i in lost else 0 * cases[measure] for i, j in cells}
+        counts = {(i, j): cases[measure].where(tested[j] & (i in lost), 0) for i, j in sums}
+        ours[measure] = pd.DataFrame(sums), pd.DataFrame(counts)
+    n_questions = matrix.questions["benchmark"].value_counts().reindex(names)
+    n_test = split.test.questions["benchmark"].value_counts().reindex(names, fill_value=0)
+    found = {MSE: _of_models(losses, matrix.source, n_questions, n_resamples)}
+    for measure, (sums, counts) in ours.items():
+        total, units = counts.sum(), units_of(split.test)
+        resampled = 100 * bootstrap_ratios(sums.set_axis(units), counts.set_axis(units), n_resamples)
+        found[measure] = Contributions(
+            matrix.source, measure, 100 * sums.sum() / total.where(total > 0), resampled, n_test
+        )
+    return found
+
+
+def _targets(matrix: CorrectnessMatrix, seen: pd.DataFrame) -> pd.DataFrame:
+    """Accuracies by testee, of the models that have training answers elsewhere, whichever contributor is left out."""
+    actual = benchmark_accuracies(matrix).sort_index()  # so that the splits do not depend on the order of the matrix
+    for testee in actual:
+        elsewhere = seen.drop(columns=testee, errors="ignore").notna().sum(axis=1).reindex(actual.index)
+        actual[testee] = actual[testee].where(elsewhere >= 2)
+    return actual
+
+
+def _of_models(losses: pd.DataFrame, data: str, n_questions: pd.Series, n_resamples: int) -> Contributions:
+    """Contributions by what each model adds to the loss, (n_models, n_cells): their sums, and those of resamples."""
+    n_models = losses.notna().sum()
+    sums, counts = losses.fillna(0) * n_models, losses.notna().astype(int)
+    resampled = bootstrap_ratios(sums, counts, n_resamples, min_units=MIN_MODELS)
+    return Contributions(data, MSE, losses.sum(min_count=1), resampled, n_questions)
 
 
 def count_predictions(predictor: CorrectnessPredictor, test: CorrectnessMatrix) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -178,61 +230,68 @@ def count_predictions(predictor: CorrectnessPredictor, test: CorrectnessMatrix) 
     )
 
 
-def contribution_values(contributions: Contributions) -> list[ReportedValue]:
-    """Return the values that the page reports, each for the accuracy and, with the suffix `_order`, for the order.
-
-    What a benchmark contributes is the *loss* without it: the negative change. Each claim holds where its value is
-    positive:
-
-    - MMLU contributes most: the loss on the others without it, minus the largest of those without another benchmark.
-      Also reported: its rank, and the loss without the benchmark that has the most questions.
-    - The benchmarks of mathematics contribute to each other: the loss on one without another, minus the loss on those
-      that are not of mathematics. They are recognized by their names, `MATHEMATICS`.
-    - Easy benchmarks hurt GPQA: the gain on the benchmark of the lowest accuracy without one whose accuracy is above
-      the median.
-    """
-    values = []
-    for measure, suffix in ((ACCURACY, ""), (ORDER, "_order")):
-        runs, resampled = (
-            _claims(frame[measure], contributions.benchmarks) for frame in (contributions.runs, contributions.resampled)
-        )
-        for key, what in _WORDS.items():
-            unit, low_high = ("", None) if key == "mmlu_rank" else ("points", interval(resampled[key]))
-            values.append(ReportedValue(key + suffix, f"{measure}: {what}", runs[key], unit, low_high))
-    return values
-
-
-def _claims(changes: pd.DataFrame, benchmarks: pd.DataFrame) -> dict[str, pd.Series]:
-    """Values of the claims for each row of changes, (n_rows, n_pairs of benchmarks)."""
-    names, accuracy = list(benchmarks.index), benchmarks["accuracy"]
-    mmlu = [name for name in names if "".join(filter(str.isalnum, name.lower())) == "mmlu"]
-    easy = [name for name in names if accuracy[name] > accuracy.median()]
-    mathematics = benchmarks_named(names, MATHEMATICS)
-    rest = [name for name in names if name not in mathematics]
-    on_others = pd.DataFrame({name: changes[_pairs([name], names)].mean(axis=1) for name in names})
-    on_maths = changes[_pairs(mathematics, mathematics)].mean(axis=1)
-    return {
-        "own_loss": -changes[[(name, name) for name in names]].mean(axis=1),
-        "largest_loss": -on_others[benchmarks["n_questions"].idxmax()],
-        "mmlu_lead": on_others.drop(columns=mmlu).min(axis=1) - on_others[mmlu].mean(axis=1),
-        "maths_loss": -on_maths,
-        "maths_lead": changes[_pairs(mathematics, rest)].mean(axis=1) - on_maths,
-        "easy_gain": changes[_pairs(easy, [accuracy.idxmin()])].mean(axis=1),
-        "mmlu_rank": on_others.rank(axis=1)[mmlu].mean(axis=1),
-    }
-
-
-_WORDS = {
-    "own_loss": "loss on a benchmark without itself",
-    "largest_loss": "loss on the others without the largest benchmark",
-    "mmlu_rank": "rank of MMLU by the loss on the others without it",
-    "mmlu_lead": "loss on the others without MMLU, minus the largest without another benchmark",
-    "maths_loss": "loss on a maths benchmark without another",
-    "maths_lead": "loss on other maths benchmarks without one of them, minus the loss on the rest",
-    "easy_gain": "gain on the hardest benchmark without an easy one",
+_PUBLISHED = {
+    "contribution_gsm8k_mathqa": ("GSM8K", "MathQA"),
+    "contribution_mathqa_asdiv": ("MathQA", "ASDiv"),
+    "contribution_asdiv_mathqa": ("ASDiv", "MathQA"),
 }
+"""Contributor and testee of the values that the paper reports, by key of the published value."""
 
 
-def _pairs(left_out: Iterable[str], predicted: Sequence[str]) -> list[tuple[str, str]]:
-    """Each benchmark left out with each other one that is predicted."""
-    return [(a, b) for a in left_out for b in predicted if a != b]
+def _by_plain_name(benchmarks: list[str]) -> dict[str, str]:
+    """Return the benchmarks by their names in lower case, without punctuation."""
+    return {"".join(filter(str.isalnum, name.lower())): name for name in benchmarks}
+
+
+def published_cells(contributions: Contributions) -> pd.DataFrame:
+    """Return the contributions that the paper reports beside ours, of the benchmarks that the data have.
+
+    Indexed by `contributor` and `testee`. Columns: `data`, `published`, and ours: `contribution`, `low`, `high`.
+    """
+    published, names = load_published()["value"], _by_plain_name(contributions.benchmarks)
+    table = contributions.table().set_index(["contributor", "testee"])
+    cells = {tuple(names.get(name.lower()) for name in pair): published[key] for key, pair in _PUBLISHED.items()}
+    known = [cell for cell in cells if cell in table.index]
+    rows = table.loc[known].assign(published=[cells[cell] for cell in known])
+    return rows[["data", "published", "contribution", "low", "high"]]
+
+
+def contribution_values(contributions: dict[str, Contributions]) -> list[ReportedValue]:
+    """Return the values that the page reports; NaN where the data have no benchmark of the name.
+
+    Those of the test MSE answer the paper's claims, each of which holds where its value is positive: MMLU gives most,
+    the others together hurt GPQA, and three benchmarks of mathematics contribute to each other. Of the other measures,
+    there is what a benchmark loses without its own training questions, and without those of another one, in the mean.
+    """
+    paper = contributions[MSE]
+    by_name = _by_plain_name(paper.benchmarks)
+    undefined = (np.nan, pd.Series([np.nan]))
+    mmlu, gpqa = by_name.get("mmlu"), by_name.get("gpqa")
+    gives, lead = (paper._total(mmlu, 0), paper.lead(mmlu)) if mmlu else (undefined, undefined)
+    gains, resampled = paper._total(gpqa, 1) if gpqa else undefined
+    found = {
+        "mmlu_gives": ("MMLU gives to the others (sum of its row)", *gives),
+        "mmlu_lead": ("MMLU gives, minus the most that another one gives", *lead),
+        "gpqa_hurt": ("the others hurt GPQA (minus the sum of its column)", -gains, -resampled),
+    }
+    for key, pair in _PUBLISHED.items():
+        cell = tuple(by_name.get(name.lower(), "") for name in pair)
+        known = cell in paper.cells.index
+        values = (paper.cells[cell], paper.resampled[cell]) if known else undefined
+        found[key] = (f"contribution of {pair[0]} to {pair[1]}", *values)
+    reported = [
+        ReportedValue(key, f"{MSE}: {what}", [value], "", interval(s)) for key, (what, value, s) in found.items()
+    ]
+    for measure, suffix in ((ACCURACY, ""), (ORDER, "_order")):
+        cells, resampled = contributions[measure].cells, contributions[measure].resampled
+        own = cells.index.get_level_values(0) == cells.index.get_level_values(1)
+        for key, what, part in (
+            ("own_loss", "loss on a benchmark without its own questions", own),
+            ("others_loss", "loss on a benchmark without another", ~own),
+        ):
+            defined = cells[part].dropna()
+            samples = resampled[defined.index].mean(axis=1, skipna=False)  # no interval without one of each
+            reported.append(
+                ReportedValue(key + suffix, f"{measure}: {what}", [defined.mean()], "points", interval(samples))
+            )
+    return reported

@@ -19,7 +19,10 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from embedllm._division import question_groups
+from embedllm.datasets.published_counts import load_published_counts
+from embedllm.datasets.simulate import ANCHORS
 from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
+from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 
 # What a name says of how a model was run: the provider, and the format of the weights.
@@ -221,6 +224,43 @@ def split_table(split: Split) -> pd.DataFrame:
     known = "prompt" in questions
     table["text in training"] = [(n_training[part == name] > 0).sum() if known else np.nan for name in split._fields]
     return table
+
+
+def anchor_table(matrix: CorrectnessMatrix, agreement: Agreement) -> pd.DataFrame:
+    """Compare the simulated pool with what is published of the paper's.
+
+    Baselines and best models are those of all questions, as the published ones are those of the test questions.
+
+    Returns
+    -------
+    DataFrame indexed by `quantity`
+        Columns: `data`, `published (%)`, `pool (%)` (NaN for MF and KNN, which are not fitted here) and `in the pool`:
+        whether the quantity is there by construction, tuned or free.
+    """
+    counts, published = load_published_counts(), load_published()["value"]
+    own = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    nearest = agreement.agreement.mask(np.eye(matrix.n_models, dtype=bool)).max(axis=1).mean()
+    pool = _baselines(own, matrix.questions["benchmark"].value_counts())
+    pool |= {"oracle": (matrix.labels == CORRECT).any(axis=0).mean(), "agreement with the nearest model": nearest}
+    keys = {"oracle": "oracle_accuracy", "MF": "mf_accuracy", "KNN": "knn_accuracy"}
+    keys["agreement with the nearest model"] = "nearest_agreement"
+    paper = pd.Series(_baselines(counts.correct / counts.questions, counts.questions)) * 100
+    paper = pd.concat([paper, pd.Series({name: float(published[key]) for name, key in keys.items()})])
+    table = {"published (%)": paper, "pool (%)": pd.Series(pool) * 100, "in the pool": pd.Series(ANCHORS)}
+    table = pd.DataFrame(table).loc[list(ANCHORS)].rename_axis("quantity")
+    table.insert(0, "data", matrix.source)
+    return table
+
+
+def _baselines(share: pd.DataFrame, questions: pd.Series) -> dict[str, float]:
+    """What follows from the accuracies (n_models, n_benchmarks) and the numbers of questions alone."""
+    weight = questions[share.columns] / questions.sum()
+    return {
+        "mean accuracy": share.mean() @ weight,
+        "per-benchmark majority baseline": np.maximum(share, 1 - share).mean() @ weight,
+        "best single model": (share @ weight).max(),
+        "best model per benchmark": share.max() @ weight,
+    }
 
 
 def dataset_values(matrix: CorrectnessMatrix, split: Split, agreement: Agreement) -> list[ReportedValue]:

@@ -8,21 +8,22 @@ EmbedLLM (arXiv 2410.02223), section 5.1 and Table 1.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from itertools import chain
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
 from embedllm._checks import name_positions
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.calibration import calibration_errors
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
-from embedllm.protocol.runs import Run, fit_clone
+from embedllm.protocol.runs import Run, fit_clone, takes_seed
 from embedllm.protocol.scores import METRICS, score_cells
 from embedllm.protocol.tally import Tally, units_of
 
@@ -205,31 +206,47 @@ def learning_curve(runs: Iterable[Run], values: Mapping[str, Sequence[int]] | No
         One row for each run, training size and predictor. Columns: `data`, `seed`, `size` (training questions),
         `predictor`, `chosen` (k or dim; NaN where none was chosen), `accuracy`, `log_loss`, `brier`.
     """
-    return pd.concat([_points(run, values or {}) for run in runs], ignore_index=True)
+    points: list[pd.DataFrame] = []
+    everything: dict[str, _Fitted] = {}
+    split: Split | None = None
+    for run in runs:
+        # Fits on all questions are alike in all runs where the source brings its own division and nothing is random.
+        if run.split is not split:
+            everything, split = {}, run.split
+        everything = {name: each for name, each in everything.items() if not takes_seed(run.predictors[name])}
+        points += _points(run, values or {}, everything)
+    return pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", "chosen", *METRICS]]
 
 
-def _points(run: Run, values: Mapping[str, Sequence[int]]) -> pd.DataFrame:
+class _Fitted(NamedTuple):
+    probabilities: np.ndarray  # (n_models, n_test)
+    chosen: int | None  # k or dim
+
+
+def _points(run: Run, values: Mapping[str, Sequence[int]], everything: dict[str, _Fitted]) -> Iterator[pd.DataFrame]:
+    """Yield the points of one run; `everything` holds the fits on all questions that are known, and gets the others."""
     train, val, test = run.split
-    *smaller, everything = training_sizes(train.n_questions)
-    parts = [*zip(smaller, nested_subsets(train, smaller, run.seed), strict=True), (everything, train)]
-    points = []
-    for size, part in parts:
-        probabilities, chosen = {}, {}
+    *smaller, n_all = training_sizes(train.n_questions)
+    for size, part in zip([*smaller, n_all], chain(nested_subsets(train, smaller, run.seed), [train]), strict=True):
+        fits = everything if part is train else {}
         for name, predictor in run.predictors.items():
+            if name in fits:
+                continue
             if name in values:
                 fitted = fit_tuned(predictor, part, val, run.seed, values[name])
                 parameters = fitted.get_params()
-                chosen[name] = parameters.get("n_neighbors", parameters.get("dim"))
-                probabilities[name] = fitted.predict_matrix(test)
+                chosen = parameters.get("n_neighbors", parameters.get("dim"))
+                fits[name] = _Fitted(fitted.predict_matrix(test), chosen)
             elif part is train:
-                probabilities[name] = run.probabilities[name]
+                fits[name] = _Fitted(run.probabilities[name], None)
             else:
-                probabilities[name] = fit_clone(predictor, part, run.seed, val).predict_matrix(test)
-        overall = tally_forecasts(probabilities, test).by_seed().iloc[0]
+                fits[name] = _Fitted(fit_clone(predictor, part, run.seed, val).predict_matrix(test), None)
+        fits = {name: fits[name] for name in run.predictors}
+        tally = tally_forecasts({name: each.probabilities for name, each in fits.items()}, test)
+        overall = tally.by_seed().iloc[0]
         metrics = pd.DataFrame({metric: overall[metric] for metric in METRICS}).rename_axis("predictor").reset_index()
-        metrics["chosen"] = metrics["predictor"].map(chosen)
-        points.append(metrics.assign(data=test.source, seed=run.seed, size=size))
-    return pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", "chosen", *METRICS]]
+        metrics["chosen"] = metrics["predictor"].map({name: each.chosen for name, each in fits.items()})
+        yield metrics.assign(data=test.source, seed=run.seed, size=size)
 
 
 def published_table() -> pd.DataFrame:
@@ -266,8 +283,39 @@ def size_table(curve: pd.DataFrame) -> pd.DataFrame:
     return wide[list(pd.unique(curve["predictor"]))].round(2)
 
 
+def where_below(differences: pd.DataFrame) -> str:
+    """Say in a sentence on which benchmarks a method is below its reference, the largest difference first.
+
+    Parameters
+    ----------
+    differences : DataFrame
+        Of one method, from `Tally.differences`.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> rows = {"predictor": "MF", "minus": "KNN", "benchmark": ["overall", "a", "b"], "points": [2.0, -1.0, 0.5]}
+    >>> where_below(pd.DataFrame(rows))
+    'MF is below KNN on 1 of 2 benchmarks: a (-1.00 points)'
+    """
+    each = differences[differences["benchmark"] != OVERALL].dropna(subset="points")
+    below = each[each["points"] < 0].sort_values("points", kind="stable")
+    named = [f"{row.benchmark} ({row.points:+.2f} points)" for row in below.itertuples()]
+    method, reference = differences[["predictor", "minus"]].iloc[0]
+    listed = f": {', '.join(named)}" if named else ""
+    return f"{method} is below {reference} on {len(below)} of {len(each)} benchmarks{listed}"
+
+
 def forecast_values(
-    tally: Tally, bins: pd.DataFrame, curve: pd.DataFrame, mf: str, knn: str, baseline: str
+    tally: Tally,
+    first: Tally,
+    bins: pd.DataFrame,
+    curve: pd.DataFrame,
+    mf: str = "MF",
+    knn: str = "KNN",
+    sgd: str = "SGD",
+    baseline: str = "benchmark mean",
+    model_baseline: str = "model mean",
 ) -> list[ReportedValue]:
     """Return the values that the forecasting page reports.
 
@@ -275,24 +323,34 @@ def forecast_values(
     ----------
     tally : Tally
         From `tally_runs`.
+    first : Tally
+        Of the first run alone, with the predictions of MF and SGD.
     bins : DataFrame
         From `embedllm.protocol.calibration.reliability`.
     curve : DataFrame
         From `learning_curve`.
-    mf, knn, baseline : str
-        Names of the predictors that are reported under the keys `mf_...`, `knn_...` and `floor_accuracy`.
+    mf, knn, sgd, baseline, model_baseline : str
+        Names of the predictors that are reported under the keys `mf_...`, `knn_...`, `sgd_...`, `floor_accuracy` and
+        `model_floor_accuracy`.
     """
     runs, errors = tally.by_seed(), 100 * calibration_errors(bins)
     accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
     tested = pd.DataFrame({group: each[mf].notna() for group, each in accuracy.items()})
     above = pd.DataFrame({group: each[mf] > each[baseline] for group, each in accuracy.items()})
+    below = pd.DataFrame({group: each[mf] < each[knn] for group, each in accuracy.items()})
     size = curve["size"].min()
     smallest = 100 * curve[curve["size"] == size].pivot(index="seed", columns="predictor", values="accuracy")
     what, few = "Forecasting accuracy of", f"fitted on {size:,} questions"
     wanted = [
         *(Wanted(f"{key}_accuracy", f"{what} {name}", name) for key, name in (("mf", mf), ("knn", knn))),
         Wanted("floor_accuracy", f"{what} the baseline ({baseline})", baseline),
+        Wanted("model_floor_accuracy", f"{what} the baseline ({model_baseline})", model_baseline),
         Wanted("mf_minus_knn", f"{what} {mf} minus {knn}", mf, minus=knn),
+        Wanted("mf_minus_floor", f"{what} {mf} minus the baseline ({baseline})", mf, minus=baseline),
+    ]
+    beside = [
+        Wanted("sgd_accuracy", f"{what} {sgd}, first run", sgd),
+        Wanted("mf_minus_sgd", f"{what} {mf} minus {sgd}, first run", mf, minus=sgd),
     ]
     metrics = (
         ("log_loss", "Log loss", runs["log_loss"], "nats"),
@@ -303,9 +361,11 @@ def forecast_values(
     gap = smallest[mf] - smallest[knn]
     return [
         *accuracy_values(tally, wanted),
+        *accuracy_values(first, beside),
         ReportedValue("mf_minus_knn_smallest", f"{what} {mf} minus {knn}, {few}", gap, "points"),
         ReportedValue("smallest_size", "Smallest number of training questions", [size], count=True),
         ReportedValue("above_floor", f"Benchmarks where {mf} is above the baseline", above.sum(axis=1)),
+        ReportedValue("below_knn", f"Benchmarks where {mf} is below {knn}", below.sum(axis=1)),
         ReportedValue("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1), count=True),
         ReportedValue("forecast_answers", "Test answers", answers, count=True),
         *(

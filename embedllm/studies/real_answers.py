@@ -28,7 +28,7 @@ GAINS = {
     "forecasting_baseline": ("forecasting.mf_minus_floor", "forecasting: MF minus per-benchmark majority"),
     "forecasting_knn": ("forecasting.mf_minus_knn", "forecasting: MF minus KNN"),
     "routing_single": ("routing.route_gain", "routing: MF minus best single model"),
-    "routing_benchmark": ("routing.route_mf_minus_best_of_benchmark", "routing: MF minus best model per benchmark"),
+    "routing_benchmark": ("routing.route_gain_benchmark", "routing: MF minus best model per benchmark"),
 }
 """Differences that `gains_table` shows: a short key, the reported value ``<page>.<key>``, and the name."""
 

@@ -100,7 +100,8 @@ def _tally(routes: Routes) -> Tally:
     matrix, correct = routes.matrix, routes.matrix.labels == CORRECT
     count = matrix.observed.any(axis=0).astype(int)
     sums = {("accuracy", name): (shares * correct).sum(axis=0) for name, shares in routes.shares.items()}
-    sums |= {("abstained", name): count - shares.sum(axis=0) for name, shares in routes.shares.items()}
+    # Without a negative zero, which rounding may leave.
+    sums |= {("abstained", name): (count - shares.sum(axis=0)).clip(min=0) for name, shares in routes.shares.items()}
     rows = {"group": matrix.benchmarks, "question": matrix.question_ids, "unit": units_of(matrix), "count": count}
     rows = pd.DataFrame(rows).assign(seed=routes.seed)
     return Tally(rows, pd.DataFrame(sums), matrix.source, method="router", by="benchmark")
@@ -125,23 +126,31 @@ def paper_routers(evaluation: pd.DataFrame, mf: str) -> pd.DataFrame:
     evaluation : DataFrame
         From `route_table`, with the routers of `standard_policies(mf)`.
     mf : str
+
+    Returns
+    -------
+    DataFrame
+        Columns `data`, `router`, `benchmark`, `accuracy`, `n_questions`.
     """
     single, there, random = "best single model", "best model per benchmark", "weighted random"
     overall = evaluation["benchmark"] == OVERALL
     shown = evaluation["router"].isin([mf, random]) | (evaluation["router"] == single) & overall
     table = evaluation[shown | (evaluation["router"] == there) & ~overall]
-    return table.assign(router=table["router"].replace(there, single))
+    table = table.assign(router=table["router"].replace(there, single))
+    return table[["data", "router", "benchmark", "accuracy", "n_questions"]]
 
 
-def route_values(tally: Tally, mf: str, knn: str) -> list[ReportedValue]:
+def route_values(tally: Tally, first: Tally, mf: str = "MF", knn: str = "KNN", sgd: str = "SGD") -> list[ReportedValue]:
     """Return the values that the routing page reports.
 
     Parameters
     ----------
     tally : Tally
         From `tally_routes`, with the routers of `standard_policies(mf, knn)`.
-    mf, knn : str
-        Names of the routers that are reported under the keys `route_mf` and `route_knn`.
+    first : Tally
+        Of the first run alone, with those of MF and SGD.
+    mf, knn, sgd : str
+        Names of the routers that are reported under the keys `route_mf`, `route_knn` and `route_sgd`.
     """
     accuracies = {
         "route_mf": mf,
@@ -154,14 +163,20 @@ def route_values(tally: Tally, mf: str, knn: str) -> list[ReportedValue]:
     }
     differences = {
         "route_gain": "best single model",
+        "route_gain_benchmark": "best model per benchmark",
         "route_mf_minus_knn": knn,
         "route_mf_minus_weighted": "weighted random",
     }
-    wanted = [Wanted(key, f"Routing accuracy of {name}", name) for key, name in accuracies.items()]
-    wanted += [Wanted(key, f"Routing accuracy of {mf} minus {name}", mf, name) for key, name in differences.items()]
+    what = "Routing accuracy of"
+    wanted = [Wanted(key, f"{what} {name}", name) for key, name in accuracies.items()]
+    wanted += [Wanted(key, f"{what} {mf} minus {name}", mf, name) for key, name in differences.items()]
+    beside = [
+        Wanted("route_sgd", f"{what} {sgd}, first run", sgd),
+        Wanted("route_mf_minus_sgd", f"{what} {mf} minus {sgd}, first run", mf, sgd),
+    ]
     questions = tally.rows.groupby("seed")["count"].sum()
     routed = ReportedValue("route_questions", "Routed test questions", questions, count=True)
-    return [*accuracy_values(tally, wanted), routed]
+    return [*accuracy_values(tally, wanted), *accuracy_values(first, beside), routed]
 
 
 def route_shares(router: RoutingPolicy, matrix: CorrectnessMatrix) -> pd.Series:

@@ -84,25 +84,32 @@ _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
         ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
         (
             "The MF router beats the random router with MF's frequencies",
-            "routers",
+            "paper-routers",
             "route_mf_minus_weighted",
             "positive",
         ),
     ],
     ("Figure 5", "benchmark_prediction"): [
         (
-            *("Held-out benchmarks on which embeddings predict the ranking of the models", "rank-correlations"),
-            *("significant_embeddings", "value", "significant_benchmarks", "heldout_benchmarks"),
+            *(f"Held-out benchmarks with a significant Kendall tau: {vectors}", "heldout", key, "value"),
+            *("significant_benchmarks", "heldout_benchmarks"),
         )
+        for vectors, key in (("SGD, recorded", "significant_sgd"), ("exact", "significant_exact"))
     ],
     ("Figure 6", "communities"): [
         (
-            *("Models of one size or specialization are closer than others", "communities"),
+            *("Models of one size or specialization are closer than others", "raw-distances"),
             *("sgd_paper_closer", "each", "community_distances", "paper_communities"),
         )
     ],
     ("Figure 7", "contributions"): [
-        ("MMLU contributes most to the other benchmarks", "contributions", "mmlu_lead", "positive"),
+        ("MMLU gives most to the other benchmarks", "contribution-sums", "mmlu_lead", "positive", "contributions"),
+        ("The other benchmarks together hurt GPQA", "contribution-sums", "gpqa_hurt", "positive", "contributions"),
+        *(
+            (f"{giver} helps {taker}", "contributions", key, "positive", key)
+            for giver, taker in (("GSM8K", "MathQA"), ("MathQA", "ASDiv"), ("ASDiv", "MathQA"))
+            for key in (f"contribution_{giver}_{taker}".lower(),)
+        ),
     ],
     ("Section 5.2", "cost"): [
         ("Training, 20,000 questions x 112 models", "training-flops", "paper_needed", "value", "training_tflops"),
@@ -240,7 +247,7 @@ _STATUS = (
     ("Figure 4", "routing accuracy", "routing", "route_gain", ""),
     ("Section 5.2", "seconds to route 3,000 questions", "cost", "mf_route", ""),
     ("Section 5.2", "memory of training, comparison with a language model as router", "paper", "", "published only"),
-    ("Figure 5", "accuracy on a held-out benchmark", "benchmark_prediction", "significant_embeddings", ""),
+    ("Figure 5", "accuracy on a held-out benchmark", "benchmark_prediction", "significant_exact", ""),
     ("Section 5.3", "tokens saved by not running MMLU", "paper", "", "published only"),
     ("Figure 6", "distances within and between communities", "communities", "sgd_paper_closer", ""),
     ("Figure 7", "contributions of benchmarks", "contributions", "mmlu_lead", ""),

@@ -94,7 +94,9 @@ def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
     assert any(source in shown for shown in outputs(notebook, "text/html"))
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("summary", "speed", "published_numbers")])
+@pytest.mark.parametrize(
+    "name", [name for name in NAMES if name not in ("summary", "speed", "published_numbers", "limits")]
+)
 def test_runs_on_own_data_with_missing_answers(papermill, tmp_path, write_long_form, toy_with_holes, name):
     """Two benchmarks, six models without metadata, a model that was not run on one of the benchmarks."""
     folder = write_long_form(tmp_path / "own pool", toy_with_holes)

@@ -20,19 +20,20 @@ from embedllm import (
     route_shares,
 )
 from embedllm.plots.benchmark_prediction import plot_heldout, plot_rank_correlations
-from embedllm.plots.communities import plot_communities, plot_model_map
-from embedllm.plots.contributions import plot_contributions
+from embedllm.plots.communities import plot_communities, plot_model_map, plot_raw_distances
+from embedllm.plots.contributions import plot_contribution_sums, plot_contributions
 from embedllm.plots.cost import plot_routing_times, plot_training_flops
 from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
 from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
 from embedllm.plots.label_rules import plot_protocols
+from embedllm.plots.limits import plot_recovery, plot_structures
 from embedllm.plots.published_numbers import (
     plot_published_accuracies,
     plot_published_forecasts,
     plot_published_routes,
 )
 from embedllm.plots.real_answers import plot_gains
-from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
+from embedllm.plots.routing import plot_paper_routers, plot_route_shares, plot_router_gains, plot_routers
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.plots.tuning import plot_sweep
 from embedllm.plots.what_embedllm_is import (
@@ -45,8 +46,8 @@ from embedllm.plots.what_embedllm_is import (
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
-from embedllm.studies.benchmark_prediction import summarize_correlations
-from embedllm.studies.contributions import MEASURES, Contributions
+from embedllm.studies.benchmark_prediction import Heldout, count_significant, summarize_correlations
+from embedllm.studies.contributions import Contributions
 from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
 from embedllm.studies.published_numbers import forecasting_numbers, model_accuracies, routing_numbers
 from embedllm.studies.routing import Routes, tally_routes
@@ -153,33 +154,31 @@ def comparison(pool):
 
 @pytest.fixture(scope="session")
 def heldout(pool):
-    """Predictions of two seeds, where a model is left out of one benchmark and everything of another is undefined."""
-    rng, names = np.random.default_rng(0), ("embeddings", "model directions", "mean accuracy")
-    keys = [
-        (seed, benchmark, predictor, model)
-        for seed in (0, 1)
-        for benchmark in pool.benchmark_names
-        for predictor in names
-        for model in pool.model_names
-    ]
-    table = pd.DataFrame(keys, columns=["seed", "benchmark", "predictor", "model"]).assign(data=pool.source)
+    """Predictions where a model is left out of one benchmark and everything of another is undefined."""
+    rng, names = np.random.default_rng(0), ("SGD", "exact", "ridge", "mean accuracy")
+    keys = list(product(pool.benchmark_names, names, pool.model_names))
+    models = pd.DataFrame(keys, columns=["benchmark", "predictor", "model"]).assign(data=pool.source)
     actual = pool.accuracy(by=["model", "benchmark"])["accuracy"]
-    table["actual"] = [actual[model, benchmark] for _, benchmark, _, model in keys]
-    table["predicted"] = table["actual"] + 0.1 * rng.standard_normal(len(table))
-    table.loc[table["benchmark"] == "bench-3", "predicted"] = np.nan
-    return table
+    models["actual"] = [actual[model, benchmark] for benchmark, _, model in keys]
+    models["predicted"] = models["actual"] + 0.1 * rng.standard_normal(len(models))
+    models.loc[models["benchmark"] == "bench-3", "predicted"] = np.nan
+    keys = list(product(names[:2], pool.benchmark_names, range(100)))
+    splits = pd.DataFrame(keys, columns=["predictor", "benchmark", "split"]).assign(data=pool.source, n_models=112)
+    splits = splits.assign(n_test=23, tau=rng.random(len(splits)), p_value=0.1 * rng.random(len(splits)))
+    splits.loc[splits["benchmark"] == "bench-3", ["n_test", "tau", "p_value"]] = 0, np.nan, np.nan
+    return Heldout(splits, models)
 
 
 @pytest.fixture(scope="session")
 def contributions(pool):
-    """Changes of two seeds; nothing is defined on the last benchmark."""
+    """Contributions to three benchmarks; nothing is defined on the last one."""
     rng, names = np.random.default_rng(0), pool.benchmark_names
-    order = pd.MultiIndex.from_product([MEASURES, names, names], names=["measure", "left_out", "benchmark"])
-    runs, resampled = (pd.DataFrame(rng.normal(1, 1, (n, len(order))), columns=order) for n in (2, 50))
-    for frame in (runs, resampled):
-        frame.loc[:, frame.columns.get_level_values("benchmark") == names[-1]] = np.nan
-    benchmarks = pool.accuracy(by="benchmark")[["accuracy"]].assign(n_questions=60, n_test=40)
-    return Contributions(pool.source, benchmarks, runs, resampled)
+    cells = pd.MultiIndex.from_product([names, names])
+    resampled = pd.DataFrame(rng.normal(1, 1, (50, len(cells))), columns=cells)
+    giver, taker = (cells.get_level_values(level) for level in (0, 1))
+    resampled.loc[:, (giver == taker) | (taker == names[-1])] = np.nan
+    n_questions = pd.Series([150, 150, 60, 60], names)
+    return Contributions(pool.source, "test MSE", resampled.mean(), resampled, n_questions)
 
 
 @pytest.fixture(scope="session")
@@ -187,14 +186,14 @@ def communities(pool):
     """One community of the paper, one that is undefined and another, in two spaces."""
     table = pd.DataFrame(
         [
-            ("exact", "7B", True, 50, 0.92, 0.97, 1.03, 0.0001),
-            ("exact", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
-            ("exact", "chat", False, 40, 1.01, 0.98, 1.02, 0.8),
-            ("SGD", "7B", True, 50, 0.99, 0.99, 1.01, 0.04),
-            ("SGD", "physics", True, 2, np.nan, np.nan, np.nan, np.nan),
-            ("SGD", "chat", False, 40, 1.0, 0.99, 1.01, 0.5),
+            ("exact", "7B", True, 50, 0.9, 0.98, 0.92, 0.97, 0.0001),
+            ("exact", "physics", True, 2, np.nan, np.nan, np.nan, np.nan, np.nan),
+            ("exact", "chat", False, 40, 1.01, 1.0, 1.01, 0.98, 0.8),
+            ("SGD", "7B", True, 50, 18.0, 18.2, 0.99, 0.99, 0.04),
+            ("SGD", "physics", True, 2, np.nan, np.nan, np.nan, np.nan, np.nan),
+            ("SGD", "chat", False, 40, 18.5, 18.5, 1.0, 0.99, 0.5),
         ],
-        columns=["space", "community", "paper", "n_models", "ratio", "null_low", "null_high", "p"],
+        columns=["space", "community", "paper", "n_models", "within", "between", "ratio", "limit", "p_corrected"],
     )
     return table.assign(data=pool.source)
 
@@ -244,10 +243,14 @@ def draw(
         "plot_coverage": lambda: plot_coverage(coverage(pool)),
         "plot_agreement": lambda: plot_agreement(agreement.pairs(), agreement.order(), pool.source),
         "plot_protocols": lambda: plot_protocols(comparison),
-        "plot_heldout": lambda: plot_heldout(heldout),
-        "plot_rank_correlations": lambda: plot_rank_correlations(summarize_correlations(heldout, 50)),
-        "plot_contributions": lambda: plot_contributions(contributions.table("accuracy")),
+        "plot_heldout": lambda: plot_heldout(
+            count_significant(heldout.splits), heldout.models[heldout.models["benchmark"] == "bench-0"]
+        ),
+        "plot_rank_correlations": lambda: plot_rank_correlations(summarize_correlations(heldout.models, 50)),
+        "plot_contribution_sums": lambda: plot_contribution_sums(contributions.sums()),
+        "plot_contributions": lambda: plot_contributions(contributions.table()),
         "plot_communities": lambda: plot_communities(communities),
+        "plot_raw_distances": lambda: plot_raw_distances(communities.query("space == 'SGD' and paper")),
         "plot_model_map": lambda: plot_model_map(positions_of(20)),
         "plot_training_flops": lambda: plot_training_flops(training, 107.71),
         "plot_routing_times": lambda: plot_routing_times(costs, 3.8),
@@ -257,12 +260,14 @@ def draw(
         "plot_training_sizes": lambda: plot_training_sizes(curve),
         "plot_reliability": lambda: plot_reliability(reliability_bins),
         "plot_routers": lambda: plot_routers(evaluation),
+        "plot_paper_routers": lambda: plot_paper_routers(evaluation),
         "plot_router_gains": lambda: plot_router_gains(gains),
         "plot_route_shares": lambda: plot_route_shares(shares, pool.source),
         "plot_speed": lambda: plot_speed(case_times(run | {"data": pool.source})),
         "plot_gains": lambda: plot_gains(_made_up_gains(pool)),
         **_solver_figures(pool),
         **_published_figures(pool),
+        **_limit_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -281,6 +286,23 @@ def _published_figures(pool):
         "plot_published_forecasts": lambda: plot_published_forecasts(forecasts),
         "plot_published_routes": lambda: plot_published_routes(routes),
         "plot_published_accuracies": lambda: plot_published_accuracies(accuracies),
+    }
+
+
+def _limit_figures(pool):
+    """Those of the page on the limits of the method, on made-up results."""
+    rows = [(s, m, 70 + n, 68 + n, 72 + n) for s in ("linear", "none") for n, m in enumerate(("MF", "KNN", "ceiling"))]
+    table = pd.DataFrame(rows, columns=["structure", "method", "accuracy", "low", "high"]).assign(data=pool.source)
+    recovered = {
+        "data": pool.source,
+        "size": [10, 100],
+        "angle_1": [80, 40],
+        "angle_4": [60, 30],
+        "correlation": [0, 1],
+    }
+    return {
+        "plot_structures": lambda: plot_structures(table, "answers predicted correctly"),
+        "plot_recovery": lambda: plot_recovery(pd.DataFrame(recovered)),
     }
 
 

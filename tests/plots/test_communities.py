@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from embedllm.plots.communities import plot_communities, plot_model_map
+from embedllm.plots.communities import plot_communities, plot_model_map, plot_raw_distances
 
 
 def labels(axis):
@@ -28,15 +28,33 @@ class TestCommunities:
                 np.testing.assert_array_equal(drawn.get_xdata(), rows["ratio"][chosen])
                 assert drawn.get_ydata().tolist() == np.flatnonzero(chosen).tolist()
             (bands,) = axes.collections
-            ends = [segment[:, 0].tolist() for segment in bands.get_segments() if len(segment)]
-            assert ends == rows[["null_low", "null_high"]].dropna().to_numpy().tolist()
+            ends = np.array([segment[:, 0] for segment in bands.get_segments() if len(segment)])
+            np.testing.assert_array_equal(ends[:, 0], rows["limit"].dropna())
+            assert (ends[:, 1] == axes.get_xlim()[1]).all()  # the limit is one-sided
         assert [text.get_text() for text in left.texts] == ["p < 0.001", "undefined", "p = 0.800"]
         assert [text.get_fontweight() for text in right.texts] == ["bold", "normal", "normal"]
 
     def test_all_undefined(self, communities):
-        table = communities.assign(ratio=np.nan, null_low=np.nan, null_high=np.nan, p=np.nan)
+        table = communities.assign(ratio=np.nan, limit=np.nan, p_corrected=np.nan)
         for axes in plot_communities(table).axes:
             assert {text.get_text() for text in axes.texts} == {"undefined"}
+
+
+class TestRawDistances:
+    def test_bars(self, communities):
+        table = communities.query("space == 'SGD' and paper")
+        (axes,) = plot_raw_distances(table).axes
+        within, between = axes.containers
+        assert within[0].get_width() == 18.0
+        assert between[0].get_width() == 18.2
+        assert within[0].get_x() == between[0].get_x() == 0
+        assert labels(axes.yaxis) == ["7B (50)", "physics (2)"]
+        assert [text.get_text() for text in axes.texts] == ["18.00 / 18.20", "fewer than 3 members"]
+        assert "Figure 6" in title(axes)
+
+    def test_nothing_to_draw(self, communities):
+        table = communities.query("community == 'physics' and space == 'SGD'")
+        assert plot_raw_distances(table).axes[0].get_xlim() == (0, 1)
 
 
 class TestModelMap:
@@ -67,6 +85,9 @@ class TestModelMap:
             assert (gaps > 0).all()
         assert len({text.get_text() for text in axes.texts}) == len(axes.texts)
         assert len(axes.texts) >= min(n_models, 7) - (n_models > 1)
+
+    def test_distances_count_alike_in_all_directions(self, positions_of):
+        assert plot_model_map(positions_of(30)).axes[0].get_aspect() == 1
 
     def test_the_same_point_twice(self, positions_of):
         positions = positions_of(2).assign(x=1.0, y=2.0)

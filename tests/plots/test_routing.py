@@ -1,12 +1,13 @@
 """Figures of the page on model routing."""
 
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.container import BarContainer, ErrorbarContainer
 
 from embedllm import KNNCorrectness, RoutingPolicy, evaluate_routers, fit_runs, route_shares
 from embedllm.plots.forecasting import plot_forecasts
-from embedllm.plots.routing import plot_route_shares, plot_router_gains, plot_routers
+from embedllm.plots.routing import plot_paper_routers, plot_route_shares, plot_router_gains, plot_routers
 from embedllm.protocol.routers import HighestScore, UniformRandom, standard_policies
 from embedllm.studies.routing import mean_route_shares, route_runs, route_table, tally_routes
 
@@ -21,6 +22,21 @@ def labels(axis):
 
 def title(axes):
     return "".join(axes.get_title(place) for place in ("left", "center", "right"))
+
+
+class TestPaperRouters:
+    def test_bars(self, evaluation):
+        axes = plot_paper_routers(evaluation).axes[0]
+        names = list(pd.unique(evaluation["router"]))
+        benchmarks = list(pd.unique(evaluation["benchmark"]))
+        for container, name in zip(axes.containers, names, strict=True):
+            rows = evaluation[evaluation["router"] == name]
+            assert container.get_label() == name
+            np.testing.assert_array_equal([bar.get_width() for bar in container], rows["accuracy"])
+            centres = [benchmarks[round(bar.get_y() + bar.get_height() / 2)] for bar in container]
+            assert centres == rows["benchmark"].tolist()
+        assert not [each for each in axes.containers if isinstance(each, ErrorbarContainer)]
+        assert "Figure 4" in title(axes)
 
 
 class TestRouters:

@@ -15,6 +15,7 @@ from embedllm import (
     CorrectnessMatrix,
     KNNCorrectness,
     MatrixFactorization,
+    ModelMean,
     evaluate_forecasts,
 )
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor, check_matrix
@@ -43,6 +44,7 @@ PREDICTORS = {
     "sgd": lambda: quick(preset=replace(QUICK, epochs=30)),
     "KNN": lambda: KNNCorrectness(7),
     "BenchmarkMean": BenchmarkMean,
+    "ModelMean": ModelMean,
     "a reader's own": MeanAccuracy,
 }
 READING = ("exact", "exact, pool prior", "sgd", "KNN")  # those that read the question
@@ -290,3 +292,10 @@ class TestBenchmarkMean:
                 columns = toy_with_holes.benchmarks == name
                 seen = toy_with_holes.labels[m, columns & toy_with_holes.observed[m]]
                 assert (predicted[m, columns] == ((seen == 1).sum() > (seen == 0).sum())).all()
+
+
+def test_model_mean_is_the_majority_label_of_each_model(toy_with_holes):
+    predicted = ModelMean().fit(toy_with_holes).predict_matrix(toy_with_holes)
+    for model, labels in enumerate(toy_with_holes.labels):
+        known = labels[labels >= 0]
+        assert predicted[model] == pytest.approx((known.sum() + 1) / (len(known) + 2))

@@ -1,21 +1,30 @@
-"""Held-out benchmarks: no model is in its own regression, and taus equal those of SciPy."""
+"""Held-out benchmarks: the paper's protocol against loops, and taus equal to those of SciPy."""
+
+import json
 
 import numpy as np
 import pandas as pd
 import pytest
 from scipy.stats import kendalltau
+from sklearn.linear_model import LinearRegression
 
-from embedllm import CorrectnessMatrix, MatrixFactorization
-from embedllm.protocol.leave_out import fits_without
+from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset
+from embedllm.protocol.recorded import answers_sha256
 from embedllm.studies.benchmark_prediction import (
-    LEAST_MODELS,
+    EXACT,
+    MEAN_ACCURACY,
     PENALTIES,
-    PREDICTORS,
+    RIDGE,
+    SGD,
+    Heldout,
+    closest_to_mathematics,
+    count_significant,
     heldout_values,
     mean_accuracy,
     predict_heldout,
-    rank_correlations,
+    recorded_heldout,
     regress_out_of_fold,
+    smallest_significant_tau,
     summarize_correlations,
     weighted_taus,
 )
@@ -28,8 +37,8 @@ def by_hand(vectors, accuracy, folds):
     predicted = np.empty(len(accuracy))
     for outside in folds:
         inside = np.setdiff1d(np.arange(len(accuracy)), outside)
-        shift, scale = vectors[inside].mean(axis=0), vectors[inside].std(axis=0)
-        x, y = (vectors[inside] - shift) / scale, accuracy[inside]
+        shift = vectors[inside].mean(axis=0)
+        x, y = vectors[inside] - shift, accuracy[inside]
 
         def slope(x, y, penalty):
             x = x - x.mean(axis=0)
@@ -44,11 +53,11 @@ def by_hand(vectors, accuracy, folds):
             return np.mean(errors)
 
         penalty = min(PENALTIES, key=error)
-        predicted[outside] = accuracy.mean() + (vectors[outside] - shift) / scale @ slope(x, y, penalty)
+        predicted[outside] = accuracy.mean() + (vectors[outside] - shift) @ slope(x, y, penalty)
     return predicted
 
 
-class TestRegression:
+class TestRidge:
     def test_against_refitting(self):
         # With ten models at most, each is a fold of its own, whatever the seed.
         rng = np.random.default_rng(3)
@@ -68,22 +77,7 @@ class TestRegression:
         assert after[7] - before[7] == pytest.approx(1 / 30)
         assert (np.abs(after - before - 1 / 30) > 1e-6).sum() > 20
 
-    def test_scale_and_sign_of_a_coordinate_do_not_matter(self):
-        # So embeddings and embeddings times the classifier, whose sign and scale are not determined, predict the same.
-        rng = np.random.default_rng(1)
-        vectors, accuracy = rng.standard_normal((25, 6)), rng.random(25)
-        scaled = vectors * [-1, 3, 0.01, 7, -20, 1]
-        np.testing.assert_allclose(
-            regress_out_of_fold(scaled, accuracy), regress_out_of_fold(vectors, accuracy), atol=1e-9
-        )
-
-    def test_finds_a_linear_relation_in_more_dimensions_than_models(self):
-        rng = np.random.default_rng(2)
-        latent = rng.standard_normal((60, 2))
-        vectors = latent @ rng.standard_normal((2, 200)) + 0.3 * rng.standard_normal((60, 200))
-        assert kendalltau(regress_out_of_fold(vectors, latent[:, 0]), latent[:, 0])[0] > 0.8
-
-    @pytest.mark.parametrize("n_models", [8, 40])
+    @pytest.mark.parametrize("n_models", [20, 40])
     def test_uninformative_vectors_rank_nothing(self, n_models):
         # The mean of the models of the other folds would rank in reverse: a tau of -1 with a fold for each model.
         rng = np.random.default_rng(5)
@@ -92,11 +86,6 @@ class TestRegression:
             vectors, accuracy = rng.standard_normal((n_models, 50)), rng.random(n_models)
             taus.append(kendalltau(regress_out_of_fold(vectors, accuracy, seed), accuracy)[0])
         assert abs(np.mean(taus)) < 0.15
-
-    def test_all_alike(self):
-        vectors = np.random.default_rng(0).standard_normal((6, 4))
-        np.testing.assert_allclose(regress_out_of_fold(vectors, np.full(6, 0.25)), 0.25)
-        np.testing.assert_allclose(regress_out_of_fold(np.ones((6, 4)), np.arange(6)), 2.5)
 
 
 class TestMeanAccuracy:
@@ -114,125 +103,178 @@ class TestMeanAccuracy:
 
 @pytest.fixture(scope="module")
 def holes(make_matrix) -> CorrectnessMatrix:
-    """12 models on three benchmarks: one without an answer to bench-0, one with answers to bench-2 alone."""
-    matrix = make_matrix(n_models=12, n_questions=90, n_benchmarks=3, missing=0.3, seed=3)
+    """26 models on four benchmarks, one of which 19 answered; one model with answers to another one alone."""
+    matrix = make_matrix(n_models=26, n_questions=160, n_benchmarks=4, missing=0.3, seed=3)
     labels = matrix.labels.copy()
-    labels[4, matrix.benchmarks == "bench-0"] = -1
+    labels[:7, matrix.benchmarks == "bench-0"] = -1
     labels[7, matrix.benchmarks != "bench-2"] = -1
     return matrix.with_labels(labels)
 
 
 @pytest.fixture(scope="module")
-def predictions(holes):
-    return predict_heldout(holes, MF, seed=2, n_seeds=2)
+def heldout(holes):
+    return predict_heldout(holes, {EXACT: MF}, seed=2)
 
 
-class TestPredictions:
-    def test_rows(self, holes, predictions):
-        assert list(predictions) == ["data", "seed", "benchmark", "predictor", "model", "predicted", "actual"]
-        assert len(predictions) == 2 * 3 * 3 * 12
-        assert not predictions.duplicated(["seed", "benchmark", "predictor", "model"]).any()
-        assert set(predictions["predictor"]) == set(PREDICTORS)
-        assert (predictions["data"] == holes.source).all()
+class TestPaper:
+    def test_against_loops(self, holes, heldout):
+        train = holes.split(random_state=2).train
+        accuracy = holes.accuracy(by=["model", "benchmark"])["accuracy"].unstack()
+        for benchmark in ("bench-1", "bench-2", "bench-3"):
+            fitted = MatrixFactorization(dim=3, alpha=0.1).fit(train.subset(questions=train.benchmarks != benchmark))
+            vectors = pd.DataFrame(fitted.model_embeddings_, fitted.model_names_, dtype=float)
+            names = sorted(set(holes.model_names) - {holes.model_names[7]})  # of it, nothing else was seen
+            taus, p_values, tested = [], [], {name: [] for name in names}
+            rng = np.random.RandomState(2)  # as scikit-learn draws
+            for _ in range(100):
+                order = rng.permutation(25)
+                test, inside = order[:13], order[13:]
+                x, y = vectors.loc[names].to_numpy(), accuracy.loc[names, benchmark].to_numpy()
+                predicted = LinearRegression().fit(x[inside], y[inside]).predict(x[test])
+                tau, p_value = kendalltau(predicted, y[test])
+                taus.append(tau)
+                p_values.append(p_value)
+                for place, value in zip(test, predicted, strict=True):
+                    tested[names[place]].append(value)
+            rows = heldout.splits.query("benchmark == @benchmark and predictor == 'exact'")
+            np.testing.assert_allclose(rows["tau"], taus)
+            np.testing.assert_allclose(rows["p_value"], p_values)
+            assert (rows[["n_models", "n_test"]] == [25, 13]).all(axis=None)
+            models = (
+                heldout.models.query("benchmark == @benchmark and predictor == 'exact'").set_index("model").dropna()
+            )
+            assert models.index.tolist() == names
+            assert models["actual"].to_dict() == pytest.approx(accuracy.loc[names, benchmark].to_dict())
+            expected = {name: np.mean(values) for name, values in tested.items()}
+            assert models["predicted"].to_dict() == pytest.approx(expected)
+            counts = count_significant(rows).iloc[0]
+            assert counts["splits"] == sum(p < 0.05 for p in p_values)
+            assert counts["reversed"] == sum(p < 0.05 and t < 0 for p, t in zip(p_values, taus, strict=True))
+            assert counts["tau"] == pytest.approx(np.median(taus))
+            assert counts["significant"] == (counts["splits"] > 50)
 
-    def test_actual_is_over_all_questions_of_the_benchmark(self, holes, predictions):
-        accuracy = holes.accuracy(by=["model", "benchmark"])["accuracy"]
-        for row in predictions.dropna().itertuples():
-            assert row.actual == accuracy[row.model, row.benchmark]
+    def test_benchmark_with_too_few_models_is_not_tested(self, heldout):
+        counts = count_significant(heldout.splits).set_index(["predictor", "benchmark"])
+        assert len(counts) == 8
+        for predictor in (EXACT, MEAN_ACCURACY):
+            row = counts.loc[(predictor, "bench-0")]
+            assert row[["n_models", "n_test"]].tolist() == [18, 0]
+            assert row[["splits", "reversed", "tau", "least", "significant"]].isna().all()
+        of_it = heldout.models[heldout.models["benchmark"] == "bench-0"]
+        assert of_it["predicted"].isna().all()
+        assert (of_it.groupby("predictor")["actual"].count() == 18).all()
 
-    def test_models_that_are_left_out(self, holes, predictions):
-        without, alone = holes.model_names[[4, 7]]
-        missing = predictions[predictions["predicted"].isna()]
-        assert missing["actual"].isna().all()
-        # `alone` has an answer to bench-2, but none elsewhere to be predicted from.
-        expected = {(without, "bench-0"), (alone, "bench-0"), (alone, "bench-1"), (alone, "bench-2")}
-        assert set(zip(missing["model"], missing["benchmark"], strict=True)) == expected
-        assert len(missing) == len(expected) * 2 * 3
-
-    def test_mean_accuracy_is_of_the_training_questions_of_the_others(self, holes, predictions):
-        train = holes.split(random_state=3).train
+    def test_mean_accuracy_is_of_the_training_questions_of_the_others(self, holes, heldout):
+        train = holes.split(random_state=2).train
         others = train.subset(questions=train.benchmarks != "bench-1")
         table = others.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
-        expected = mean_accuracy(table.drop(index=holes.model_names[7]))
-        rows = predictions.query("seed == 3 and benchmark == 'bench-1' and predictor == 'mean accuracy'")
-        found = rows.set_index("model")["predicted"].dropna()
-        assert found.to_dict() == pytest.approx(expected.to_dict())
+        expected = mean_accuracy(table).drop(holes.model_names[7])
+        rows = heldout.models.query("benchmark == 'bench-1' and predictor == 'mean accuracy'").set_index("model")
+        assert rows["predicted"].dropna().to_dict() == pytest.approx(expected.to_dict())
 
-    def test_order_of_models_has_no_effect(self, holes, predictions):
-        split = holes.split(random_state=2)
-        part = pd.concat([each.questions.assign(split=name) for name, each in split._asdict().items()])["split"]
-        questions = holes.questions.assign(split=part)
-        frame = pd.DataFrame(holes.labels, holes.model_names, holes.question_ids)
-        matrix = CorrectnessMatrix(frame, questions, holes.embeddings)
-        turned = CorrectnessMatrix(frame.iloc[::-1], questions, holes.embeddings)
-        keys = ["seed", "benchmark", "predictor", "model"]
-        one, two = (predict_heldout(each, MF, seed=2, n_seeds=1).set_index(keys) for each in (matrix, turned))
-        pd.testing.assert_frame_equal(one, two.loc[one.index], check_exact=False, atol=1e-6)
-        # And the source's own split is the one that is used.
-        of_seed = predictions[predictions["seed"] == 2].set_index(keys)
-        pd.testing.assert_frame_equal(one, of_seed.loc[one.index])
+    def test_order_of_models_has_no_effect(self, holes, heldout):
+        turned = predict_heldout(holes.subset(models=holes.model_names[::-1]), {EXACT: MF}, seed=2)
+        pd.testing.assert_frame_equal(turned.splits, heldout.splits, check_exact=False, atol=1e-4)
+        pd.testing.assert_frame_equal(turned.models, heldout.models, check_exact=False, atol=1e-4)
 
-    def test_directions_are_the_embeddings_in_other_coordinates(self, toy):
-        (fit, *_) = fits_without(toy, MF, n_seeds=1)
-        embeddings, projection = fit.mf.model_embeddings_, fit.mf.parameters_.projection.numpy()
-        directions = fit.mf.coef_ - fit.mf.coef_.mean(axis=0)
-        np.testing.assert_allclose(directions, embeddings @ projection, atol=1e-5)
-
-    def test_too_few_models(self, make_matrix):
-        few = make_matrix(n_models=LEAST_MODELS - 1)
-        table = predict_heldout(few, MF, n_seeds=1)
-        assert table["predicted"].isna().all()
-        correlations = rank_correlations(table)
-        assert len(correlations) == 6
-        assert correlations[["tau", "p_value"]].isna().all(axis=None)
-        assert not correlations["significant"].any()
-        assert summarize_correlations(table, 20)[["tau", "low", "high"]].isna().all(axis=None)
-        values = {reported.key: reported.value for reported in heldout_values(table)}
+    @pytest.mark.parametrize("size", [{"n_models": 6}, {"n_models": 24, "n_benchmarks": 1}, {"n_models": 1}])
+    def test_pool_that_cannot_be_tested(self, make_matrix, size):
+        found = predict_heldout(make_matrix(**size), {EXACT: MF})
+        assert found.splits[["tau", "p_value"]].isna().all(axis=None)
+        assert found.models["predicted"].isna().all()
+        assert summarize_correlations(found.models, 20)[["tau", "low", "high"]].isna().all(axis=None)
+        values = {reported.key: reported.value for reported in heldout_values(found)}
         assert values.pop("heldout_benchmarks") == 0
         assert np.isnan(list(values.values())).all()
 
-    def test_one_benchmark(self, make_matrix):
-        table = predict_heldout(make_matrix(n_benchmarks=1), MF, n_seeds=1)
-        assert len(table) == 18
-        assert table["predicted"].isna().all()
-        assert np.isnan(heldout_values(table)[1].value)
+
+class TestSmallestTau:
+    @pytest.mark.parametrize("n", [5, 10, 15, 23])
+    def test_one_pair_less_is_not_significant(self, n):
+        tau, step = smallest_significant_tau(n), 4 / (n * (n - 1))
+        # Rankings of so many discordant pairs, made by exchanging neighbours.
+        found = {}
+        for discordant in range(n * (n - 1) // 4):
+            ranking, left = list(range(n)), discordant
+            for end in range(n - 1, 0, -1):
+                for place in range(end):
+                    if left:
+                        ranking[place], ranking[place + 1] = ranking[place + 1], ranking[place]
+                        left -= 1
+            statistic, p_value = kendalltau(range(n), ranking)
+            found[round(statistic, 9)] = p_value
+        assert found[round(tau, 9)] < 0.05 <= found[round(tau - step, 9)]
+
+    @pytest.mark.parametrize("n", [0, 1, 4])
+    def test_of_a_handful_none_is(self, n):
+        assert np.isnan(smallest_significant_tau(n))
 
 
-class TestRankCorrelations:
-    def test_against_scipy(self, predictions):
-        for row in rank_correlations(predictions).itertuples():
-            rows = predictions[
-                (predictions["seed"] == row.seed)
-                & (predictions["benchmark"] == row.benchmark)
-                & (predictions["predictor"] == row.predictor)
-            ].dropna()
-            expected = kendalltau(rows["predicted"].to_numpy(), rows["actual"].to_numpy())
-            assert (row.tau, row.p_value) == pytest.approx(expected)
-            assert row.n_models == len(rows) == {"bench-0": 10, "bench-1": 11, "bench-2": 11}[row.benchmark]
-            assert row.significant == (expected.pvalue < 0.05 and expected.statistic > 0)
-
-    def test_reverse_order_is_not_significant(self):
-        table = frame_of({"x": (np.arange(12), -np.arange(12), np.arange(12))})
-        correlations = rank_correlations(table).set_index("predictor")
-        assert correlations["tau"].tolist() == pytest.approx([1, -1, 1])
-        assert (correlations["p_value"] < 0.001).all()
-        assert correlations["significant"].tolist() == [True, False, True]
-
-    def test_predictions_that_are_all_alike(self):
-        correlations = rank_correlations(frame_of({"x": (np.ones(6), np.arange(6), np.arange(6))}))
-        assert np.isnan(correlations["tau"][0])
-        assert not correlations["significant"][0]
+def test_right_panel_is_of_the_benchmark_closest_to_mathqa():
+    assert closest_to_mathematics(["MMLU", "GSM8K", "MathQA", "math-l5"]) == "MathQA"
+    assert closest_to_mathematics(["gsm", "math-l5", "crux"]) == "math-l5"
+    assert closest_to_mathematics(["law", "history"]) == "law"
 
 
-def frame_of(benchmarks, seeds=(0,)):
-    """Predictions by each of the three predictors, of actual accuracies 0, 1, 2 ..."""
+class TestRecord:
+    @pytest.fixture
+    def record(self, holes, tmp_path):
+        splits = {"data": "holes", "predictor": SGD, "benchmark": ["a", "b"], "n_models": 26, "n_test": [13, 13]}
+        frames = {
+            "splits": pd.DataFrame(splits | {"tau": [[0.5, None], [0.1, 0.2]], "p_value": [[0.01, None], [0.3, 0.4]]}),
+            "models": pd.DataFrame(
+                {"data": "holes", "predictor": SGD, "benchmark": "a", "model": ["m"], "predicted": 0.5, "actual": 0.4}
+            ),
+        }
+        content = {
+            "holes": {
+                "data": holes.source,
+                "date": "2026-01-02",
+                "version": "0.1",
+                "settings": {"dim": 232, "seed": 0},
+                "sha256": answers_sha256(holes),
+                "frames": {
+                    name: json.loads(frame.to_json(orient="split", index=False)) for name, frame in frames.items()
+                },
+            }
+        }
+        path = tmp_path / "sgd.json"
+        path.write_text(json.dumps(content))
+        return path
+
+    def test_of_the_same_answers(self, holes, heldout, record):
+        recorded, about = recorded_heldout(holes, record)
+        assert recorded.splits["tau"].tolist() == pytest.approx([0.5, np.nan, 0.1, 0.2], nan_ok=True)
+        assert recorded.splits["benchmark"].tolist() == ["a", "a", "b", "b"]
+        assert about.loc[0, ["recorded", "settings"]].tolist() == ["2026-01-02", "dim 232, seed 0"]
+        both = recorded.joined(heldout)
+        assert list(both.splits) == list(heldout.splits)
+        assert list(both.models) == list(heldout.models)
+        assert heldout_values(both)[3].key == "significant_sgd"
+        assert heldout_values(both)[3].value == 0
+
+    def test_of_other_answers(self, holes, heldout, record):
+        labels = holes.labels.copy()
+        labels[3, 0] = labels[3, 0] != 1
+        recorded, about = recorded_heldout(holes.with_labels(labels), record)
+        assert "other answers" in about.loc[0, "recorded"]
+        assert recorded.joined(heldout).splits.equals(heldout.splits)
+        assert np.isnan(heldout_values(recorded.joined(heldout))[3].value)
+
+    def test_none(self, holes, tmp_path):
+        recorded, about = recorded_heldout(holes, tmp_path / "none.json")
+        assert recorded.splits.empty
+        assert "tools/record_sgd.py" in about.loc[0, "recorded"]
+
+
+def frame_of(benchmarks):
+    """Predictions by ridge and mean accuracy of actual accuracies 0, 1, 2 ..."""
     frames = []
-    for seed in seeds:
-        for name, columns in benchmarks.items():
-            for predictor, predicted in zip(PREDICTORS, columns, strict=True):
-                models = [f"m{number:02d}" for number in range(len(predicted))]
-                rows = {"predictor": predictor, "model": models, "predicted": predicted}
-                frames.append(pd.DataFrame(rows).assign(benchmark=name, seed=seed, actual=np.arange(len(predicted))))
+    for name, columns in benchmarks.items():
+        for predictor, predicted in zip((RIDGE, MEAN_ACCURACY), columns, strict=True):
+            models = [f"m{number:02d}" for number in range(len(predicted))]
+            rows = {"predictor": predictor, "model": models, "predicted": predicted}
+            frames.append(pd.DataFrame(rows).assign(benchmark=name, actual=np.arange(len(predicted))))
     return pd.concat(frames, ignore_index=True).assign(data="by hand")
 
 
@@ -249,30 +291,29 @@ class TestWeightedTaus:
 
 
 class TestSummary:
-    def test_means_and_differences(self, predictions):
-        summary = summarize_correlations(predictions, 50).set_index(["benchmark", "predictor"])
-        taus = rank_correlations(predictions).groupby(["benchmark", "predictor"])["tau"].mean()
-        for key, tau in taus.items():
-            assert summary.loc[key, "tau"] == pytest.approx(tau)
-        for predictor in PREDICTORS:
-            mean = taus.xs(predictor, level="predictor").mean()
-            assert summary.loc[("overall", predictor), "tau"] == pytest.approx(mean)
-        for benchmark in ("overall", "bench-0"):
-            for predictor in PREDICTORS[:2]:
-                row = summary.loc[(benchmark, f"{predictor} minus mean accuracy"), "tau"]
-                rows = summary.loc[benchmark]["tau"]
-                assert row == pytest.approx(rows[predictor] - rows["mean accuracy"])
-        assert (summary["low"] <= summary["high"]).all()
-        assert summary.index[0] == ("overall", "embeddings")
+    def test_means_and_differences(self, heldout):
+        summary = summarize_correlations(heldout.models, 50).set_index(["benchmark", "predictor"])
+        defined = heldout.models.dropna()
+        for predictor in (RIDGE, MEAN_ACCURACY):
+            rows = defined[defined["predictor"] == predictor].groupby("benchmark")
+            taus = rows[["predicted", "actual"]].apply(lambda both: kendalltau(both["predicted"], both["actual"])[0])
+            assert summary.xs(predictor, level=1)["tau"].dropna().to_dict() == pytest.approx(
+                taus.to_dict() | {"overall": taus.mean()}
+            )
+        for benchmark in ("overall", "bench-1"):
+            tau = summary.loc[benchmark]["tau"]
+            assert tau["ridge minus mean accuracy"] == pytest.approx(tau[RIDGE] - tau[MEAN_ACCURACY])
+        assert summary.index[0] == ("overall", RIDGE)
+        assert summary.loc[("bench-0", RIDGE), "n_models"] == 0
 
     def test_difference_is_paired(self):
         # Two predictors that say the same differ by nothing, however few the models.
         same = np.random.default_rng(0).random(9)
-        summary = summarize_correlations(frame_of({"x": (same, same, same)}), 100).set_index(["benchmark", "predictor"])
-        row = summary.loc[("x", "embeddings minus mean accuracy")]
+        summary = summarize_correlations(frame_of({"x": (same, same)}), 100).set_index(["benchmark", "predictor"])
+        row = summary.loc[("x", "ridge minus mean accuracy")]
         assert row["tau"] == 0
         assert row[["low", "high"]].isna().all()  # where all resamples agree there is no interval
-        assert summary.loc[("x", "embeddings"), "high"] > summary.loc[("x", "embeddings"), "low"] + 0.2
+        assert summary.loc[("x", RIDGE), "high"] > summary.loc[("x", RIDGE), "low"] + 0.2
 
     def test_interval_covers(self):
         # Draws of models from a population whose tau is 2 / pi * arcsin(r), as of any normal pair.
@@ -280,81 +321,66 @@ class TestSummary:
         for _ in range(100):
             actual = rng.standard_normal(40)
             predicted = r * actual + np.sqrt(1 - r**2) * rng.standard_normal(40)
-            table = frame_of({"x": (predicted, predicted, predicted)}).assign(actual=np.tile(actual, 3))
-            row = summarize_correlations(table, 200).set_index(["benchmark", "predictor"]).loc[("x", "embeddings")]
+            table = frame_of({"x": (predicted, predicted)}).assign(actual=np.tile(actual, 2))
+            row = summarize_correlations(table, 200).set_index(["benchmark", "predictor"]).loc[("x", RIDGE)]
             covered += row["low"] < 2 / np.pi * np.arcsin(r) < row["high"]
         assert 86 <= covered <= 100
 
-    def test_same_seed_same_interval(self, predictions):
-        pd.testing.assert_frame_equal(summarize_correlations(predictions, 30), summarize_correlations(predictions, 30))
-
-
-class TestValues:
-    def test_by_hand(self):
-        up, down, swapped = np.arange(8.0), -np.arange(8.0), np.array([1.0, 0, 2, 3, 4, 5, 6, 7])
-        table = frame_of({"GPQA": (up, up, down), "MMLU": (swapped, up, up), "ASDiv": (down, up, up)}, seeds=(0, 1))
-        reported_values = {reported.key: reported for reported in heldout_values(table)}
-        assert reported_values["heldout_benchmarks"].runs == [3, 3]
-        assert reported_values["significant_embeddings"].runs == [2, 2]
-        assert reported_values["significant_weights"].runs == [3, 3]
-        assert reported_values["significant_mean_accuracy"].runs == [2, 2]
-        assert reported_values["significant_exceptions"].runs == [1, 1]  # GPQA, not ASDiv
-        one_swap = 1 - 2 / 28
-        mean = (1 + one_swap - 1) / 3
-        assert reported_values["tau_embeddings"].runs == pytest.approx([mean, mean])
-        assert reported_values["tau_mean_accuracy"].value == pytest.approx(1 / 3)
-        assert reported_values["embeddings_minus_mean"].value == pytest.approx(mean - 1 / 3)
-        assert reported_values["weights_minus_mean"].value == pytest.approx(2 / 3)
-        for key in ("tau_embeddings", "tau_weights", "tau_mean_accuracy", "weights_minus_mean"):
-            low, high = reported_values[key].interval
-            assert np.isnan(low) or low - 1e-9 <= reported_values[key].value <= high + 1e-9
-
     def test_four_models_give_no_interval(self):
         swapped = np.array([1.0, 0, 2, 3])
-        row = summarize_correlations(frame_of({"x": (swapped, swapped, swapped)}), 50).iloc[0]
+        row = summarize_correlations(frame_of({"x": (swapped, swapped)}), 50).iloc[0]
         assert row["tau"] == pytest.approx(2 / 3)
         assert row[["low", "high"]].isna().all()
 
-    def test_exceptions_are_undefined_where_there_are_none(self):
-        up = np.arange(8.0)
-        reported_values = {reported.key: reported for reported in heldout_values(frame_of({"x": (up, up, up)}))}
-        assert np.isnan(reported_values["significant_exceptions"].value)
-        assert reported_values["significant_embeddings"].value == 1
 
-    def test_benchmark_that_is_undefined_is_not_counted(self):
-        up, nothing = np.arange(8.0), np.full(8, np.nan)
-        reported_values = {
-            reported.key: reported
-            for reported in heldout_values(frame_of({"x": (up, up, up), "GPQA": (nothing, nothing, nothing)}))
-        }
-        assert reported_values["heldout_benchmarks"].value == 1
-        assert reported_values["tau_embeddings"].value == pytest.approx(1)
-        assert np.isnan(reported_values["significant_exceptions"].value)
+def test_values_by_hand():
+    rows = []
+    for name, predictor, n_significant in (
+        *(("GPQA", EXACT, 50), ("MMLU", EXACT, 51), ("GPQA", SGD, 100), ("MMLU", SGD, 100)),
+        *(("GPQA", MEAN_ACCURACY, 0), ("MMLU", MEAN_ACCURACY, 50)),
+    ):
+        p_values = np.where(np.arange(100) < n_significant, 0.01, 0.9)
+        tau = np.where(np.arange(100) < n_significant, 0.8, 0.2)
+        rows.append(pd.DataFrame({"predictor": predictor, "benchmark": name, "tau": tau, "p_value": p_values}))
+    splits = pd.concat(rows, ignore_index=True).assign(data="by hand", n_models=112, n_test=23)
+    up, down = np.arange(8.0), -np.arange(8.0)
+    heldout = Heldout(splits, frame_of({"GPQA": (up, down), "MMLU": (up, up)}))
+    values = {reported.key: reported for reported in heldout_values(heldout)}
+    assert values["heldout_benchmarks"].runs == [2]
+    assert values["test_models"].value == 23
+    assert values["least_tau"].value == pytest.approx(0.2964, abs=1e-4)
+    assert [values[f"significant_{key}"].value for key in ("sgd", "exact", "mean_accuracy")] == [2, 1, 0]
+    assert values["median_tau_exact"].value == pytest.approx((0.5 + 0.8) / 2)
+    assert values["tau_ridge"].value == pytest.approx(1)
+    assert values["tau_mean"].value == pytest.approx(0)
+    assert values["tau_gain"].value == pytest.approx(1)
 
 
 def test_simulated_pool(small_pool):
     """Skills are shared by the benchmarks, so that what is learned on some predicts the others."""
     matrix, _ = small_pool
     matrix = matrix.subset(questions=np.isin(matrix.benchmarks, ["MMLU", "MathQA", "ASDiv", "PIQA"]))
-    predictions = predict_heldout(matrix, MatrixFactorization(dim=64), n_seeds=1)
-    assert rank_correlations(predictions)["significant"].all()
-    summary = summarize_correlations(predictions)
-    overall = summary[summary["benchmark"] == "overall"].set_index("predictor")
-    # Clearly above chance.
-    assert overall.loc["model directions", "low"] > 0.4
-    assert overall.loc["embeddings", "low"] > 0.4
+    heldout = predict_heldout(matrix, {EXACT: MatrixFactorization(dim=64, alpha=0.05)})
+    counts = count_significant(heldout.splits)
+    assert (counts["significant"] == 1).all()
+    overall = summarize_correlations(heldout.models).set_index(["benchmark", "predictor"]).loc["overall"]
+    assert overall.loc[RIDGE, "low"] > 0.4
+
+
+def test_vectors_of_sgd(make_matrix):
+    preset = TrainingPreset(pairs_per_step=64, epochs=2, learning_rate=0.01, weight_decay=0)
+    mf = MatrixFactorization(dim=30, solver="sgd", preset=preset)
+    matrix = make_matrix(n_models=22, n_questions=120, n_benchmarks=2)
+    first, second = (predict_heldout(matrix, {SGD: mf}, seed=1) for _ in range(2))
+    pd.testing.assert_frame_equal(first.splits, second.splits)
+    assert set(first.models["predictor"]) == {SGD, MEAN_ACCURACY}
+    assert first.splits["tau"].notna().all()
 
 
 def test_real_answers(zeroeval):
-    table = predict_heldout(zeroeval, MatrixFactorization(dim=16), n_seeds=1)
-    correlations = rank_correlations(table).set_index(["benchmark", "predictor"])
-    assert correlations["n_models"].groupby("benchmark").first().to_dict() == {
-        "gsm": 40,  # of 44: four models answered nothing else
-        "math-l5": 42,
-        "crux": 51,
-        "numersense-v2": 9,
-    }
-    assert correlations["tau"].notna().all()
-    for benchmark in ("gsm", "math-l5", "crux"):
-        assert correlations.loc[(benchmark, "model directions"), "significant"]
-        assert correlations.loc[(benchmark, "mean accuracy"), "significant"]
+    counts = count_significant(predict_heldout(zeroeval, {EXACT: MatrixFactorization(alpha=0.05)}).splits)
+    of_exact = counts[counts["predictor"] == EXACT].set_index("benchmark")
+    # Of 44 models four answered nothing but gsm; numersense cannot be tested.
+    assert of_exact["n_models"].to_dict() == {"gsm": 40, "math-l5": 42, "crux": 51, "numersense-v2": 9}
+    assert of_exact["n_test"].to_dict() == {"gsm": 20, "math-l5": 21, "crux": 26, "numersense-v2": 0}
+    assert (of_exact["splits"].dropna() > 90).all()

@@ -6,22 +6,23 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy.special import logit
 from scipy.stats import spearmanr
+from sklearn.base import clone
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset
 from embedllm.datasets.communities import PAPER
 from embedllm.datasets.simulate import simulate_pool
 from embedllm.studies.communities import (
     SPACES,
-    ModelDistances,
     choose_model,
     community_values,
     compare_communities,
-    compare_each_seed,
+    holm,
     map_models,
     measure_distances,
     nearest_models,
-    scaled_distances,
+    what_is_tested,
 )
 
 BRIEF = TrainingPreset(pairs_per_step=64, epochs=4, learning_rate=0.01, weight_decay=0)
@@ -41,7 +42,7 @@ def pool():
 def distances(pool):
     sgd = TrainingPreset(pairs_per_step=14_336, epochs=15, learning_rate=3e-3, weight_decay=1e-5)
     estimators = {"SGD": MatrixFactorization(solver="sgd", preset=sgd), "exact": MatrixFactorization()}
-    return measure_distances(pool[0], estimators, n_seeds=2)
+    return measure_distances(pool[0], estimators)
 
 
 def distances_of(places, names):
@@ -49,10 +50,13 @@ def distances_of(places, names):
     return pd.DataFrame(np.linalg.norm(points[:, None] - points, axis=2), names, names)
 
 
-def on_a_line(places, data="a line"):
+def on_a_line(places):
     """Models a, b, ... at these places."""
-    frame = scaled_distances(distances_of(places, list("abcdefghijkl"[: len(places)])))
-    return {"exact": ModelDistances({0: frame}, "exact", data)}
+    return {"exact": distances_of(places, list("abcdefghijkl"[: len(places)]))}
+
+
+def compare(distances, models, **options):
+    return compare_communities(distances, models, "a line", **options)
 
 
 def tagged(tags):
@@ -60,34 +64,31 @@ def tagged(tags):
 
 
 class TestDistances:
-    def test_by_hand(self):
-        # Between 0, 3 and 7 the distances are 3, 7 and 4, with mean 14 / 3.
-        frame = scaled_distances(distances_of([0, 3, 7], ["a", "b", "c"]))
-        np.testing.assert_allclose(frame, np.array([[0, 3, 7], [3, 0, 4], [7, 4, 0]]) * 3 / 14)
-
-    def test_models_that_are_all_the_same(self):
-        assert scaled_distances(distances_of([2, 2], ["a", "b"])).loc["a", "b":].isna().all()
-
     def test_order_of_models_changes_nothing(self, toy):
-        found = measure_distances(toy, MF, n_seeds=2)
-        other = measure_distances(toy.subset(models=toy.model_names[::-1]), MF, n_seeds=2)
+        found = measure_distances(toy, MF)
+        other = measure_distances(toy.subset(models=toy.model_names[::-1]), MF)
         for space in SPACES:
-            assert found[space].mean().index.tolist() == sorted(toy.model_names)
-            pd.testing.assert_frame_equal(found[space].mean(), other[space].mean())
+            assert found[space].index.tolist() == sorted(toy.model_names)
+            pd.testing.assert_frame_equal(found[space], other[space])
 
-    def test_each_is_scaled(self, distances):
+    def test_are_those_of_the_vectors_of_the_first_run(self, toy):
+        found = measure_distances(toy, MF, seed=5)
         for space in SPACES:
-            assert list(distances[space].by_seed) == ([0] if space == "SGD" else [0, 1])
-            for frame in [*distances[space].by_seed.values(), distances[space].mean()]:
-                values = frame.to_numpy()
-                assert values[np.triu_indices(len(values), 1)].mean() == pytest.approx(1)
-                np.testing.assert_array_equal(values, values.T)
+            train, val, _ = toy.split(random_state=5)
+            fitted = clone(MF[space])
+            if space == "SGD":
+                fitted.set_params(random_state=5)
+            fitted.fit(train, validation=val)
+            apart = np.linalg.norm(fitted.model_embeddings_[0] - fitted.model_embeddings_[3])
+            if space == "exact":
+                apart = np.sqrt(apart**2 - (fitted.ability_[0] - fitted.ability_[3]) ** 2)
+            assert found[space].at[toy.model_names[0], toy.model_names[3]] == pytest.approx(apart, rel=1e-4)
 
     def test_model_that_was_never_learned_is_left_out(self, toy):
         labels = toy.labels.copy()
         labels[2] = -1
-        found = measure_distances(toy.with_labels(labels), MF, n_seeds=1)
-        assert set(found["exact"].mean().index) == set(toy.model_names) - {toy.model_names[2]}
+        found = measure_distances(toy.with_labels(labels), MF)
+        assert set(found["exact"].index) == set(toy.model_names) - {toy.model_names[2]}
 
     def test_what_the_answers_do_not_determine(self, toy, tmp_path):
         """SGD's embeddings can change where no prediction does."""
@@ -108,8 +109,8 @@ class TestDistances:
         np.testing.assert_allclose(same.predict_matrix(toy), mf.predict_matrix(toy), atol=1e-4)
 
         np.testing.assert_allclose(same.coef_, mf.coef_, atol=1e-4)
-        before, after = (scaled_distances(fit.distances()).to_numpy() for fit in (mf, same))
-        assert np.abs(after - before).max() > 0.1
+        before, after = (fit.distances().to_numpy() for fit in (mf, same))
+        assert np.abs(after / after.mean() - before / before.mean()).max() > 0.1
 
     def test_exact_distance_is_the_spread_of_the_logit_difference(self, toy):
         fitted = MatrixFactorization(alpha=0.1).fit(toy)
@@ -124,11 +125,10 @@ class TestDistances:
 class TestCompare:
     def test_by_hand(self):
         # Of 0, 1, 5, 7, 8: within the first three 1, 5, 4; to the others 7, 8, 6, 7, 2, 3.
-        found = compare_communities(on_a_line([0.0, 1, 5, 7, 8]), tagged(["x", "x", "x", "", ""]))
+        found = compare(on_a_line([0.0, 1, 5, 7, 8]), tagged(["x", "x", "x", "", ""]))
         row = found.set_index("community").loc["x"]
-        scale = (1 + 5 + 4 + 7 + 8 + 6 + 7 + 2 + 3 + 1) / 10
-        assert row["within"] == pytest.approx(10 / 3 / scale)
-        assert row["between"] == pytest.approx(33 / 6 / scale)
+        assert row["within"] == pytest.approx(10 / 3)
+        assert row["between"] == pytest.approx(33 / 6)
         assert row["ratio"] == pytest.approx(20 / 33)
         assert row["n_models"] == 3
         assert row["data"] == "a line"
@@ -139,7 +139,7 @@ class TestCompare:
         """84 or 126 communities of nine models, enumerated."""
         places = np.array([0.0, 0.5, 1.5, 3.5, 5, 5.2, 9, 12, 12.5])
         tags = ["x" if letter == "x" else "" for letter in members]
-        found = compare_communities(on_a_line(places), tagged(tags), n_permutations=20_000)
+        found = compare(on_a_line(places), tagged(tags), n_permutations=20_000)
         row = found.set_index("community").loc["x"]
 
         def ratio(inside):
@@ -152,46 +152,48 @@ class TestCompare:
         exact = np.mean(every <= ratio(mine) + 1e-12)
         assert row["ratio"] == pytest.approx(ratio(mine))
         assert row["p"] == pytest.approx(exact, abs=4 * np.sqrt(exact * (1 - exact) / 20_000) + 1e-4)
-        assert every.min() - 1e-9 <= row["null_low"] < row["null_high"] <= every.max() + 1e-9
+        # One in twenty random communities is below the limit, as p is one-sided.
+        assert np.mean(every < row["limit"] - 1e-9) <= 0.06
+        assert np.mean(every <= row["limit"] + 1e-9) >= 0.04
 
     def test_p_is_never_zero(self):
         tags = ["x"] * 3 + [""] * 9
-        found = compare_communities(on_a_line([*[0.0, 0.01, 0.02], *range(9, 18)]), tagged(tags), n_permutations=9)
+        found = compare(on_a_line([*[0.0, 0.01, 0.02], *range(9, 18)]), tagged(tags), n_permutations=9)
         assert found.set_index("community").loc["x", "p"] >= 0.1
 
     def test_too_small_or_everyone(self):
         tags = ["all;code;two", "all;code;two", "all;physics", "all", "all", "all"]
-        found = compare_communities(on_a_line([0.0, 1, 2, 3, 4, 5]), tagged(tags)).set_index("community")
+        found = compare(on_a_line([0.0, 1, 2, 3, 4, 5]), tagged(tags)).set_index("community")
         assert set(found.index) == set(PAPER)  # neither `all` nor `two`
         assert found.loc["code", "n_models"] == 2
-        assert found[["within", "between", "ratio", "null_low", "null_high", "p"]].isna().all(axis=None)
+        assert found[["within", "between", "ratio", "limit", "p", "p_corrected"]].isna().all(axis=None)
 
     def test_models_in_one_place(self):
-        found = compare_communities(on_a_line([1.0] * 5), tagged(["x"] * 3 + [""] * 2)).set_index("community")
-        assert found.loc["x", ["within", "ratio", "p"]].isna().all()
+        found = compare(on_a_line([1.0] * 5), tagged(["x"] * 3 + [""] * 2)).set_index("community")
+        assert found.loc["x", ["ratio", "p", "p_corrected"]].isna().all()
 
     def test_communities_of_the_ground_truth_are_found(self, distances, pool):
         matrix, truth = pool
-        found = compare_communities(distances, matrix.models).set_index(["space", "community"])
-        for tag in ("base", "chat", "math", "code", "biomed", "physics"):
-            assert found.loc[("exact", tag), "ratio"] < 0.95
-            assert found.loc[("exact", tag), "p"] < 0.02
-        assert found.loc[("exact", "7B"), "p"] < 0.001
-        assert found.loc[("exact", "7B"), "paper"]
-        assert found.loc[("exact", "7B"), "n_models"] == 50
-        # And so are the skills that the answers were drawn from, which embeddings show less of.
-        names = distances["exact"].mean().index
+        found = compare(distances, matrix.models).set_index(["space", "community"])
+        for community, n_models in (("13B", 12), ("chat", 43), ("biomed", 8)):
+            assert found.loc[("exact", community), "ratio"] < 0.95
+            assert found.loc[("exact", community), "p"] < 0.02
+            assert found.loc[("exact", community), "n_models"] == n_models
+        assert found.loc[("exact", "13B"), "paper"]
+        # And so are the differences of the true logits, which embeddings of SGD show less of.
+        logits = pd.DataFrame(logit(truth.ceiling.astype(float)), matrix.model_names)
+        names = distances["exact"].index
         pairs = np.triu_indices(len(names), 1)
-        drawn = scaled_distances(distances_of(truth.skills.loc[names], names)).to_numpy()[pairs]
-        likeness = {space: spearmanr(drawn, distances[space].mean().to_numpy()[pairs])[0] for space in SPACES}
-        assert likeness["exact"] > 0.8
+        drawn = distances_of(logits.loc[names], names).to_numpy()[pairs]
+        likeness = {space: spearmanr(drawn, distances[space].to_numpy()[pairs])[0] for space in SPACES}
+        assert likeness["exact"] > 0.6
         assert likeness["exact"] > likeness["SGD"]
 
     def test_random_partitions_are_found_as_often_as_chance_has_it(self, distances, pool):
         names, rng, direction = pool[0].model_names, np.random.default_rng(0), {"exact": distances["exact"]}
         parts = np.resize([f"part {number:02d}" for number in range(14)], len(names))
         found = pd.concat(
-            compare_communities(direction, pd.DataFrame({"tags": rng.permutation(parts)}, names), n_permutations=1000)
+            compare(direction, pd.DataFrame({"tags": rng.permutation(parts)}, names), n_permutations=1000)
             for _ in range(15)
         ).dropna()
         assert len(found) == 15 * 14
@@ -199,30 +201,37 @@ class TestCompare:
         assert found["p"].mean() == pytest.approx(0.5, abs=0.08)
         assert found["ratio"].mean() == pytest.approx(1, abs=0.01)
 
-    def test_each_seed(self, distances, pool):
-        models = pool[0].models
-        by_seed = compare_each_seed(distances, models)
-        assert by_seed.groupby("space")["seed"].unique().map(list).tolist() == [[0], [0, 1]]
-        one = {"exact": ModelDistances({1: distances["exact"].by_seed[1]}, "exact", "x")}
-        alone = compare_communities(one, models)
-        second = by_seed[by_seed["seed"] == 1].reset_index(drop=True)
-        pd.testing.assert_frame_equal(second.drop(columns=["data", "seed"]), alone.drop(columns="data"))
+    def test_correction_is_over_the_communities_of_a_space(self, distances, pool):
+        found = compare(distances, pool[0].models)
+        for _, rows in found.groupby("space"):
+            tested = rows.dropna(subset="p")
+            # Slowly: of the sorted p, the i-th times the number of those from it on, and no less than those before.
+            expected, so_far = {}, 0.0
+            for i, (place, p) in enumerate(sorted(tested["p"].items(), key=lambda pair: pair[1])):
+                so_far = max(so_far, min(1.0, p * (len(tested) - i)))
+                expected[place] = so_far
+            assert tested["p_corrected"].to_dict() == pytest.approx(expected)
+
+    def test_correction_by_hand(self):
+        corrected = holm(pd.Series([0.5, 0.01, np.nan, 0.02], list("abcd")))
+        np.testing.assert_allclose(corrected, [0.5, 0.03, np.nan, 0.04])
 
 
 class TestMap:
-    def test_neighbours_share_a_specialization(self, distances, pool):
-        positions = map_models(distances["exact"], pool[0].models)
-        assert positions["specialization"].tolist() == pool[0].models.loc[positions.index, "tags"].tolist()
-        points = positions[["x", "y"]].to_numpy()
-        apart = np.linalg.norm(points[:, None] - points, axis=2)
+    def test_neighbours_are_near(self, distances, pool):
+        exact = distances["exact"]
+        positions = map_models(exact, pool[0].models, "x")
+        tags = pool[0].models.loc[positions.index, "tags"].str.split(";")
+        assert all(one in several for one, several in zip(positions["specialization"], tags, strict=True) if one)
+        apart = distances_of(positions[["x", "y"]], positions.index).to_numpy(copy=True)
         np.fill_diagonal(apart, np.inf)
-        tags = positions["specialization"].to_numpy()
-        assert (tags[apart.argmin(axis=1)] == tags).mean() > 0.8
+        nearest = exact.to_numpy()[np.arange(len(exact)), apart.argmin(axis=1)]
+        assert ((exact.to_numpy() < nearest[:, None]).sum(axis=1) <= 10).mean() > 0.9
 
     def test_repeats_and_does_not_depend_on_the_order(self, toy):
-        first = map_models(measure_distances(toy, MF, n_seeds=1)["exact"], toy.models)
+        first = map_models(measure_distances(toy, MF)["exact"], toy.models, toy.source)
         turned = toy.subset(models=toy.model_names[::-1])
-        other = map_models(measure_distances(turned, MF, n_seeds=1)["exact"], turned.models)
+        other = map_models(measure_distances(turned, MF)["exact"], turned.models, turned.source)
         pd.testing.assert_frame_equal(first, other)
         assert first["params_b"].isna().all()
         assert (first["specialization"] == "").all()
@@ -230,39 +239,30 @@ class TestMap:
     @pytest.mark.parametrize("n", [1, 2, 3])
     def test_few_models_are_laid_out_exactly(self, n):
         places = np.array([[0.0, 0], [3, 4], [6, 0]])[:n]
-        frame = scaled_distances(distances_of(places, list("abc")[:n]))
-        points = map_models(ModelDistances({0: frame}, "exact", "x"), pd.DataFrame(index=frame.index))[["x", "y"]]
+        frame = distances_of(places, list("abc")[:n])
+        points = map_models(frame, pd.DataFrame(index=frame.index), "x")[["x", "y"]]
         again = np.linalg.norm(points.to_numpy()[:, None] - points.to_numpy(), axis=2)
         np.testing.assert_allclose(again, frame, atol=1e-9)
 
     def test_rarest_frequent_tag(self):
         tags = ["chat;code", "chat;code", "chat;code", "chat;rare", "chat", ""]
-        positions = map_models(on_a_line([0.0, 1, 2, 3, 4, 5])["exact"], tagged(tags))
+        positions = map_models(on_a_line([0.0, 1, 2, 3, 4, 5])["exact"], tagged(tags), "x")
         assert positions["specialization"].tolist() == ["code"] * 3 + ["chat"] * 2 + [""]
 
 
 class TestNearest:
     def test_by_hand(self):
         models = pd.DataFrame({"params_b": [7.0, 13, np.nan, 70], "data": "of the user"}, list("abcd"))
-        found = nearest_models(on_a_line([0.0, 4, 1, 9])["exact"], models, "c", n=2)
+        found = nearest_models(on_a_line([0.0, 4, 1, 9])["exact"], models, "c", "a line", n=2)
         assert found["model"].tolist() == ["a", "b"]
         assert found.index.tolist() == [1, 2]
-        np.testing.assert_allclose(found["distance"], np.array([1, 3]) * 6 / (4 + 1 + 9 + 3 + 5 + 8))
-        assert found["spread"].isna().all()
+        assert found["distance"].tolist() == [1, 3]
         assert found["params_b"].tolist() == [7.0, 13.0]
         assert found["data"].tolist() == ["a line"] * 2
 
-    def test_mean_and_spread_over_runs(self):
-        frames = {seed: on_a_line([0.0, place, 10])["exact"].by_seed[0] for seed, place in ((0, 2), (1, 6))}
-        found = nearest_models(ModelDistances(frames, "exact", "x"), pd.DataFrame(index=list("abc")), "a")
-        near = found.set_index("model").loc["b"]
-        assert near["distance"] == pytest.approx((0.3 + 0.9) / 2)
-        assert near["spread"] == pytest.approx(np.std([0.3, 0.9], ddof=1))
-        assert len(found) == 2
-
     def test_unknown_model(self):
         with pytest.raises(KeyError, match="unknown model 'z'; known: a, b"):
-            nearest_models(on_a_line([0.0, 1])["exact"], tagged(["", ""]), "z")
+            nearest_models(on_a_line([0.0, 1])["exact"], tagged(["", ""]), "z", "x")
 
     def test_choice(self, toy):
         best = toy.split(random_state=3).train.accuracy(by="model")["accuracy"].sort_index().idxmax()
@@ -275,43 +275,57 @@ class TestNearest:
 class TestValues:
     def test_by_hand(self):
         rows = [
-            # space, seed, community, paper, ratio, p
-            ("exact", 0, "7B", True, 0.9, 0.01),
-            ("exact", 0, "chat", False, 0.95, 0.2),
-            ("exact", 0, "code", True, np.nan, np.nan),
-            ("exact", 1, "7B", True, 0.8, 0.06),
-            ("exact", 1, "chat", False, 1.05, 0.9),
-            ("exact", 1, "code", True, np.nan, np.nan),
-            ("SGD", 0, "7B", True, 1.0, 0.5),
-            ("SGD", 0, "chat", False, 0.9, 0.04),
-            ("SGD", 1, "7B", True, 0.9, 0.03),
-            ("SGD", 1, "chat", False, 0.9, 0.03),
+            # space, community, paper, ratio, p_corrected
+            ("exact", "7B", True, 0.9, 0.01),
+            ("exact", "70B", True, 0.95, 0.2),
+            ("exact", "13B", True, 1.1, 1.0),
+            ("exact", "chat", False, 0.8, 0.02),
+            ("exact", "code", True, np.nan, np.nan),
+            ("SGD", "7B", True, 1.0, 0.5),
+            ("SGD", "70B", True, 0.9, 0.06),
+            ("SGD", "13B", True, 0.9, 0.04),
+            ("SGD", "chat", False, 0.9, 0.03),
+            ("SGD", "code", True, np.nan, np.nan),
         ]
-        table = pd.DataFrame(rows, columns=["space", "seed", "community", "paper", "ratio", "p"])
-        found = {reported.key: reported.runs for reported in community_values(table)}
-        assert found["communities_tested"] == [2]
-        assert found["paper_communities"] == [1]
-        assert found["exact_ratio"] == pytest.approx([0.925, 0.925])
-        assert found["exact_found"] == [1, 0]
-        assert found["exact_paper_closer"] == [1, 1]
-        assert found["exact_paper_found"] == [1, 0]
-        assert found["sgd_found"] == [1, 2]
-        assert found["sgd_paper_closer"] == [0, 1]
-        assert found["sgd_paper_found"] == [0, 1]
+        table = pd.DataFrame(rows, columns=["space", "community", "paper", "ratio", "p_corrected"])
+        values = community_values(table)
+        found = {reported.key: reported.value for reported in values}
+        assert found == pytest.approx(
+            {
+                "communities_tested": 4,
+                "paper_communities": 3,
+                "exact_ratio": 0.9375,
+                "exact_found": 2,
+                "exact_paper_closer": 2,
+                "exact_paper_found": 1,
+                "sgd_ratio": 0.925,
+                "sgd_found": 2,
+                "sgd_paper_closer": 2,
+                "sgd_paper_found": 1,
+            }
+        )
+        assert {reported.key for reported in values if not reported.count} == {"exact_ratio", "sgd_ratio"}
+        assert "not testable" not in what_is_tested(values)
+        few = community_values(table[table["community"] != "13B"])
+        found = {reported.key: reported.value for reported in few}
+        assert np.isnan(found["sgd_paper_closer"])  # two of the paper's
+        assert found["sgd_found"] == 1  # of three
+        assert what_is_tested(few) == (
+            "Communities of the paper with at least 3 members: 2 (not testable); "
+            "all communities with at least 3 members: 3"
+        )
 
     def test_nothing_to_test(self, toy):
-        by_seed = compare_each_seed(measure_distances(toy, MF, n_seeds=2), toy.models)
-        found = {reported.key: reported for reported in community_values(by_seed)}
-        assert found["communities_tested"].value == 0
-        assert all(
-            np.isnan(found[f"{space.lower()}_{key}"].value) for space in SPACES for key in ("ratio", "paper_found")
-        )
-        assert len(found["exact_found"].runs) == 2
+        values = community_values(compare(measure_distances(toy, MF), toy.models))
+        found = {reported.key: reported.value for reported in values}
+        assert found["communities_tested"] == 0
+        assert all(np.isnan(found[f"{space.lower()}_{key}"]) for space in SPACES for key in ("ratio", "paper_found"))
+        assert what_is_tested(values).count("not testable") == 2
 
 
 def test_real_answers(zeroeval):
     """Sizes are known of few models, and other tags are borne than the paper's."""
-    found = compare_communities(measure_distances(zeroeval, MF, n_seeds=1), zeroeval.models)
+    found = compare(measure_distances(zeroeval, MF), zeroeval.models)
     known = found[(found["space"] == "exact") & found["p"].notna()]
     assert set(known["community"]) >= {"70B", "instruct", "closed"}
     assert found[found["community"] == "physics"]["p"].isna().all()
@@ -328,7 +342,7 @@ def test_pool_with_its_own_columns():
         rng.standard_normal((30, 5)),
         models=models,
     )
-    distances = measure_distances(matrix, MF, n_seeds=1)
-    found = compare_communities(distances, matrix.models)
+    distances = measure_distances(matrix, MF)
+    found = compare(distances, matrix.models)
     assert found[found["p"].notna()]["community"].unique().tolist() == ["7B", "13B"]
-    assert "tags" in nearest_models(distances["exact"], matrix.models, "m3")
+    assert "tags" in nearest_models(distances["exact"], matrix.models, "m3", "x")

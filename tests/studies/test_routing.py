@@ -143,6 +143,10 @@ def test_paper_routers(toy_with_holes):
     for name in ("bench-0", "bench-1"):
         assert table["best single model", name] == everything["best model per benchmark", name]
     assert table["MF"].equals(everything["MF"])
+    # Nothing that is not the paper's.
+    assert paper_routers(evaluation, "MF").columns.tolist() == [
+        "data", "router", "benchmark", "accuracy", "n_questions",
+    ]  # fmt: skip
 
 
 class TestRefused:
@@ -215,6 +219,11 @@ class TestRouteShares:
         assert shares.isna().all()
 
 
+def first_of(routes):
+    """The first run alone, in which another router is called SGD."""
+    return tally_routes([routes[0]._replace(shares=routes[0].shares | {"SGD": routes[0].shares["KNN"]})])
+
+
 class TestRuns:
     @pytest.fixture
     def runs(self, make_matrix):
@@ -247,7 +256,7 @@ class TestRuns:
         assert table["n_questions"].tolist() == n_questions.round().tolist()
 
     def test_values(self, runs, routes, evaluations):
-        reported = {one.key: one for one in route_values(tally_routes(routes), mf="MF", knn="KNN")}
+        reported = {one.key: one for one in route_values(tally_routes(routes), first_of(routes))}
         overall = pd.DataFrame([100 * one["accuracy"].xs("overall", level=1) for one in evaluations])
         of = {
             "route_mf": "MF",
@@ -260,10 +269,13 @@ class TestRuns:
         }
         gains = {
             "route_gain": "best single model",
+            "route_gain_benchmark": "best model per benchmark",
             "route_mf_minus_knn": "KNN",
             "route_mf_minus_weighted": "weighted random",
         }
-        assert list(reported) == [*of, *gains, "route_questions"]
+        assert list(reported) == [*of, *gains, "route_sgd", "route_mf_minus_sgd", "route_questions"]
+        assert reported["route_sgd"].runs == reported["route_knn"].runs[:1]  # which stands for it
+        assert reported["route_mf_minus_sgd"].runs == pytest.approx(reported["route_mf_minus_knn"].runs[:1])
         for key, name in of.items():
             assert reported[key].runs == pytest.approx(overall[name].tolist())
             assert reported[key].unit == "%"
@@ -278,7 +290,7 @@ class TestRuns:
 
     def test_values_are_of_the_names_given(self, routes):
         named = [each._replace(shares=each.shares | {"mine": each.shares["KNN"]}) for each in routes]
-        found = {one.key: one for one in route_values(tally_routes(named), mf="mine", knn="KNN")}
+        found = {one.key: one for one in route_values(tally_routes(named), first_of(named), mf="mine")}
         assert found["route_mf"].runs == found["route_knn"].runs
         assert found["route_mf_minus_knn"].value == 0
         assert found["route_mf"].what == "Routing accuracy of mine"
