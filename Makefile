@@ -63,8 +63,8 @@ check-lowest: ## run the fast tests with the lowest versions that pyproject.toml
 bench: $(READY) ## measure against plain implementations and record it in data/benchmarks.json (15 minutes)
 	$(BIN)/python -m benchmarks --record
 
-record-solvers: $(READY) ## compare SGD with the exact fit in data/solvers.json; EMBEDLLM_POOLS names the folder of the real pools (1 hour)
-	$(BIN)/python tools/record_solvers.py zeroeval mmlu_pro simulated
+record-solvers: $(READY) ## compare SGD with the exact fit in data/solvers.json, on real answers too (1 hour)
+	$(BIN)/python tools/record_solvers.py zeroeval mmlu-pro simulated
 
 record-sgd: $(READY) ## predict held-out benchmarks from SGD's embeddings in data/sgd_heldout.json; EMBEDLLM_POOLS as above (hours)
 	$(BIN)/python tools/record_sgd.py zeroeval mmlu-pro simulated

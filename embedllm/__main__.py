@@ -80,7 +80,9 @@ def _add_encoder(parser: argparse.ArgumentParser) -> None:
 
 def _add_fit(commands: Any) -> None:
     parser = commands.add_parser("fit", help="fit a router to all answers of a data set")
-    parser.add_argument("dataset", metavar="DATASET", help="'embedllm', or a folder in the authors' long form")
+    parser.add_argument(
+        "dataset", metavar="DATASET", help="a named data set, such as 'mmlu-pro', or a folder in the long form"
+    )
     parser.add_argument("--router", metavar="DIR", required=True, help="folder to save the router in")
     _add_encoder(parser)
     parser.add_argument("--dim", type=int, default=232, help="size of a model embedding (default: %(default)s)")

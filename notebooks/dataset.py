@@ -35,6 +35,7 @@ from embedllm.plots.dataset import (
 )
 from embedllm.protocol.reported_values import report
 from embedllm.studies.dataset import (
+    agreement_ceilings,
     anchor_table,
     coverage,
     dataset_values,
@@ -155,6 +156,18 @@ load_published().loc[["models", "questions", "benchmarks", "split"]]
 
 # %%
 anchor_table(matrix, agreement).round(1) if dataset == "simulated" else None
+
+# %% [markdown]
+# ## Runs of one model
+#
+# Two runs of one model, such as the same weights at two providers, do not agree on every question: what differs cannot be
+# predicted from the question. If chance is all that differs, and the runs agree on a share $a$ of the questions, no
+# forecast of one of them is correct on more than $(1 + \sqrt{2a - 1})/2$, the column `at most`. Below such pairs, if the
+# data have any, are those of the most similar other models: they differ by more than chance, so that for them the column
+# is no bound.
+
+# %%
+agreement_ceilings(agreement).round(3)
 
 # %% [markdown]
 # ## Reported values

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from embedllm import CorrectnessMatrix, load_dataset
+from embedllm.datasets import real_pools
 from embedllm.datasets.lookalike import write_lookalike
 from embedllm.datasets.simulate import simulate_pool
 
@@ -104,12 +105,9 @@ def small_pool():
 
 def folder_of(name: str) -> Path:
     """Find a data set below `EMBEDLLM_POOLS`, where `-` and `_` are equal."""
-    if not (pools := os.environ.get("EMBEDLLM_POOLS")):
-        pytest.skip("needs EMBEDLLM_POOLS, a folder with a subfolder for each data set of real answers")
-    for folder in sorted(Path(pools).iterdir()):
-        if folder.name.replace("-", "_") == name:
-            return folder
-    pytest.skip(f"there is no {name} in {pools} (EMBEDLLM_POOLS)")
+    if folder := real_pools.pool_folder(name):
+        return folder
+    pytest.skip(f"needs EMBEDLLM_POOLS, a folder with a subfolder {name}")
 
 
 @pytest.fixture(scope="session")

@@ -1,13 +1,12 @@
 """Fit SGD and the exact solver on several pools and record the comparison in data/solvers.json.
 
-Run from the root: ``python tools/record_solvers.py zeroeval mmlu_pro simulated``. A pool of real answers is read from
-the folder that EMBEDLLM_POOLS names. What the file holds of other pools stays. A pool takes 5 to 40 minutes on a core.
+Run from the root: ``python tools/record_solvers.py zeroeval mmlu-pro simulated``, each a named data set. What the file
+holds of other pools stays. A pool takes 5 to 40 minutes on a core.
 """
 
 import datetime
 import hashlib
 import json
-import os
 import sys
 from pathlib import Path
 
@@ -18,14 +17,11 @@ from embedllm import MatrixFactorization, load_dataset
 from embedllm.studies.what_embedllm_is import EXACT, SGD, compare_solvers, stability
 
 TARGET = Path("data/solvers.json")
-SIMULATED_SCALE = 0.1
+SIMULATED_SCALE = 0.1  # without effect on real answers
 
 
 def record(pool: str) -> dict[str, object]:
-    if pool == "simulated":
-        matrix = load_dataset("simulated", scale=SIMULATED_SCALE)
-    else:
-        matrix = load_dataset(str(Path(os.environ["EMBEDLLM_POOLS"]) / pool))
+    matrix = load_dataset(pool, scale=SIMULATED_SCALE)
     sgd = MatrixFactorization(solver="sgd", device="cpu")
     scores, curves = compare_solvers(matrix, sgd)
     pair = {SGD: sgd, EXACT: MatrixFactorization(device="cpu", alpha=0.05)}

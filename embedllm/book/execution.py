@@ -24,6 +24,7 @@ from embedllm._files import sha256_of
 from embedllm.book.dependencies import Dependencies
 from embedllm.book.notebooks import WORKERS, Notebook
 from embedllm.datasets.load import dataset_folder
+from embedllm.datasets.real_pools import pool_folder
 from embedllm.protocol.reported_values import read_reported
 
 TUNING = "tuning"
@@ -47,7 +48,8 @@ def inputs(notebook: Notebook, dependencies: Dependencies, parameters: Mapping[s
     dependencies : Dependencies
         Of the repository of the notebook.
     parameters : mapping
-        Those that the notebook runs with, defaults included. A path among them is data.
+        Those that the notebook runs with, defaults included. A path among them is data, and so is a folder that stands
+        in for a named data set.
 
     Returns
     -------
@@ -58,7 +60,7 @@ def inputs(notebook: Notebook, dependencies: Dependencies, parameters: Mapping[s
     found: dict[str, Any] = {f"notebooks/{notebook.name}.py": sha256_of(notebook.source)}
     found |= dependencies.describe(notebook.source) | {f"parameter {name}": parameters[name] for name in parameters}
     for name, value in parameters.items():
-        folder = dataset_folder(value) if name == "dataset" else value
+        folder = (dataset_folder(value) or pool_folder(value)) if name == "dataset" else value
         if folder and isinstance(folder, str | Path) and os.path.exists(path := root / folder):
             found[f"data in {value}"] = digest([path] if path.is_file() else path.rglob("*"), root)
     return found

@@ -30,6 +30,7 @@ from jupytext.cli import jupytext as jupytext_command
 from papermill import inspect_notebook
 
 from embedllm._files import replacing
+from embedllm.datasets.real_pools import POOLS
 
 WORKERS = 2
 """Notebooks executed at a time."""
@@ -187,6 +188,7 @@ class Notebook:
         paths = [path.relative_to(self.root).as_posix() for path in (self.ipynb, output)]
         threads = max(1, (os.cpu_count() or 1) // WORKERS)
         given = ["--parameters_yaml", yaml.safe_dump(dict(parameters))] if parameters else []
+        pools = {POOLS: os.path.abspath(os.environ[POOLS])} if os.environ.get(POOLS) else {}
         run = subprocess.run(
             [sys.executable, "-m", "papermill", "--no-progress-bar", *given, *paths],
             cwd=self.root,
@@ -195,6 +197,7 @@ class Notebook:
             env={
                 "OMP_NUM_THREADS": str(threads),
                 **os.environ,
+                **pools,
                 "JUPYTER_PREFER_ENV_PATH": "1",
                 reported_values.TARGET: str(quoted),
                 figures.TARGET: str(drawn),

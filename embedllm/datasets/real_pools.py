@@ -40,7 +40,7 @@ POOLS = "EMBEDLLM_POOLS"
 MIRROR = "EMBEDLLM_GITHUB"
 """Environment variable that names a mirror."""
 
-_READERS = {"mmlu_pro": read_mmlu_pro, "zeroeval": read_zeroeval}
+_READERS = {"mmlu_pro_files.csv": read_mmlu_pro, "zeroeval_files.csv": read_zeroeval}  # by the list of the files
 
 _TRIES, _LONGEST_WAIT, _TIMEOUT = 5, 60, 30  # requests for a file; seconds between two; seconds without an answer
 _BUSY = (408, 429, 500, 502, 503, 504)  # states of a server that pass
@@ -63,15 +63,15 @@ def pool_folder(name: str) -> Path | None:
 
     Raises
     ------
-    NotADirectoryError
+    FileNotFoundError
         If `EMBEDLLM_POOLS` names no folder.
     """
     if not (pools := os.environ.get(POOLS)):
         return None
     if not Path(pools).is_dir():
-        raise NotADirectoryError(f"{POOLS} names {pools!r}, which is no folder: correct it, or unset it")
+        raise FileNotFoundError(f"{POOLS} names {pools!r}, which is no folder: correct it, or unset it")
     wanted = name.replace("-", "_")
-    folders = sorted(path for path in Path(pools).iterdir() if path.is_dir())
+    folders = sorted(path for path in Path(pools).absolute().iterdir() if path.is_dir())
     return next((path for path in folders if path.name.replace("-", "_") == wanted), None)
 
 
@@ -95,7 +95,7 @@ def read_pool(
     ----------
     name : str
     entry : mapping
-        Of `data/sources.yml`: `title`, `repository` (as owner/name), `revision` (a commit), `files` (a list), `reader`
+        Of `data/sources.yml`: `title`, `repository` (as owner/name), `revision` (a commit), `files` (a list beside it)
         and, optionally, `column`, which marks the files of a list that count.
     no_answer : "incorrect" or "not observed"
         What a reply counts as from which no answer could be read.
@@ -111,7 +111,7 @@ def read_pool(
     """
     files = pool_files(entry["files"], entry.get("column"))
     paths = download(name, entry["repository"], entry["revision"], files)
-    answers = _READERS[entry["reader"]](paths, no_answer=no_answer, duplicates=duplicates)
+    answers = _READERS[entry["files"]](paths, no_answer=no_answer, duplicates=duplicates)
     return CorrectnessMatrix(
         answers.labels,
         answers.questions,

@@ -10,6 +10,7 @@ References
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,10 @@ from embedllm.datasets.simulate import ANCHORS
 from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
+
+# What a name says of how a model was run: the provider, and the format of the weights.
+_RUN = re.compile(r"@.*|[-_](?:fp8|fp16|bf16|int[48]|awq|gptq|gguf)(?![a-z0-9])", re.IGNORECASE)
+_FEWEST_SHARED = 100  # questions that a pair must share, so that its agreement is known to 5 points
 
 
 class Agreement(NamedTuple):
@@ -97,6 +102,37 @@ def pairwise_agreement(matrix: CorrectnessMatrix) -> Agreement:
     tables = (n_shared.astype(int), agreement, expected, kappa)
     shared, share, chance, kappas = (pd.DataFrame(each, names, names) for each in tables)
     return Agreement(shared, share, chance, kappas, matrix.source)
+
+
+def agreement_ceilings(agreement: Agreement, n_nearest: int = 5) -> pd.DataFrame:
+    """Bound the accuracy of any forecast by the agreement of two runs of one model.
+
+    If a run of a model is correct with probability p, two runs agree with probability p^2 + (1 - p)^2, and no forecast
+    is correct more often than max(p, 1 - p). With x = 2p - 1, these are (1 + x^2) / 2 and (1 + |x|) / 2. Since
+    E|x| <= sqrt(E[x^2]) (Jensen), two runs that agree on a share a of the questions bound every forecast by
+    (1 + sqrt(2a - 1)) / 2. This takes the runs to be equal but for chance. Of two similar models, whose p differ, the
+    same expression says only where the bound would be if they were runs of one model.
+
+    Parameters
+    ----------
+    agreement : Agreement
+    n_nearest : int
+        Number of other pairs, those of the highest kappa.
+
+    Returns
+    -------
+    DataFrame
+        Pairs with at least 100 questions in common. Columns `data`, `pair` ("runs of one model", whose names differ
+        only in what follows an `@` or in the format of the weights, or "nearest models"), `model`, `other`, `n_shared`,
+        `agreement`, `kappa` and `at most`, the bound.
+    """
+    pairs = agreement.pairs()
+    pairs = pairs[pairs["n_shared"] >= _FEWEST_SHARED].drop(columns="expected")
+    weights = [pairs[column].str.replace(_RUN, "", regex=True).str.lower() for column in ("model", "other")]
+    runs = weights[0] == weights[1]
+    pairs.insert(1, "pair", np.where(runs, "runs of one model", "nearest models"))
+    pairs["at most"] = (1 + np.sqrt((2 * pairs["agreement"] - 1).clip(lower=0))) / 2
+    return pd.concat([pairs[runs], pairs[~runs].head(n_nearest)], ignore_index=True)
 
 
 def correct_shares(matrix: CorrectnessMatrix) -> pd.Series:

@@ -19,6 +19,7 @@ import yaml
 import embedllm
 from embedllm.book.contents import toc_pages
 from embedllm.datasets.encoder import DEFAULT_ENCODER
+from embedllm.datasets.real_pools import pool_folder
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
@@ -103,7 +104,7 @@ def test_command(words, tmp_path):
 def require_data(arguments):
     """Skip a command whose data set is not on this machine; the paper's release never is."""
     for name, value in pairwise(arguments):
-        here = value == "simulated" or (value != "embedllm" and (ROOT / value).exists())
+        here = value == "simulated" or pool_folder(value) or (value != "embedllm" and (ROOT / value).exists())
         if name == "dataset" and not here:
             pytest.skip(f"the data set {value} is not here")
 

@@ -95,6 +95,21 @@ def test_what_a_notebook_does_not_use_makes_nothing_stale(root, papermill, path)
     assert refreshed(root, ["one"])[1] == ["notebooks/one: unchanged"]
 
 
+def test_notebooks_find_the_folder_of_pools(root, monkeypatch):
+    seen = []
+
+    def run(command, *, env, **_):
+        seen.append(env["EMBEDLLM_POOLS"])
+        return subprocess.CompletedProcess(command, 1, stdout="")
+
+    monkeypatch.setattr(notebooks.subprocess, "run", run)
+    monkeypatch.chdir(root / "book")
+    (root / "pools").mkdir()
+    monkeypatch.setenv("EMBEDLLM_POOLS", "../pools")
+    refreshed(root, ["one"])
+    assert seen == [str(root / "pools")]
+
+
 def test_touching_a_file_makes_nothing_stale(root, papermill):
     refreshed(root, ["one"])
     for path in (root / "notebooks/one.py", root / "embedllm/mf.py"):
@@ -142,6 +157,18 @@ class TestData:
         (folder / "correctness.csv").write_text("2")
         assert before.keys() == {f"data in {given}"}
         assert read(dataset=given) != before
+
+    def test_a_folder_that_stands_in_is_data(self, root, read, monkeypatch):
+        (root / "pools" / "mmlu_pro").mkdir(parents=True)
+        (root / "pools" / "mmlu_pro" / "correctness.csv").write_text("1")
+        monkeypatch.delenv("EMBEDLLM_POOLS", raising=False)
+        assert read(dataset="mmlu-pro") == {}
+        monkeypatch.chdir(root)
+        monkeypatch.setenv("EMBEDLLM_POOLS", "pools")
+        before = read(dataset="mmlu-pro")
+        (root / "pools" / "mmlu_pro" / "correctness.csv").write_text("2")
+        assert before.keys() == {"data in mmlu-pro"}
+        assert read(dataset="mmlu-pro") != before
 
     def test_a_file_is_data_too(self, root, read):
         (root / "run.json").write_text("1")

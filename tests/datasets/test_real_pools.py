@@ -206,15 +206,15 @@ class TestStandIn:
 
     def test_no_folder(self, monkeypatch, tmp_path):
         monkeypatch.setenv("EMBEDLLM_POOLS", str(tmp_path / "missing"))
-        with pytest.raises(NotADirectoryError, match=r"EMBEDLLM_POOLS names .*missing', which is no folder"):
+        with pytest.raises(FileNotFoundError, match=r"EMBEDLLM_POOLS names .*missing', which is no folder"):
             load_dataset("zeroeval")
 
     @pytest.mark.parametrize(
         ("name", "size", "source"), [("mmlu-pro", (29, 12_032), "MMLU-Pro"), ("zeroeval", (56, 3_352), "ZeroEval")]
     )
     def test_real_pool(self, pool_folder, assert_same, name, size, source):
+        folder = load_dataset(pool_folder(name))
         matrix = load_dataset(name)
-        folder = load_dataset(pool_folder(name.replace("-", "_")))
         assert (matrix.labels.shape, matrix.source) == (size, source)
         np.testing.assert_array_equal(matrix.labels, folder.labels)
         assert matrix.models.columns.tolist() == ["params_b", "family", "tags"]

@@ -12,6 +12,7 @@ from sklearn.metrics import cohen_kappa_score
 from embedllm import CorrectnessMatrix
 from embedllm.datasets import simulate
 from embedllm.studies.dataset import (
+    agreement_ceilings,
     anchor_table,
     correct_shares,
     coverage,
@@ -28,6 +29,48 @@ def matrix_of(labels, benchmarks=None):
     questions = pd.DataFrame({"benchmark": benchmarks or ["x"] * len(ids)}, ids)
     names = [f"m{number}" for number in range(len(labels))]
     return CorrectnessMatrix(pd.DataFrame(labels, names, ids), questions, np.ones((len(ids), 2)), source="by hand")
+
+
+class TestAgreementCeilings:
+    NAMES = ("Llama-8B-fp8@one", "llama-8b", "Llama-8B@two", "Llama-8Bx", "other@one")
+
+    def pool(self, n=4000):
+        """Three runs of one model and two other models, with the probability of each run on each question."""
+        rng = np.random.default_rng(0)
+        chance = np.vstack([np.tile(rng.beta(0.4, 0.4, n), (3, 1)), rng.random((2, n))])
+        labels = (rng.random((5, n)) < chance).astype(int)
+        matrix = matrix_of(labels)
+        frame = pd.DataFrame(labels, self.NAMES, matrix.question_ids)
+        return CorrectnessMatrix(frame, matrix.questions, matrix.embeddings), chance[0]
+
+    def test_runs_of_one_model_bound_the_best_forecast(self):
+        matrix, chance = self.pool()
+        table = agreement_ceilings(pairwise_agreement(matrix), n_nearest=2)
+        assert table["pair"].tolist() == ["runs of one model"] * 3 + ["nearest models"] * 2
+        assert set(table["model"][:3]) | set(table["other"][:3]) == set(self.NAMES[:3])
+        best = np.maximum(chance, 1 - chance).mean()  # the accuracy of a forecaster that knows the probabilities
+        assert (table["agreement"][:3] < best).all()
+        assert (table["at most"][:3] > best).all() and (table["at most"][:3] < best + 0.06).all()
+
+    def test_bound_is_reached_where_all_questions_are_alike(self):
+        rng = np.random.default_rng(1)
+        labels = (rng.random((2, 100_000)) < 0.8).astype(int)
+        matrix = matrix_of(labels)
+        frame = pd.DataFrame(labels, ["m", "m@x"], matrix.question_ids)
+        agreement = pairwise_agreement(CorrectnessMatrix(frame, matrix.questions, matrix.embeddings))
+        table = agreement_ceilings(agreement)
+        assert table["agreement"].item() == pytest.approx(0.8**2 + 0.2**2, abs=0.01)
+        assert table["at most"].item() == pytest.approx(0.8, abs=0.01)
+
+    def test_pairs_with_few_questions_in_common_are_left_out(self):
+        matrix, _ = self.pool(n=99)
+        assert agreement_ceilings(pairwise_agreement(matrix)).empty
+
+    def test_real_runs(self, zeroeval):
+        table = agreement_ceilings(pairwise_agreement(zeroeval))
+        runs = table[table["pair"] == "runs of one model"]
+        assert len(runs) == 4  # three of Llama-3.1-405B, two of Llama-3.1-70B
+        assert len(table) == 9 and (table["n_shared"] >= 100).all()
 
 
 class TestPairwiseAgreement:
