@@ -142,11 +142,9 @@ def download(name: str, repository: str, revision: str, files: Sequence[PoolFile
     server = os.environ.get(MIRROR, "https://raw.githubusercontent.com").rstrip("/")
     folder = cache_folder() / "github" / f"{repository.replace('/', '--')}@{revision}"
     missing = [file for file in files if _hash_of(folder / file.path) != file.sha1]
-    sizes = [file.size for file in missing]
-    total = None if None in sizes else sum(size or 0 for size in sizes)
-    with tqdm(
-        total=total, desc=f"downloading {name}", unit="B", unit_scale=True, disable=None if missing else True
-    ) as progress:
+    total = sum(file.size or 0 for file in missing) if all(file.size for file in missing) else None
+    shown = {"unit": "B", "unit_scale": True, "disable": None if missing else True}
+    with tqdm(total=total, desc=f"downloading {name}", **shown) as progress:
         for file in missing:
             target = folder / file.path
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -174,6 +172,7 @@ def download(name: str, repository: str, revision: str, files: Sequence[PoolFile
 
 def _fetch(url: str, partial: Path, largest: int, progress: tqdm) -> None:
     """Download a file, or the rest of one; where the server is busy or the connection breaks, try again."""
+    reason: OSError | HTTPException
     for left in reversed(range(_TRIES)):
         have = partial.stat().st_size if partial.exists() else 0
         headers = {"User-Agent": "embedllm"} | ({"Range": f"bytes={have}-"} if have else {})
@@ -188,19 +187,18 @@ def _fetch(url: str, partial: Path, largest: int, progress: tqdm) -> None:
                         progress.update(len(block))
             if expected is None or received >= min(expected, largest):
                 return
-            reason: Exception = ConnectionError(f"the connection broke after {received:,} of {expected:,} bytes")
-            wait = 0.0
+            wait, reason = 0.0, OSError(f"the connection broke after {received:,} of {expected:,} bytes")
         except HTTPError as error:
             error.close()
             if error.code == 416:  # the partial file is longer than the whole one
                 partial.unlink()
             elif error.code not in _BUSY:
                 raise
-            reason, wait = error, _seconds(error.headers.get("Retry-After"), 2.0 ** (_TRIES - left - 1))
+            wait, reason = _seconds(error.headers.get("Retry-After"), 2.0 ** (_TRIES - left - 1)), error
             if wait > _LONGEST_WAIT:
                 raise ConnectionError(f"{error}, and the server asks to wait for {wait:.0f} s") from error
         except (TimeoutError, ConnectionResetError, HTTPException) as error:
-            reason, wait = error, 1.0
+            wait, reason = 1.0, error
         if not left:
             raise reason
         time.sleep(wait)
@@ -208,16 +206,12 @@ def _fetch(url: str, partial: Path, largest: int, progress: tqdm) -> None:
 
 def _seconds(retry_after: str | None, otherwise: float) -> float:
     """How long a server asks to wait: in seconds, or as a date."""
-    if retry_after is None:
-        return otherwise
+    if retry_after is None or retry_after.isdigit():
+        return otherwise if retry_after is None else float(retry_after)
     try:
-        return float(retry_after) if retry_after.strip().isdigit() else _until(retry_after)
-    except (TypeError, ValueError):
+        return max(0.0, parsedate_to_datetime(retry_after).timestamp() - time.time())
+    except ValueError:
         return otherwise
-
-
-def _until(date: str) -> float:
-    return max(0.0, parsedate_to_datetime(date).timestamp() - time.time())
 
 
 def _hash_of(path: Path) -> str | None:
@@ -226,6 +220,4 @@ def _hash_of(path: Path) -> str | None:
         return None
     digest = hashlib.sha1(b"blob %d\0" % path.stat().st_size, usedforsecurity=False)
     with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, lambda: digest).hexdigest()
