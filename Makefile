@@ -72,8 +72,8 @@ record-sgd: $(READY) ## predict held-out benchmarks from SGD's embeddings in dat
 notebooks: $(READY) ## bring notebooks/*.py and notebooks/*.ipynb in step, whichever was edited
 	$(BIN)/python -m embedllm.book.notebooks
 
-figure: book ## refresh the figure of the README from the executed routing notebook
-	cp book/notebooks/figures/routing/routing-routers.png book/images/routing.png
+figure: book ## refresh the figure of the README from the executed notebook
+	cp book/notebooks/figures/real_answers/real_answers-gains.png book/images/real-answers.png
 
 lock: $(READY) ## add what pyproject.toml newly asks for to .venv and write requirements.lock from it
 	$(BIN)/pip install -e '.[book,test]'

@@ -161,9 +161,9 @@ def assert_complete(notebook, matrix):
         assert int(row["n_questions"].replace(",", "")) == tested.observed.any(axis=0).sum()
         assert float(row["stderr"]) > 0
     columns, *by_benchmark = table_of(notebook, *ROUTERS)
-    assert columns[2:] == ROUTERS
+    assert columns[2:] == ["SGD", *ROUTERS]
     # The names of the two index columns have a row of their own, and a source is written once for its rows.
-    benchmarks = [row[-len(ROUTERS) - 1] for row in by_benchmark if len(row) > len(ROUTERS) and row[-1]]
+    benchmarks = [row[-len(ROUTERS) - 2] for row in by_benchmark if len(row) > len(ROUTERS) + 1 and row[-1]]
     assert benchmarks[0] == "overall"
     assert len(benchmarks) - 1 == len(names) and set(benchmarks[1:]) == names
     return {name: float(row["accuracy"]) for name, row in rows.items()}
