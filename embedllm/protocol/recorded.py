@@ -23,6 +23,10 @@ PAPER = "RZ412/EmbedLLM"
 """How the source of the paper's release begins."""
 
 
+_OF_NO_BUILD = ("published", "simulated pools of this page")
+"""How the sources of pages begin that read no data set."""
+
+
 class RecordedComparison(NamedTuple):
     """What ``tools/record_solvers.py`` recorded.
 
@@ -181,7 +185,7 @@ def built_results(folder: Path) -> Results | None:
     Parameters
     ----------
     folder : Path
-        Of the executed notebooks. Pages without a data set, whose source begins with *published*, go with any.
+        Of the executed notebooks. Pages without a data set of the build go with any.
 
     Raises
     ------
@@ -190,7 +194,7 @@ def built_results(folder: Path) -> Results | None:
     """
     paths = sorted(folder.glob("*.reported.json"))
     pages = {path.name.removesuffix(".reported.json"): read_reported(path) for path in paths}
-    sources = sorted({source for source, _ in pages.values() if not source.startswith("published")})
+    sources = sorted({source for source, _ in pages.values() if not source.startswith(_OF_NO_BUILD)})
     if len(sources) > 1:
         raise ValueError(f"{folder} holds values of different data sets, {sources}: build the book again")
     values = {f"{name}.{key}": value for name, (_, found) in pages.items() for key, value in found.items()}
