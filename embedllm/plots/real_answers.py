@@ -20,7 +20,7 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
     """
     names, data = list(pd.unique(gains["what"])), list(pd.unique(gains["data"]))
     figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(names) * max(2, len(data)) + 1.3))
-    label_rows(axes, [name.replace(": ", ":\n").replace(" minus ", "\nminus ") for name in names])
+    label_rows(axes, [name.replace(" minus ", "\nminus ") for name in names])
     for step, title, color, marker in zip(offsets(len(data)), data, PALETTE, "osD^vP", strict=False):
         rows = gains[gains["data"] == title]
         places = [names.index(name) + 1.6 * step for name in rows["what"]]
