@@ -39,8 +39,8 @@ from embedllm import (
     standard_routers,
 )
 from embedllm.plots.forecasting import plot_history
+from scipy.spatial.distance import cdist
 from sklearn.linear_model import LogisticRegression
-from sklearn.neighbors import KNeighborsRegressor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -218,18 +218,20 @@ assert difference < 1e-3
 # %% [markdown]
 # ## The nearest questions
 #
-# KNN predicts the share of correct answers among the $k$ nearest training questions that the model answered. By
-# scikit-learn this is one regressor for each model; the package searches once for all models:
+# KNN predicts the share of correct answers among the $k$ nearest training questions that the model answered. Of questions
+# at the same distance, the first ones count:
 
 # %%
 k = 31
 knn = KNNCorrectness(k).fit(train)
 predicted = knn.predict_proba(test.embeddings)
+distances = cdist(
+    test.embeddings.astype(float), train.embeddings.astype(float)
+)
+order = distances.argsort(axis=1, kind="stable")  # (n_test, n_train)
 for m in np.flatnonzero(train.observed.any(axis=1)):
-    seen = train.observed[m]
-    plain = KNeighborsRegressor(min(k, seen.sum()), algorithm="brute")
-    plain.fit(train.embeddings[seen].astype(float), train.labels[m, seen])
-    by_hand = plain.predict(test.embeddings.astype(float))
+    answered = order[train.observed[m][order]].reshape(len(order), -1)
+    by_hand = train.labels[m][answered[:, :k]].mean(axis=1)
     np.testing.assert_allclose(by_hand, predicted[:, m], atol=1e-5)
 print(f"{train.n_models} models: equal within 1e-5")
 
