@@ -11,7 +11,8 @@
 #
 # **Goal.** Choose the number of neighbours of {term}`KNN`, the size of a {term}`model embedding` and the {term}`noise
 # <noise alpha>`, which is the strength of MF's ridge penalty, on the validation questions alone. When the book is built,
-# the other pages use the values chosen here.
+# other pages take the $k$ chosen here. Sizes stay at the paper's 232 wherever it does not tune them; MF chooses its noise anew in
+# each fit.
 #
 # The authors' defaults are $k = 131$, 232 dimensions and a noise of 0.05. For $k$ and the size, the smallest value is
 # chosen whose accuracy on the validation questions, which is what the paper compares, is within a tenth of a point of the

@@ -4,7 +4,7 @@ Beside each executed copy lie a stamp of all that went into it, by content, so t
 when, one of its inputs changed; the numbers that its page quotes; and its figures. :mod:`embedllm.book.dependencies`
 finds the inputs, and :mod:`embedllm.book.extension` calls this module from Sphinx.
 
-Three notebooks differ from the others: what `tuning` chooses becomes a parameter of all that declare it, and `summary`
+Three notebooks differ from the others: the k that `tuning` chooses becomes a parameter of those that declare it, and `summary`
 and `real_answers` read the numbers of all the others and those recorded of other data sets.
 """
 
@@ -35,8 +35,9 @@ COLLECTING = {"summary", "real_answers"}
 PUBLISHED_SETTINGS = {"cost", "label_rules", "what_embedllm_is"}
 """Notebooks that study the paper's own settings, and so take nothing from `tuning`."""
 
-CHOSEN = {"n_neighbors": int, "dim": int, "alpha": float}
-"""Parameters that `tuning` chooses: the keys of its reported values that carry them, and their types."""
+CHOSEN = {"n_neighbors": int}
+"""Parameters that other notebooks take from `tuning`, and their types. Not the size of an embedding: the paper's is 232
+wherever it does not tune it, and the exact fit loses nothing with more dimensions than it needs."""
 
 
 def inputs(notebook: Notebook, dependencies: Dependencies, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -110,7 +110,8 @@ def in_words(gains: pd.DataFrame) -> dict[str, str]:
     words: dict[str, list[str]] = {key: [] for key in GAINS}
     for row in gains.itertuples():
         state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "no evidence for either sign"
-        words[row.key].append(f"{row.points:+.1f} ({row.low:+.1f} to {row.high:+.1f}; {state}) on {row.data}")
+        ends = "no interval" if math.isnan(row.low) else f"{row.low:+.1f} to {row.high:+.1f}; {state}"
+        words[row.key].append(f"{row.points:+.1f} ({ends}) on {row.data}")
     return {key: "; ".join(parts) or "not recorded" for key, parts in words.items()}
 
 

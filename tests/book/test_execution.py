@@ -342,13 +342,13 @@ class TestDependentNotebooks:
         declared = {
             "summary": "seed: int = 0",
             "tuning": "seed: int = 0",
-            "routing": "dim: int = 232\nalpha: float = 0.05",
+            "routing": "n_neighbors: int = 131\ndim: int = 232",
         }
         for name, cell in declared.items():
             (root / "notebooks" / f"{name}.py").write_text(SOURCE.replace("seed: int = 0", cell))
         executed, published = (
             [],
-            {"tuning": [ReportedValue("dim", "dim", [64]), ReportedValue("tuned_mf", "MF", [70.0])]},
+            {"tuning": [ReportedValue("n_neighbors", "k", [64]), ReportedValue("tuned_mf", "MF", [70.0])]},
         )
 
         def run(command, *, cwd, env, **_):
@@ -369,8 +369,8 @@ class TestDependentNotebooks:
     def test_order_and_what_is_passed_on(self, project):
         root, executed, _ = project
         assert refreshed(root, self.NAMES)[0] == {}
-        assert executed == [("tuning", {}), ("one", {}), ("routing", {"dim": 64}), ("summary", {})]
-        assert type(executed[2][1]["dim"]) is int
+        assert executed == [("tuning", {}), ("one", {}), ("routing", {"n_neighbors": 64}), ("summary", {})]
+        assert type(executed[2][1]["n_neighbors"]) is int
 
     def test_two_workers_keep_the_order(self, project, monkeypatch):
         root, executed, _ = project
@@ -390,16 +390,16 @@ class TestDependentNotebooks:
 
     def test_what_the_user_sets_wins(self, project):
         root, executed, _ = project
-        refreshed(root, self.NAMES, {"dim": 8})
-        assert ("routing", {"dim": 8}) in executed
+        refreshed(root, self.NAMES, {"n_neighbors": 8})
+        assert ("routing", {"n_neighbors": 8}) in executed
 
     def test_another_choice_makes_stale_what_depends_on_it(self, project):
         root, executed, published = project
         refreshed(root, self.NAMES)
         assert executed[4:] == refreshed(root, self.NAMES)[1][4:] == []
-        published["tuning"] = [ReportedValue("dim", "dim", [32])]
+        published["tuning"] = [ReportedValue("n_neighbors", "k", [32])]
         (root / "notebooks" / "tuning.py").write_text((root / "notebooks" / "tuning.py").read_text() + "\n# %%\n1\n")
-        assert "notebooks/routing: executing (parameter dim changed)" in refreshed(root, self.NAMES)[1]
+        assert "notebooks/routing: executing (parameter n_neighbors changed)" in refreshed(root, self.NAMES)[1]
         assert [name for name, _ in executed[4:]] == ["tuning", "routing", "summary"]
 
     def test_summary_is_stale_when_a_number_changed(self, project):
