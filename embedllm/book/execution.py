@@ -4,8 +4,8 @@ Beside each executed copy lie a stamp of all that went into it, by content, so t
 when, one of its inputs changed; the numbers that its page quotes; and its figures. :mod:`embedllm.book.dependencies`
 finds the inputs, and :mod:`embedllm.book.extension` calls this module from Sphinx.
 
-Three notebooks differ from the others: the k that `tuning` chooses becomes a parameter of those that declare it, and `summary`
-and `real_answers` read the numbers of all the others and those recorded of other data sets.
+Three notebooks differ from the others: the k that `tuning` chooses becomes a parameter of those that declare it, and
+`summary` and `real_answers` read the numbers of all the others and those recorded of other data sets.
 """
 
 from __future__ import annotations
