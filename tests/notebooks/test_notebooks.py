@@ -10,6 +10,7 @@ import nbformat
 import pytest
 import yaml
 
+from embedllm.book.execution import COLLECTING
 from embedllm.book.parameters import declared_parameters
 from embedllm.protocol.reported_values import TARGET, ReportedValue, report
 from embedllm.studies.summary import CLAIMS
@@ -77,7 +78,7 @@ def calls(notebook, pattern):
     return sum(len(re.findall(pattern, cell.source)) for cell in notebook.cells if cell.cell_type == "code")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "summary"])
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in COLLECTING])
 def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
     process, notebook = papermill(name, **small(name))
     assert process.returncode == 0, process.stderr
@@ -95,7 +96,7 @@ def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
 
 
 @pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in ("summary", "speed", "published_numbers", "limits")]
+    "name", [name for name in NAMES if name not in {*COLLECTING, "speed", "published_numbers", "limits"}]
 )
 def test_runs_on_own_data_with_missing_answers(papermill, tmp_path, write_long_form, toy_with_holes, name):
     """Two benchmarks, six models without metadata, a model that was not run on one of the benchmarks."""
@@ -106,20 +107,35 @@ def test_runs_on_own_data_with_missing_answers(papermill, tmp_path, write_long_f
         assert not any("simulated" in text for text in outputs(notebook, "text/html"))
 
 
-def test_summary_shows_what_was_published(papermill, tmp_path, monkeypatch):
+@pytest.fixture
+def built(tmp_path, monkeypatch):
+    """A folder of a build that reported one value of a simulated pool."""
     monkeypatch.setenv(TARGET, str(tmp_path / "routing.reported.json"))
     report([ReportedValue("route_gain", "gain", [2.0], "points", (1.0, 3.0))], "simulated pool")
     monkeypatch.delenv(TARGET)
-    process, notebook = papermill("summary", folder=tmp_path)
+    return tmp_path
+
+
+def test_summary_shows_the_build_and_the_records(papermill, built):
+    process, notebook = papermill("summary", folder=built)
     assert process.returncode == 0, process.stderr
-    header, *rows = table_of(notebook, "claim", "verdict", "ours: simulated pool")
-    (row,) = [row for row in rows if row[0] == "The MF router beats the best single model"]
-    assert row == [
-        "The MF router beats the best single model",
-        *("stated without a value", "2 points", "1 to 3", "in the ground truth"),
-    ]
-    assert len(row) == len(header)
+    header, *rows = table_of(notebook, "claim", "published", "simulated pool, this build")
+    assert [head.partition(",")[0] for head in header[3:]] == ["MMLU-Pro", "ZeroEval"]
+    (row,) = [row for row in rows if row[0].startswith("The MF router beats the best single model")]
+    assert row[1:3] == ["stated without a value", "2 points1 to 3in the ground truth"]
+    assert all(len(row) == len(header) for row in rows)
     assert len(rows) == len(CLAIMS)
+
+
+def test_real_answers_are_shown_from_the_records(papermill, built):
+    process, notebook = papermill("real_answers", folder=built)
+    assert process.returncode == 0, process.stderr
+    # One figure of the gains, and two of each data set.
+    assert len(outputs(notebook, "image/png")) == 5
+    shown = "".join(outputs(notebook, "text/html"))
+    assert "MMLU-Pro, recorded" in shown
+    assert "simulated" not in shown
+    assert "this build" not in shown
 
 
 def test_bad_value_is_named(papermill):
