@@ -176,7 +176,7 @@ agreement_ceilings(agreement).round(3)
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)
-report(dataset_values(matrix, parts, agreement), matrix.source)
+report(dataset_values(matrix, agreement), matrix.source)
 
 # %% [markdown]
 # **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of

@@ -36,7 +36,7 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
     Parameters
     ----------
     costs : DataFrame
-        `table` of `embedllm.studies.cost.measure_costs`.
+        From `embedllm.studies.cost.measure_costs`.
     published : float
         Seconds, on another machine.
     """

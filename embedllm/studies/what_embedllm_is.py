@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student
 from sklearn.base import clone
 
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors._answers import Answers
 from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
@@ -33,7 +33,7 @@ from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.path import fit_path
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import split_runs
-from embedllm.protocol.scores import score_cells
+from embedllm.protocol.scores import mean_scores
 
 SGD, EXACT, POOL = "SGD", "exact", "exact, pool prior"
 ALPHAS = (0.0, 0.025, 0.05, 0.1)
@@ -64,7 +64,7 @@ def truncation_table(mf: MatrixFactorization, test: CorrectnessMatrix, dims: Seq
         probability = mf.truncated(dim).predict_matrix(test)
         difference = float(np.abs(probability - whole).max())
         rows[dim] = {"largest_difference": difference, "explained": float(mf.explained_[:dim].sum())}
-        rows[dim] |= _scores(probability, test)
+        rows[dim] |= mean_scores(probability, test)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dim")
 
 
@@ -145,17 +145,9 @@ def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.Data
         Columns `data`, `embedding` and `logits`, a row for each pair.
     """
     logits, positions = _logits(mf, train)
-    first, second = np.triu_indices(len(logits), 1)
+    rms = pdist(logits) / np.sqrt(logits.shape[1])
     embeddings = mf.model_embeddings_[positions].astype(float)
-    gram = logits @ logits.T / logits.shape[1]
-    squares = np.diag(gram)[first] + np.diag(gram)[second] - 2 * gram[first, second]
-    return pd.DataFrame(
-        {
-            "data": train.source,
-            "embedding": np.linalg.norm(embeddings[first] - embeddings[second], axis=1),
-            "logits": np.sqrt(squares.clip(min=0)),
-        }
-    )
+    return pd.DataFrame({"data": train.source, "embedding": pdist(embeddings), "logits": rms})
 
 
 def compare_solvers(
@@ -194,7 +186,7 @@ def compare_solvers(
         for solver, tuned, fit in _fits_of_run(train, val, clone(sgd).set_params(random_state=run_seed), dims):
             row = {"seed": run_seed, "solver": solver, "dim": fit.mf.dim, "tuned": tuned, "alpha": fit.mf.alpha_}
             row |= {"seconds": fit.seconds, "objective": _objective(problem, fit.mf, _AUTHORS)}
-            rows.append(row | _scores(fit.mf.predict_matrix(test), test))
+            rows.append(row | mean_scores(fit.mf.predict_matrix(test), test))
             if solver == SGD and not tuned and fit.mf.dim == dims[-1]:
                 loss = fit.mf.history_["val_loss"].to_numpy()
                 spent = fit.seconds * np.arange(1, len(loss) + 1) / len(loss)
@@ -245,18 +237,13 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
     """
     chosen = scores[scores["tuned"] == tuned]
     wide = chosen.pivot(index=["data", "dim", "seed"], columns="solver", values=metric)
-    rows = {}
-    for (data, dim), group in wide.groupby(level=["data", "dim"], sort=False):
-        for solver in group.columns.drop(SGD):
-            difference = (group[solver] - group[SGD]).dropna()
-            n, mean = len(difference), difference.mean()
-            margin = student.ppf(0.975, n - 1) * difference.sem() if n > 1 else np.nan
-            values = (group[solver].mean(), group[SGD].mean(), mean, mean - margin, mean + margin, n)
-            if n:
-                rows[data, solver, dim] = values
-    columns = ["mean", "sgd", "difference", "low", "high", "splits"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["data", "solver", "dim"])
+    both = wide.drop(columns=SGD).stack().rename("mean").reset_index("solver")
+    both["sgd"] = wide[SGD]
+    both = both.dropna().assign(difference=both["mean"] - both["sgd"])
+    groups = both.groupby(["data", "solver", "dim"], sort=False)
+    table, n = groups[["mean", "sgd", "difference"]].mean(), groups.size()
+    margin = student.ppf(0.975, n - 1) * groups["difference"].sem()
+    table = table.assign(low=table["difference"] - margin, high=table["difference"] + margin, splits=n)
     sign = 1 if metric == "accuracy" else -1
     better, worse = (table[["low", "high"]].mul(each * sign).min(axis=1, skipna=False) > 0 for each in (1, -1))
     table["verdict"] = np.select([better, worse], ["better than SGD", "worse than SGD"], "not clear")
@@ -302,27 +289,22 @@ def stability(
     return pd.DataFrame(rows)
 
 
-def solver_values(
-    table: pd.DataFrame, noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame
-) -> list[ReportedValue]:
+def solver_values(noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame) -> list[ReportedValue]:
     """Return the values that the page reports.
 
     Parameters
     ----------
-    table, noise, starts, distances : DataFrame
-        From `truncation_table` (the last row has all dimensions), `noise_penalty_table`,
-        `optimum_from_random_starts` and `distance_table`.
+    noise, starts, distances : DataFrame
+        From `noise_penalty_table`, `optimum_from_random_starts` and `distance_table`.
     """
     ratio = noise["noise"] / noise["ridge"]
     error = (distances["embedding"] - distances["logits"]).abs().max()
     values = {
-        "exact_loss": ("Test log loss of the exact fit", table["log_loss"].iloc[-1], "nats"),
-        "exact_accuracy": ("Test accuracy of the exact fit", 100 * table["accuracy"].iloc[-1], "%"),
-        "noise_ratio": ("Rise of the loss by noise, per second-order term, largest alpha", ratio.iloc[-1], ""),
-        "start_difference": ("Largest difference of a probability between starts", starts["at_end"].max(), ""),
-        "distance_error": ("Largest difference between |p_m - p_n| and the RMS logit difference", error, ""),
+        "noise_ratio": ("Rise of the loss by noise, per second-order term, largest alpha", ratio.iloc[-1]),
+        "start_difference": ("Largest difference of a probability between starts", starts["at_end"].max()),
+        "distance_error": ("Largest difference between |p_m - p_n| and the RMS logit difference", error),
     }
-    return [ReportedValue(key, what, [value], unit) for key, (what, value, unit) in values.items()]
+    return [ReportedValue(key, what, [value]) for key, (what, value) in values.items()]
 
 
 def loss_against_time(
@@ -362,12 +344,6 @@ class Fit(NamedTuple):
 def _fit(mf: MatrixFactorization, train: CorrectnessMatrix, val: CorrectnessMatrix) -> Fit:
     start = time.perf_counter()
     return Fit(mf.fit(train, validation=val), time.perf_counter() - start)
-
-
-def _scores(probability: np.ndarray, test: CorrectnessMatrix) -> dict[str, float]:
-    """Mean log loss and accuracy over the observed cells; `probability` is (n_models, n_questions)."""
-    cells = score_cells(probability[test.observed], (test.labels == CORRECT)[test.observed])
-    return {metric: float(cells[metric].mean()) for metric in ("log_loss", "accuracy")}
 
 
 def _logits(mf: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[np.ndarray, np.ndarray]:
