@@ -80,11 +80,8 @@ def check_new_folder(path: str | os.PathLike[str]) -> None:
 
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the sha256 of the content of a file, in hexadecimal digits."""
-    digest = hashlib.sha256()
     with open(path, "rb") as stream:
-        while block := stream.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def cache_folder() -> Path:

@@ -124,9 +124,9 @@ def training_flops(train: CorrectnessMatrix, mf: MatrixFactorization) -> pd.Data
     passes = mf.n_iter_ + 1
 
     def by_pair(shape: flops.Shape, n: int) -> tuple[float, float]:
-        return n * flops.pair_flops(shape)["needed"], n * flops.count_pair_step(shape) / flops.COUNTED
+        return n * flops.pair_flops(shape)["needed"], n * flops.count_step(shape, by_pair=True) / flops.COUNTED
 
-    each, counted = flops.block_flops(shape)["needed"], flops.count_block_step(shape) / flops.COUNTED
+    each, counted = flops.block_flops(shape)["needed"], flops.count_step(shape, by_pair=False) / flops.COUNTED
     block = n_questions * each, n_questions * counted
     rows = {
         "the paper's, by pair": ("the paper's", PAPER_QUESTIONS, n_paper, epochs, *by_pair(paper, n_paper)),
