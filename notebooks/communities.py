@@ -54,7 +54,6 @@ from embedllm.studies.communities import (
     map_models,
     measure_distances,
     nearest_models,
-    what_is_tested,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -78,13 +77,9 @@ distances = measure_distances(matrix, estimators, seed)
 communities = compare_communities(distances, matrix.models, matrix.source)
 plot_raw_distances(communities.query("space == 'SGD' and paper"))
 
-# %%
-values = community_values(communities)
-print(what_is_tested(values))
-
 # %% [markdown]
-# A community needs three members, and a data set three such communities. The claim of the paper is in words: the heights
-# of its bars are not published as numbers.
+# A community needs three members, and a data set three such communities: with fewer, what is reported of them below is
+# *undefined*. The claim of the paper is in words: the heights of its bars are not published as numbers.
 
 # %%
 load_published().loc[["community_distances"]]
@@ -149,7 +144,7 @@ nearest_models(
 # ## Reported values
 
 # %%
-report(values, matrix.source)
+report(community_values(communities), matrix.source)
 
 # %% [markdown]
 # **Recap.** Of {glue:text}`communities_tested:.0f` communities, {glue:text}`exact_found:.0f` are closer than random ones

@@ -70,8 +70,8 @@ parameters.round(3)
 # ## Arithmetic of the training
 #
 # FLOPs are those of matrix products, a multiplication with its addition counting as two; elementwise operations are left
-# out. Each value is computed twice: by a formula, and by PyTorch's `FlopCounterMode` on one training step, forward and
-# backward, scaled to the whole training.
+# out. Each value of this table is computed twice: by a formula, and by PyTorch's `FlopCounterMode` on one training step,
+# forward and backward, scaled to the whole training.
 #
 # The authors' trainer takes (model, question) pairs and projects the question of each *pair*. The projection depends on the
 # question alone, so this package takes a *block* of questions with all models and projects each question once. Loss and
@@ -121,19 +121,19 @@ describe_machine()
 
 # %%
 costs = measure_costs(train, test, mf, knn)
-costs.table.round(6)
+costs.round(6)
 
 # %%
-plot_routing_times(costs.table, published["routing_seconds"])
+plot_routing_times(costs, published["routing_seconds"])
 
 # %% tags=["remove-cell"]
 glue_costs(costs)
 
 # %% [markdown]
-# FLOPs of one question, in millions; those of KNN are given by the formula only:
+# FLOPs of one question, in millions, by the formula:
 
 # %%
-routing = routing_flops(train, costs)
+routing = routing_flops(train, mf)
 routing.round(6)
 
 # %% [markdown]

@@ -30,7 +30,6 @@ from embedllm.plots.dataset import (
     plot_accuracy,
     plot_agreement,
     plot_composition,
-    plot_coverage,
     plot_distributions,
 )
 from embedllm.protocol.reported_values import report
@@ -115,14 +114,11 @@ agreement.pairs().head(10).round(3)
 # %% [markdown]
 # ## Missing entries
 #
-# Numbers of models that answered all, some and none of the questions of each benchmark.
+# Numbers of models that answered all, some and none of the questions of each benchmark, and the share of its entries that
+# is missing.
 
 # %%
-answered = coverage(matrix)
-plot_coverage(answered)
-
-# %%
-answered.round(1)
+coverage(matrix).round(1)
 
 # %% [markdown]
 # The models with the most missing answers:
@@ -176,7 +172,7 @@ agreement_ceilings(agreement).round(3)
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)
-report(dataset_values(matrix, parts, agreement), matrix.source)
+report(dataset_values(matrix, agreement), matrix.source)
 
 # %% [markdown]
 # **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of

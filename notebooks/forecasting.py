@@ -67,7 +67,6 @@ from embedllm.studies.forecasting import (
     published_table,
     size_table,
     tally_runs,
-    where_below,
 )
 from embedllm.studies.tuning import NEIGHBORS
 
@@ -160,7 +159,6 @@ difference_table(tally.differences("benchmark mean"), "predictor")
 # %%
 over_knn = tally.differences("KNN").query("predictor == 'MF'")
 over_sgd = first.differences("SGD").query("predictor == 'MF'")
-print(where_below(over_knn))
 pd.concat(
     [difference_table(each, "predictor") for each in (over_knn, over_sgd)],
     axis=1,

@@ -28,7 +28,6 @@ dim: int = 232  # size of a model embedding
 alpha: float | str = 0.05  # noise in training: MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
 seed: int = 0  # of the simulated pool and duplicates, the split and MF
-n_seeds: int = 2  # runs, from this seed on
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -47,18 +46,16 @@ from embedllm.plots.label_rules import plot_protocols
 from embedllm.protocol.reported_values import report
 from embedllm.studies.label_rules import (
     compare_protocols,
-    cross_rules,
-    label_protocols,
     label_rule_values,
     read_every_way,
-    score_readings,
+    reading_table,
 )
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 readings = read_every_way(
     dataset, matrix, missing=missing, random_state=seed
 )
-readings.matrix
+readings["majority"]
 
 # %% [markdown]
 # ## Readings of the same rows
@@ -69,19 +66,19 @@ readings.matrix
 # **assumption**, because the release was not available. Entries are hidden at random, and their share is an assumption
 # too. Other data are left as they are.
 #
-# `rows` has a column for each row, the second and further ones on copies of the question. A reading that is the *same as*
-# another shares its fits; without duplicates, the four rules are the same.
+# `rows` has a column for each row, the second and further ones on copies of the question. Without duplicates, the four
+# rules are the same.
 
 # %%
-readings.table().round(2)
+reading_table(readings).round(2)
 
 # %% [markdown]
 # ## Training and scoring under each rule
 #
 # Each line trains the predictors on one reading; `authors' mixture` trains KNN on `any` and the others on `rows`, with
-# missing entries as incorrect. Each is scored on the labels of its own reading, as a user of the rule would; on the
-# majority labels, each observed entry once, so that only the training differs; and on every row, so that an entry with
-# fifteen rows counts fifteen times. Bars are 95 % intervals over the test questions, resampled together for both methods.
+# missing entries as incorrect. Each is scored on the labels of its own reading, as a user of the rule would, and on the
+# majority labels, each observed entry once, so that only the training differs. Bars are 95 % intervals over the test
+# questions, resampled together for both methods.
 
 # %%
 predictors = {
@@ -89,20 +86,11 @@ predictors = {
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
     "benchmark mean": BenchmarkMean(),
 }
-protocols = label_protocols(predictors, knn="KNN")
-scores = score_readings(readings, predictors, protocols, seed, n_seeds)
-comparison = compare_protocols(scores, "MF", minus="KNN")
+comparison = compare_protocols(readings, predictors, "MF", "KNN", seed)
 plot_protocols(comparison)
 
 # %%
-comparison.drop(columns="runs").round(2)
-
-# %% [markdown]
-# MF minus KNN (points), for each rule in training (rows) and in scoring (columns), missing entries left out. A column shows
-# the effect of a rule on the fits, a row its effect on the scores.
-
-# %%
-cross_rules(scores, "MF", minus="KNN").round(2)
+comparison.round(2)
 
 # %% [markdown]
 # ## Beside the paper
@@ -125,7 +113,7 @@ report(label_rule_values(readings, comparison), matrix.source)
 # {glue:text}`missing_cells:.0f` % of the entries have no row. MF minus KNN is {glue:text}`gap_majority:+.1f` points under
 # `majority` (95 % interval {glue:text}`gap_majority_low:+.1f` to {glue:text}`gap_majority_high:+.1f`), and the rules for
 # duplicates move it within a range of {glue:text}`gap_range:.1f` points, or of {glue:text}`gap_range_training:.1f` if all are
-# scored on the majority labels. Missing entries as incorrect change it by {glue:text}`missing_effect:+.1f` points, scoring
-# rows instead of entries by {glue:text}`rows_effect:+.1f`, and the authors' mixture by {glue:text}`authors_effect:+.1f`.
+# scored on the majority labels. Missing entries as incorrect change it by {glue:text}`missing_effect:+.1f` points, and
+# the authors' mixture by {glue:text}`authors_effect:+.1f`.
 # On the simulated pool the duplicates and their conflicts are made up, so that these numbers show how a rule can matter,
 # and not how much it does in the release.

@@ -28,7 +28,6 @@ check_parameters()
 # %%
 import pandas as pd
 from embedllm.plots.published_numbers import (
-    plot_published_accuracies,
     plot_published_forecasts,
     plot_published_routes,
 )
@@ -37,7 +36,6 @@ from embedllm.protocol.reported_values import report
 from embedllm.studies.published_numbers import (
     SOURCE,
     forecasting_numbers,
-    model_accuracies,
     model_table,
     number_values,
     routing_numbers,
@@ -87,9 +85,6 @@ routing.round(1)
 # independently questions of equal difficulty. Differences between models raise it; questions that are easy or hard for all,
 # or answers in common, lower it. Many models with the same count may point to a common answer pattern or to a failed run,
 # which the counts alone cannot tell apart.
-
-# %%
-plot_published_accuracies(model_accuracies(counts))
 
 # %%
 spread = spread_of_models(counts)

@@ -66,7 +66,6 @@ from embedllm.studies.routing import (
     mean_route_shares,
     paper_routers,
     route_runs,
-    route_speed,
     route_table,
     route_values,
     tally_routes,
@@ -250,21 +249,11 @@ own = tally_routes(route_runs(runs, {"mean of MF and KNN": MeanOfBoth()}))
 plot_routers(pd.concat([everyone, route_table(own)]))
 
 # %% [markdown]
-# ## Speed
-#
-# Questions a second, choosing among all models for questions whose embeddings are precomputed, and how far memory rises
-# meanwhile, measured when this page was built. The page on [cost](../notebooks/cost) compares with the authors' procedure
-# and counts the arithmetic.
-
-# %%
-route_speed(runs[0], ["MF", "KNN"]).round(1)
-
-# %% [markdown]
 # ## Beside the paper
 #
 # Published values are of the paper's data, ours of the data named above, and the two can be compared only if `dataset` is
-# `embedllm`. The routing time is of other hardware. The routing accuracy is one that LOCUS reports for EmbedLLM with 1,024
-# training answers a model.
+# `embedllm`. The time to route 3,000 questions is beside ours on the page on [cost](../notebooks/cost). The routing
+# accuracy is one that LOCUS reports for EmbedLLM with 1,024 training answers a model.
 
 # %%
 load_published().loc[["routing_seconds", "embedllm_routing_accuracy"]]

@@ -218,7 +218,7 @@ recorded.stability.round(4)
 # ## Reported values
 
 # %%
-report(solver_values(truncation, noise, starts, distances), matrix.source)
+report(solver_values(noise, starts, distances), matrix.source)
 
 # %% [markdown]
 # **Recap.** The factorization with enough dimensions is one logistic regression a model. From random starts, predictions

@@ -52,7 +52,7 @@ def find_communities(models: pd.DataFrame) -> list[Community]:
     tags: dict[str, list[str]] = {}
     for model, borne in tags_of(models).items():
         for tag in borne:
-            tags.setdefault(tag, []).append(str(model))
+            tags.setdefault(tag, []).append(model)
     for name in PAPER:
         (sizes if name[0].isdigit() else tags).setdefault(name, [])
     by_size = sorted(sizes, key=lambda name: 0 if name == "<1B" else int(name[:-1]))

@@ -175,6 +175,14 @@ def beside_row(axes: Axes, place: float, text: str, bold: bool = False) -> None:
     axes.annotate(text, (1, place), (4, 0), va="center", fontsize=8, weight="bold" if bold else "normal", **at)
 
 
+def value_rows(axes: Axes, labels: Sequence[str], values: pd.Series, colors: Sequence[str], form: str) -> None:
+    """Make a row and a marker for each value, with the value at the right, written by a format such as "{:.1f}"."""
+    label_rows(axes, labels)
+    axes.scatter(values, range(len(values)), 50, color=colors, zorder=3)
+    for place, value in enumerate(values):
+        beside_row(axes, place, form.format(value))
+
+
 def sources(table: pd.DataFrame) -> str:
     """Return what the data of a table are."""
     return ", ".join(pd.unique(table["data"]))

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import COLORS, GREY, PALETTE, beside_row, figure_of, label_rows
+from embedllm.plots._style import COLORS, GREY, PALETTE, figure_of, value_rows
 
 
 @figure_of()
@@ -36,7 +36,7 @@ def plot_routing_times(costs: pd.DataFrame, published: float) -> Figure:
     Parameters
     ----------
     costs : DataFrame
-        `table` of `embedllm.studies.cost.measure_costs`.
+        From `embedllm.studies.cost.measure_costs`.
     published : float
         Seconds, on another machine.
     """
@@ -54,10 +54,7 @@ def _log_rows(
 ) -> tuple[Figure, Axes]:
     """One row and one marker for each value, on a logarithmic axis, with the value at the right and a reference."""
     figure, axes = plt.subplots(figsize=(7.5, height * len(labels) + 1.3))
-    label_rows(axes, labels)
-    axes.scatter(values, range(len(labels)), 50, color=colors, zorder=3)
-    for place, value in enumerate(values):
-        beside_row(axes, place, f"{value:,.3g}")
+    value_rows(axes, labels, values, colors, "{:,.3g}")
     axes.axvline(published, color=PALETTE[3], linestyle=":", label=reference)
     axes.set_xscale("log")
     axes.margins(x=0.08)

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import matplotlib.pyplot as plt
-import numpy as np
 import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.plots._style import PALETTE, figure_of, label_rows, percent
+from embedllm.plots._style import PALETTE, figure_of, percent
 
 
 def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
@@ -88,34 +87,6 @@ def plot_distributions(bars: pd.DataFrame) -> Figure:
         axes.yaxis.set_major_locator(MaxNLocator(integer=True))
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
         percent(axes.xaxis)
-    return figure
-
-
-@figure_of()
-def plot_coverage(coverage: pd.DataFrame) -> Figure:
-    """Models that answered all, some and none of the questions of each benchmark, and the share that is missing.
-
-    Parameters
-    ----------
-    coverage : DataFrame
-        From `embedllm.studies.dataset.coverage`.
-    """
-    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(coverage) + 1.4))
-    places = range(len(coverage))
-    start = np.zeros(len(coverage))
-    for column, color in (("all", PALETTE[0]), ("some", PALETTE[9]), ("none", "#d9d9d9")):
-        axes.barh(places, coverage[column], left=start, color=color, label=column, height=0.7)
-        start += coverage[column].to_numpy()
-    for place, missing in zip(places, coverage["missing (%)"], strict=True):
-        text = f"{missing:.1f} % missing"
-        axes.annotate(text, (start[place], place), (4, 0), textcoords="offset points", va="center")
-    label_rows(axes, coverage.index)
-    axes.margins(x=0.2)
-    axes.set_xlim(left=0)
-    axes.grid(axis="y", visible=False)
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.set(xlabel="models that answered all, some or none of the questions", title=coverage["data"].iat[0])
-    figure.legend(loc="outside upper right", ncols=3)
     return figure
 
 

@@ -10,10 +10,10 @@ from matplotlib.ticker import PercentFormatter
 
 from embedllm.plots._style import GREY, figure_of, label_rows, sources, styles_of
 
-_NO_METHODS = ["data", "protocol", "scored on", "difference", "gap", "low", "high", "runs"]
+_NO_METHODS = ["data", "protocol", "scored on", "difference", "gap", "low", "high"]
 
 
-@figure_of(lambda comparison: comparison.drop(columns="runs", errors="ignore"))
+@figure_of()
 def plot_protocols(comparison: pd.DataFrame) -> Figure:
     """Accuracies under each rule for labels, and the difference of two methods, by each way of scoring.
 
@@ -25,7 +25,7 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
     protocols, ways = list(pd.unique(comparison["protocol"])), list(pd.unique(comparison["scored on"]))
     styles = styles_of(name for name in comparison if name not in _NO_METHODS)
     figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.55 * len(protocols) + 1.5))
-    for number, (way, shape) in enumerate(zip(ways, "osD", strict=True)):
+    for number, (way, shape) in enumerate(zip(ways, "os", strict=True)):
         rows = comparison[comparison["scored on"] == way]
         places = [protocols.index(name) + 0.24 * (number - (len(ways) - 1) / 2) for name in rows["protocol"]]
         for name, style in styles.items():
@@ -40,7 +40,7 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
     colors = [
         Line2D([], [], linewidth=0, marker="_", markeredgewidth=3, color=each["color"]) for each in styles.values()
     ]
-    shapes = [Line2D([], [], linewidth=0, marker=shape, color="#333333", markersize=5) for shape in "osD"]
+    shapes = [Line2D([], [], linewidth=0, marker=shape, color="#333333", markersize=5) for shape in "os"]
     figure.legend(colors, list(styles), loc="outside upper left", ncols=3, columnspacing=1, handletextpad=0.3)
     figure.legend(shapes, ways, loc="outside upper right", ncols=3, columnspacing=1, handletextpad=0.1)
     return figure

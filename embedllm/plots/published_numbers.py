@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import matplotlib.pyplot as plt
 import pandas as pd
-import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import COLORS, GREY, PALETTE, beside_row, figure_of, label_rows, percent, sources
+from embedllm.plots._style import COLORS, GREY, figure_of, sources, value_rows
 
 
 @figure_of()
@@ -46,26 +45,7 @@ def plot_published_routes(numbers: pd.DataFrame) -> Figure:
     return figure
 
 
-@figure_of()
-def plot_published_accuracies(accuracies: pd.DataFrame) -> Figure:
-    """Published accuracy of each of the paper's models on each benchmark.
-
-    Parameters
-    ----------
-    accuracies : DataFrame
-        From `embedllm.studies.published_numbers.model_accuracies`.
-    """
-    figure, axes = plt.subplots(figsize=(7.5, 4.2))
-    sns.stripplot(accuracies, x="accuracy", y="benchmark", ax=axes, color=PALETTE[0], size=3, alpha=0.5, jitter=0.25)
-    percent(axes.xaxis)
-    axes.set(xlabel="accuracy of a model", ylabel="", title=sources(accuracies))
-    return figure
-
-
 def _rows(axes: Axes, numbers: pd.DataFrame, column: str) -> None:
-    """Make a row and a marker for each value, with the value at the right."""
-    label_rows(axes, [str(name) for name in numbers.index])
-    colors = [COLORS.get(str(name).replace("EmbedLLM", "MF").partition(",")[0], GREY) for name in numbers.index]
-    axes.scatter(numbers[column], range(len(numbers)), 50, color=colors, zorder=3)
-    for place, value in enumerate(numbers[column]):
-        beside_row(axes, place, f"{value:.1f}")
+    names = [str(name) for name in numbers.index]
+    colors = [COLORS.get(name.replace("EmbedLLM", "MF").partition(",")[0], GREY) for name in names]
+    value_rows(axes, names, numbers[column], colors, "{:.1f}")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from embedllm.plots._style import GREY, PALETTE, figure_of, head, offsets
@@ -76,11 +79,11 @@ def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
     Parameters
     ----------
     scores : DataFrame
-        From `embedllm.studies.what_embedllm_is.compare_solvers`, of one data set or several.
+        `scores` of what ``tools/record_solvers.py`` recorded, of one data set or several.
     """
     pools = list(pd.unique(scores["data"]))
-    figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
-    for axes, pool in zip(row[0], pools, strict=True):
+    figure, panels = _panels(pools, "test loss (nats per answer)")
+    for axes, pool in zip(panels, pools, strict=True):
         means = scores[scores["data"] == pool].groupby(["solver", "tuned", "dim"])["log_loss"].mean()
         for (solver, tuned), line in means.groupby(level=[0, 1]):
             color, label = _COLORS[solver], solver if tuned and pool == pools[0] else None
@@ -91,8 +94,6 @@ def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(dim) for dim in dims])
         axes.minorticks_off()
-        axes.set(title=pool, xlabel="dim")
-    row[0][0].set_ylabel("test loss (nats per answer)")
     figure.legend(loc="outside lower center", ncols=3)
     return figure
 
@@ -107,8 +108,8 @@ def plot_paired_differences(table: pd.DataFrame) -> Figure:
         From `embedllm.studies.what_embedllm_is.paired_differences`.
     """
     pools = list(table.index.unique("data"))
-    figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
-    for axes, pool in zip(row[0], pools, strict=True):
+    figure, panels = _panels(pools, "test loss minus SGD's (nats)")
+    for axes, pool in zip(panels, pools, strict=True):
         part = table.loc[pool]
         dims = list(part.index.unique("dim"))
         solvers = list(part.index.unique("solver"))
@@ -120,7 +121,13 @@ def plot_paired_differences(table: pd.DataFrame) -> Figure:
             axes.plot(places, line["difference"], _MARKERS[solver], color=_COLORS[solver], label=label)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xticks(np.arange(len(dims)), [str(dim) for dim in dims])
-        axes.set(title=pool, xlabel="dim")
-    row[0][0].set_ylabel("test loss minus SGD's (nats)")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
+
+
+def _panels(pools: Sequence[str], label: str) -> tuple[Figure, Sequence[Axes]]:
+    figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
+    for axes, pool in zip(row[0], pools, strict=True):
+        axes.set(title=pool, xlabel="dim")
+    row[0][0].set_ylabel(label)
+    return figure, row[0]

@@ -85,26 +85,15 @@ def pair_logits(parameters: Parameters, questions: torch.Tensor, models: torch.T
     return functional.linear(p[models] * functional.linear(questions, w, b), c, a)
 
 
-def count_pair_step(shape: Shape, n_pairs: int = COUNTED) -> int:
-    """Return the FLOPs of one training step of the authors' procedure, as PyTorch counts them."""
+def count_step(shape: Shape, by_pair: bool, n: int = COUNTED) -> int:
+    """Return the FLOPs of a training step on n pairs, or n questions with all models, as PyTorch counts them."""
     generator = torch.Generator().manual_seed(0)
-    questions = torch.randn(n_pairs, shape.width, generator=generator)
-    models = torch.randint(shape.n_models, (n_pairs,), generator=generator)
-    labels = torch.randint(2, (n_pairs,), generator=generator)
-    return _count_step(shape, lambda fit: functional.cross_entropy(pair_logits(fit, questions, models), labels))
-
-
-def count_block_step(shape: Shape, n_questions: int = COUNTED) -> int:
-    """Return the FLOPs of one training step of :mod:`embedllm.predictors.sgd`, as PyTorch counts them."""
-    generator = torch.Generator().manual_seed(0)
-    questions = torch.randn(n_questions, shape.width, generator=generator)
-    labels = torch.randint(2, (n_questions, shape.n_models), generator=generator).float()
-    return _count_step(shape, lambda fit: block_loss(fit, questions, labels))
-
-
-def _count_step(shape: Shape, loss: Callable[[Parameters], torch.Tensor]) -> int:
+    questions = torch.randn(n, shape.width, generator=generator)
+    models, labels = torch.arange(n) % shape.n_models, torch.zeros(n, dtype=torch.long)
     fit = Parameters(*(value.requires_grad_() for value in initial_parameters(shape)))
-    return count_flops(lambda: loss(fit).backward())
+    if by_pair:
+        return count_flops(lambda: functional.cross_entropy(pair_logits(fit, questions, models), labels).backward())
+    return count_flops(lambda: block_loss(fit, questions, torch.zeros(n, shape.n_models)).backward())
 
 
 def count_flops(call: Callable[[], object]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import THRESHOLD
 
 LOG_LOSS_CLIP = 1e-3
@@ -39,3 +40,16 @@ def score_cells(probability: np.ndarray, correct: np.ndarray) -> dict[str, np.nd
         "log_loss": -np.log(of_the_label.clip(LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)),
         "brier": (1 - of_the_label) ** 2,
     }
+
+
+def mean_scores(probability: np.ndarray, matrix: CorrectnessMatrix) -> dict[str, float]:
+    """Return the mean `log_loss` (nats) and `accuracy` over the observed entries of a matrix; NaN if there are none.
+
+    Parameters
+    ----------
+    probability : ndarray of shape (n_models, n_questions)
+    matrix : CorrectnessMatrix
+    """
+    entries = score_cells(probability[matrix.observed], (matrix.labels == CORRECT)[matrix.observed])
+    known = matrix.observed.any()
+    return {metric: float(entries[metric].mean()) if known else np.nan for metric in ("log_loss", "accuracy")}

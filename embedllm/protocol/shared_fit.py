@@ -6,13 +6,10 @@ others read it there.
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Iterator
-from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Self
 
+import joblib
 import torch
 
 from embedllm import predictors
@@ -64,23 +61,9 @@ def paper_training() -> CachedFactorization:
 
 def _key(mf: MatrixFactorization, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None) -> str:
     """Hash all that decides a fit."""
-    parameters = mf.get_params() | {"device": check_device(mf.device)}
     code = {path.name: sha256_of(path) for path in sorted(Path(*predictors.__path__).glob("*.py"))}
-    settings = [parameters, torch.get_num_threads(), torch.__version__, code]
-    total = hashlib.sha256(json.dumps(settings, default=_plain, sort_keys=True).encode())
+    content: list[object] = [mf.get_params(), check_device(mf.device), torch.get_num_threads(), torch.__version__, code]
     for part in (matrix, validation):
-        for content in _contents(part) if part is not None else ():
-            total.update(f"{len(content)} bytes".encode())
-            total.update(content)
-    return total.hexdigest()
-
-
-def _contents(matrix: CorrectnessMatrix) -> Iterator[bytes]:
-    for names in (matrix.model_names, matrix.question_ids):
-        yield json.dumps(names.astype(str).tolist()).encode()
-    for values in (matrix.labels, matrix.embeddings):
-        yield values.tobytes()
-
-
-def _plain(value: object) -> object:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+        if part is not None:
+            content += [part.model_names.tolist(), part.question_ids.tolist(), part.labels, part.embeddings]
+    return str(joblib.hash(content, hash_name="sha1"))

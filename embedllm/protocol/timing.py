@@ -8,7 +8,6 @@ again is not counted.
 from __future__ import annotations
 
 import gc
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -38,15 +37,13 @@ class Measured(NamedTuple):
     repeats: int
 
 
-def measure(call: Callable[[], object], repeats: int = 1, limit: float = math.inf) -> Measured:
+def measure(call: Callable[[], object], repeats: int = 1) -> Measured:
     """Measure a call, as the module says.
 
     Parameters
     ----------
     call : callable
     repeats : int
-    limit : float
-        Seconds after which the call is not repeated again.
 
     Raises
     ------
@@ -60,9 +57,7 @@ def measure(call: Callable[[], object], repeats: int = 1, limit: float = math.in
         start = time.perf_counter()
         call()
         seconds.append(time.perf_counter() - start)
-        if sum(seconds) > limit:
-            break
-    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), len(seconds))
+    return Measured(float(np.median(seconds)), max(resident_mb("VmHWM") - before, 0.0), repeats)
 
 
 def reset_peak() -> float:

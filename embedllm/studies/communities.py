@@ -21,6 +21,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pandas as pd
+from sklearn.decomposition import KernelPCA
 from sklearn.manifold import TSNE
 
 from embedllm._checks import check_positive, name_positions
@@ -197,13 +198,10 @@ def map_models(distances: pd.DataFrame, models: pd.DataFrame, data: str) -> pd.D
 def _layout(distances: np.ndarray) -> np.ndarray:
     """Points in a plane, (n_models, 2)."""
     n = len(distances)
-    centre = np.eye(n) - 1 / n
-    values, vectors = np.linalg.eigh(-centre @ np.nan_to_num(distances) ** 2 @ centre / 2)
     classical = np.zeros((n, 2))
-    for axis, column in enumerate(range(n - 1, max(n - 3, -1), -1)):  # eigenvalues ascend
-        vector = vectors[:, column]
-        # An eigenvector has no sign of its own.
-        classical[:, axis] = vector * np.sign(vector[np.abs(vector).argmax()]) * np.sqrt(max(values[column], 0.0))
+    if n > 1:  # kernel PCA of the inner products
+        scaling = KernelPCA(2, kernel="precomputed", eigen_solver="dense")
+        classical[:] = scaling.fit_transform(-(np.nan_to_num(distances) ** 2) / 2)[:, :2]
     if n <= 3:
         return classical  # which is exact
     start = classical * (1e-4 / (classical.std() or 1.0))
@@ -293,22 +291,3 @@ def community_values(communities: pd.DataFrame) -> list[ReportedValue]:
             value = rows[column].agg(how) if len(rows) >= MIN_COMMUNITIES else np.nan
             values.append(ReportedValue(f"{space.lower()}_{key}", f"{what}, {space}", [value], count=how == "sum"))
     return values
-
-
-def what_is_tested(values: list[ReportedValue]) -> str:
-    """Say in a sentence whether the data set can test the statements about communities.
-
-    Parameters
-    ----------
-    values : list of ReportedValue
-        From `community_values`.
-    """
-    numbers = {each.key: int(each.value) for each in values[:2]}
-
-    def judged(key: str, what: str) -> str:
-        n = numbers[key]
-        return f"{what} with at least {_MIN_SIZE} members: {n}" + ("" if n >= MIN_COMMUNITIES else " (not testable)")
-
-    return (
-        f"{judged('paper_communities', 'Communities of the paper')}; {judged('communities_tested', 'all communities')}"
-    )

@@ -76,12 +76,9 @@ class Agreement(NamedTuple):
         names = self.kappa.index.tolist()
         if len(names) < 3:
             return names
-        distance = 1 - self.kappa.to_numpy()
-        known = distance[np.triu_indices(len(names), k=1)]
-        known = known[~np.isnan(known)]
-        distance = np.where(np.isnan(distance), known.mean() if len(known) else 1.0, distance)
-        np.fill_diagonal(distance, 0)
-        tree = linkage(squareform(distance, checks=False), method="average", optimal_ordering=True)
+        distance = pd.Series(squareform(1 - self.kappa.to_numpy(), checks=False))
+        distance = distance.fillna(distance.mean()).fillna(1.0)
+        tree = linkage(distance, method="average", optimal_ordering=True)
         return [names[leaf] for leaf in leaves_list(tree)]
 
 
@@ -263,7 +260,7 @@ def _baselines(share: pd.DataFrame, questions: pd.Series) -> dict[str, float]:
     }
 
 
-def dataset_values(matrix: CorrectnessMatrix, split: Split, agreement: Agreement) -> list[ReportedValue]:
+def dataset_values(matrix: CorrectnessMatrix, agreement: Agreement) -> list[ReportedValue]:
     """Return the values that the page reports."""
     accuracy = 100 * matrix.accuracy(by="model")["accuracy"]
     shares, pairs = correct_shares(matrix).dropna(), agreement.pairs()
@@ -271,8 +268,6 @@ def dataset_values(matrix: CorrectnessMatrix, split: Split, agreement: Agreement
         ("data_models", "models", matrix.n_models),
         ("data_questions", "questions", matrix.n_questions),
         ("data_benchmarks", "benchmarks", len(matrix.benchmark_names)),
-        ("data_train", "training questions", split.train.n_questions),
-        ("data_test", "test questions", split.test.n_questions),
     ]
     percentages = [
         ("data_observed", "entries that were observed", 100 * matrix.observed.mean()),

@@ -16,7 +16,7 @@ import pandas as pd
 from sklearn.base import clone
 
 from embedllm._checks import name_positions
-from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
+from embedllm.matrix import CORRECT, CorrectnessMatrix, Split
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
@@ -283,29 +283,6 @@ def size_table(curve: pd.DataFrame) -> pd.DataFrame:
     return wide[list(pd.unique(curve["predictor"]))].round(2)
 
 
-def where_below(differences: pd.DataFrame) -> str:
-    """Say in a sentence on which benchmarks a method is below its reference, the largest difference first.
-
-    Parameters
-    ----------
-    differences : DataFrame
-        Of one method, from `Tally.differences`.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> rows = {"predictor": "MF", "minus": "KNN", "benchmark": ["overall", "a", "b"], "points": [2.0, -1.0, 0.5]}
-    >>> where_below(pd.DataFrame(rows))
-    'MF is below KNN on 1 of 2 benchmarks: a (-1.00 points)'
-    """
-    each = differences[differences["benchmark"] != OVERALL].dropna(subset="points")
-    below = each[each["points"] < 0].sort_values("points", kind="stable")
-    named = [f"{row.benchmark} ({row.points:+.2f} points)" for row in below.itertuples()]
-    method, reference = differences[["predictor", "minus"]].iloc[0]
-    listed = f": {', '.join(named)}" if named else ""
-    return f"{method} is below {reference} on {len(below)} of {len(each)} benchmarks{listed}"
-
-
 def forecast_values(
     tally: Tally,
     first: Tally,
@@ -333,7 +310,7 @@ def forecast_values(
         Names of the predictors that are reported under the keys `mf_...`, `knn_...`, `sgd_...`, `floor_accuracy` and
         `model_floor_accuracy`.
     """
-    runs, errors = tally.by_seed(), 100 * calibration_errors(bins)
+    errors = 100 * calibration_errors(bins)
     accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
     tested = pd.DataFrame({group: each[mf].notna() for group, each in accuracy.items()})
     above = pd.DataFrame({group: each[mf] > each[baseline] for group, each in accuracy.items()})
@@ -352,11 +329,6 @@ def forecast_values(
         Wanted("sgd_accuracy", f"{what} {sgd}, first run", sgd),
         Wanted("mf_minus_sgd", f"{what} {mf} minus {sgd}, first run", mf, minus=sgd),
     ]
-    metrics = (
-        ("log_loss", "Log loss", runs["log_loss"], "nats"),
-        ("brier", "Brier score", runs["brier"], ""),
-        ("ece", "Expected calibration error", errors, "points"),
-    )
     answers = tally.rows.groupby("seed")["count"].sum()
     gap = smallest[mf] - smallest[knn]
     return [
@@ -369,8 +341,7 @@ def forecast_values(
         ReportedValue("forecast_benchmarks", "Benchmarks with test answers", tested.sum(axis=1), count=True),
         ReportedValue("forecast_answers", "Test answers", answers, count=True),
         *(
-            ReportedValue(f"{key}_{metric}", f"{words} of {name}", values[name], unit)
-            for metric, words, values, unit in metrics
+            ReportedValue(f"{key}_ece", f"Expected calibration error of {name}", errors[name], "points")
             for key, name in (("mf", mf), ("knn", knn))
         ),
     ]

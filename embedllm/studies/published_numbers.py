@@ -129,12 +129,6 @@ def spread_of_models(counts: PublishedCounts) -> pd.DataFrame:
     ).rename_axis("benchmark")
 
 
-def model_accuracies(counts: PublishedCounts) -> pd.DataFrame:
-    """Return the accuracy of each model on each benchmark, a row for each: `data`, `model`, `benchmark`, `accuracy`."""
-    share = (counts.correct / counts.questions).rename_axis(index="model", columns="benchmark")
-    return share.stack().rename("accuracy").reset_index().assign(data=SOURCE)
-
-
 def model_table(counts: PublishedCounts) -> pd.DataFrame:
     """List the models of the paper's Table 2, by their published names, the most accurate first.
 

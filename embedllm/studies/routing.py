@@ -18,7 +18,6 @@ from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_va
 from embedllm.protocol.routers import RoutingPolicy, checked_shares, routers_of
 from embedllm.protocol.runs import Run
 from embedllm.protocol.tally import Tally, units_of
-from embedllm.protocol.timing import Measured, measure
 
 
 class Routes(NamedTuple):
@@ -231,33 +230,3 @@ def mean_route_shares(routes: Iterable[Routes], routers: Sequence[str]) -> dict[
         name: shares.groupby(level=0).mean().sort_values(ascending=False, kind="stable")
         for name, shares in means.items()
     }
-
-
-def route_speed(run: Run, predictors: Sequence[str], repeats: int = 5) -> pd.DataFrame:
-    """Measure choosing among all models for questions whose embeddings are available.
-
-    Parameters
-    ----------
-    run : Run
-    predictors : sequence of str
-        Names of its predictors, which take embeddings.
-    repeats : int
-        Of each measurement, within a second; times are medians.
-
-    Returns
-    -------
-    DataFrame indexed by `router`
-        Columns: `data`, `questions` (of the batch, which holds all test questions), `a second, in a batch`,
-        `a second, one by one` and `peak MB` (how far memory rises with the batch; NaN where that is not known).
-    """
-    embeddings, source = run.split.test.embeddings, run.split.test.source
-
-    def choose(name: str, questions: np.ndarray) -> Measured:
-        return measure(lambda: run.predictors[name].predict_proba(questions).argmax(axis=1), repeats, limit=1)
-
-    rows = {}
-    for name in predictors:
-        batch, one = choose(name, embeddings), choose(name, embeddings[:1])
-        rows[name] = source, len(embeddings), len(embeddings) / batch.seconds, 1 / one.seconds, batch.peak_mb
-    columns = ["data", "questions", "a second, in a batch", "a second, one by one", "peak MB"]
-    return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("router")

@@ -88,8 +88,7 @@ def case_table(run: dict[str, Any]) -> pd.DataFrame:
             "ours (s)": _spread(ours["seconds"]),
             "plain (s)": _spread(plain["seconds"]),
             "ratio": f"{ratio:,.1f}" + (", extrapolated" if plain["how"] else ""),
-            "aimed at": ", ".join(f"{name} {value:g}" for name, value in case["targets"].items()),
-            "targets": ("met" if all(met) else "missed") if met else "",
+            **_aims(case["targets"], met),
             "part of plain run": plain["how"] or "all",
             "agreement": case["agree"],
             "ours (MB)": round(ours["peak_mb"]),
@@ -106,15 +105,10 @@ def case_times(run: dict[str, Any]) -> pd.DataFrame:
     DataFrame indexed by `case`
         Columns: `ours` and `plain`; `extrapolated`, whether `plain` is scaled from a part; `data`.
     """
-    medians = {
-        case["what"]: [
-            *(statistics.median(case[side]["seconds"]) for side in ("ours", "theirs")),
-            bool(case["theirs"]["how"]),
-        ]
-        for case in run["cases"]
-    }
-    columns = ["ours", "plain", "extrapolated"]
-    table = pd.DataFrame.from_dict(medians, orient="index", columns=columns).rename_axis("case")
+    table = pd.DataFrame(index=pd.Index([case["what"] for case in run["cases"]], name="case"))
+    for column, side in (("ours", "ours"), ("plain", "theirs")):
+        table[column] = [statistics.median(case[side]["seconds"]) for case in run["cases"]]
+    table["extrapolated"] = [bool(case["theirs"]["how"]) for case in run["cases"]]
     return table.assign(data=f"{run['data']}\n{_recorded(run)}")
 
 
@@ -124,6 +118,11 @@ def _recorded(run: dict[str, Any]) -> str:
 
 def _spread(seconds: list[float]) -> str:
     return f"{statistics.median(seconds):.3g} ({min(seconds):.3g} to {max(seconds):.3g})"
+
+
+def _aims(targets: dict[str, float], met: list[bool]) -> dict[str, str]:
+    aimed_at = ", ".join(f"{name} {value:g}" for name, value in targets.items())
+    return {"aimed at": aimed_at, "targets": ("met" if all(met) else "missed") if met else ""}
 
 
 def fitting_table(run: dict[str, Any]) -> pd.DataFrame:
@@ -140,7 +139,6 @@ def fitting_table(run: dict[str, Any]) -> pd.DataFrame:
     for fit in run["fitting"]:
         seconds, targets = statistics.median(fit["seconds"]), fit["targets"]
         reached = {"seconds": seconds, "val_loss": fit["val_loss"]}
-        met = all(reached[name] <= target for name, target in targets.items())
         rows[fit["what"]] = {
             "seconds": round(seconds, 2),
             "iterations": str(fit.get("n_iter", "")),
@@ -148,8 +146,7 @@ def fitting_table(run: dict[str, Any]) -> pd.DataFrame:
             "val_loss": round(fit["val_loss"], 5),
             "val_accuracy": round(fit["val_accuracy"], 5),
             "peak MB": round(fit["peak_mb"]),
-            "aimed at": ", ".join(f"{name} {value:g}" for name, value in targets.items()),
-            "targets": ("met" if met else "missed") if targets else "",
+            **_aims(targets, [reached[name] <= target for name, target in targets.items()]),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("fit")
 
@@ -196,14 +193,8 @@ def scaling_table(run: dict[str, Any], n_models: int, n_questions: int, width: i
     DataFrame
         One column, `amount`, as text.
 
-    Raises
-    ------
-    ValueError
-        If the run has no exact fit.
     """
-    exact = next((fit for fit in run["fitting"] if "n_iter" in fit), None)
-    if exact is None:
-        raise ValueError("the recorded run has no exact fit: record it again by python -m benchmarks --record")
+    exact = next(fit for fit in run["fitting"] if "n_iter" in fit)
     # Two products (logits and gradient) at the start and in each iteration; a step that is halved takes two more.
     products = 2 * (exact["n_iter"] + 1)
     rate = products * exact["product_flops"] / statistics.median(exact["seconds"])

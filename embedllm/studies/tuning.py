@@ -14,15 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.path import fit_path
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
-from embedllm.protocol.scores import score_cells
+from embedllm.protocol.scores import mean_scores
 
 TOLERANCE = 0.001
 """What an accuracy may be below the best, as a share: a tenth of a point."""
@@ -57,9 +56,9 @@ def sweep_neighbors(
         if split is not previous:
             previous, ks = split, [k for k in values if k <= split.train.n_questions]
             each = fit_clone(knn, split.train, run_seed).predict_proba_each(split.val.embeddings, ks)
-            scores = {k: _score(probability.T, split.val) for k, probability in zip(ks, each, strict=True)}
+            scores = {k: mean_scores(probability.T, split.val) for k, probability in zip(ks, each, strict=True)}
         rows += [{"value": k, "seed": run_seed, **score} for k, score in scores.items()]
-    return _sweep(matrix, "n_neighbors", rows)
+    return pd.DataFrame(rows).assign(data=matrix.source, parameter="n_neighbors")[_COLUMNS]
 
 
 def sweep_factorization(
@@ -105,19 +104,6 @@ def along(paths: pd.DataFrame, parameter: str, fixed: float) -> pd.DataFrame:
     other = "dim" if parameter == "alpha" else "alpha"
     part = paths[paths[other] == fixed].rename(columns={parameter: "value"}).assign(parameter=parameter)
     return part[_COLUMNS].reset_index(drop=True)
-
-
-def _score(probability: np.ndarray, matrix: CorrectnessMatrix) -> dict[str, float]:
-    """Mean log loss and accuracy over the observed entries; `probability` is (n_models, n_questions)."""
-    entries = score_cells(probability[matrix.observed], (matrix.labels == CORRECT)[matrix.observed])
-    return {
-        metric: float(entries[metric].mean()) if matrix.observed.any() else np.nan
-        for metric in ("log_loss", "accuracy")
-    }
-
-
-def _sweep(matrix: CorrectnessMatrix, parameter: str, rows: list[dict[str, object]]) -> pd.DataFrame:
-    return pd.DataFrame(rows).assign(data=matrix.source, parameter=parameter)[_COLUMNS]
 
 
 def choose(sweep: pd.DataFrame) -> float:

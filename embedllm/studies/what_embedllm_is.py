@@ -12,7 +12,7 @@ EmbedLLM (arXiv 2410.02223), section 4, for the factorization; the four steps ar
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 from typing import NamedTuple
 
@@ -25,21 +25,17 @@ from scipy.stats import spearmanr
 from scipy.stats import t as student
 from sklearn.base import clone
 
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors._answers import Answers
 from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.path import fit_path
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import split_runs
-from embedllm.protocol.scores import score_cells
+from embedllm.protocol.scores import mean_scores
 
-SGD, EXACT, POOL = "SGD", "exact", "exact, pool prior"
-ALPHAS = (0.0, 0.025, 0.05, 0.1)
-"""Noise of SGD that is tried on the validation questions."""
+SGD = "SGD"
 
-_AUTHORS = 0.05
 _CPU = torch.device("cpu")
 
 
@@ -64,7 +60,7 @@ def truncation_table(mf: MatrixFactorization, test: CorrectnessMatrix, dims: Seq
         probability = mf.truncated(dim).predict_matrix(test)
         difference = float(np.abs(probability - whole).max())
         rows[dim] = {"largest_difference": difference, "explained": float(mf.explained_[:dim].sum())}
-        rows[dim] |= _scores(probability, test)
+        rows[dim] |= mean_scores(probability, test)
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dim")
 
 
@@ -145,82 +141,9 @@ def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.Data
         Columns `data`, `embedding` and `logits`, a row for each pair.
     """
     logits, positions = _logits(mf, train)
-    first, second = np.triu_indices(len(logits), 1)
+    rms = pdist(logits) / np.sqrt(logits.shape[1])
     embeddings = mf.model_embeddings_[positions].astype(float)
-    gram = logits @ logits.T / logits.shape[1]
-    squares = np.diag(gram)[first] + np.diag(gram)[second] - 2 * gram[first, second]
-    return pd.DataFrame(
-        {
-            "data": train.source,
-            "embedding": np.linalg.norm(embeddings[first] - embeddings[second], axis=1),
-            "logits": np.sqrt(squares.clip(min=0)),
-        }
-    )
-
-
-def compare_solvers(
-    matrix: CorrectnessMatrix,
-    sgd: MatrixFactorization,
-    dims: Sequence[int] = (4, 8, 16, 232),
-    seed: int = 0,
-    n_seeds: int = 5,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Fit SGD, the exact solver and the exact solver with the pool prior on the same divisions of the questions.
-
-    Each is fitted at the authors' alpha, 0.05, and at an alpha chosen on the validation questions: SGD's among
-    `ALPHAS`, with the largest dim. One exact fit serves all dims.
-
-    Parameters
-    ----------
-    matrix : CorrectnessMatrix
-    sgd : MatrixFactorization
-        With solver "sgd"; brings the preset.
-    dims : sequence of int
-        The last one is the largest.
-    seed, n_seeds : int
-
-    Returns
-    -------
-    scores : DataFrame
-        Columns `data`, `seed`, `solver`, `dim`, `tuned` (whether alpha was chosen), `alpha`, `seconds` of the fit,
-        `objective` (training loss and ridge penalty at alpha 0.05, mean over models), and on the test questions
-        `log_loss` (nats) and `accuracy`.
-    curves : DataFrame
-        Columns `data`, `seed`, `seconds`, `val_loss`: SGD at alpha 0.05 and the largest dim, epoch by epoch.
-    """
-    rows, curves = [], []
-    for run_seed, (train, val, test) in split_runs(matrix, seed, n_seeds):
-        problem = Problem(Answers(train, sorted(train.model_names), _CPU))
-        for solver, tuned, fit in _fits_of_run(train, val, clone(sgd).set_params(random_state=run_seed), dims):
-            row = {"seed": run_seed, "solver": solver, "dim": fit.mf.dim, "tuned": tuned, "alpha": fit.mf.alpha_}
-            row |= {"seconds": fit.seconds, "objective": _objective(problem, fit.mf, _AUTHORS)}
-            rows.append(row | _scores(fit.mf.predict_matrix(test), test))
-            if solver == SGD and not tuned and fit.mf.dim == dims[-1]:
-                loss = fit.mf.history_["val_loss"].to_numpy()
-                spent = fit.seconds * np.arange(1, len(loss) + 1) / len(loss)
-                curves.append(pd.DataFrame({"seed": run_seed, "seconds": spent, "val_loss": loss}))
-    scores, curve = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
-    return scores.assign(data=matrix.source), curve.assign(data=matrix.source)
-
-
-def _fits_of_run(
-    train: CorrectnessMatrix, val: CorrectnessMatrix, sgd: MatrixFactorization, dims: Sequence[int]
-) -> Iterator[tuple[str, bool, Fit]]:
-    """Yield solver, whether alpha was tuned, and fit, for each dim."""
-    whole = {alpha: _fit(clone(sgd).set_params(alpha=alpha, dim=dims[-1]), train, val) for alpha in ALPHAS}
-    best = min(ALPHAS, key=lambda alpha: whole[alpha].mf.history_["val_loss"].iloc[-1])
-    for alpha in {_AUTHORS, best}:
-        fits = [_fit(clone(sgd).set_params(alpha=alpha, dim=dim), train, val) for dim in dims[:-1]]
-        for fit in (*fits, whole[alpha]):
-            yield from ((SGD, tuned, fit) for tuned, chosen in ((False, _AUTHORS), (True, best)) if chosen == alpha)
-    for solver, tuned, settings in (
-        (EXACT, False, {"alpha": _AUTHORS}),
-        (EXACT, True, {}),
-        (POOL, True, {"prior": "pool"}),
-    ):
-        exact = _fit(MatrixFactorization(dim=dims[-1], device="cpu").set_params(**settings), train, val)
-        for dim in dims:
-            yield solver, tuned, Fit(exact.mf.truncated(dim), exact.seconds)
+    return pd.DataFrame({"data": train.source, "embedding": pdist(embeddings), "logits": rms})
 
 
 def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "log_loss") -> pd.DataFrame:
@@ -231,7 +154,7 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
     Parameters
     ----------
     scores : DataFrame
-        From `compare_solvers`, of one data set or several.
+        `scores` of what ``tools/record_solvers.py`` recorded, of one data set or several.
     tuned : bool
         Whether to take the fits at a chosen alpha.
     metric : "log_loss" or "accuracy"
@@ -245,18 +168,13 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
     """
     chosen = scores[scores["tuned"] == tuned]
     wide = chosen.pivot(index=["data", "dim", "seed"], columns="solver", values=metric)
-    rows = {}
-    for (data, dim), group in wide.groupby(level=["data", "dim"], sort=False):
-        for solver in group.columns.drop(SGD):
-            difference = (group[solver] - group[SGD]).dropna()
-            n, mean = len(difference), difference.mean()
-            margin = student.ppf(0.975, n - 1) * difference.sem() if n > 1 else np.nan
-            values = (group[solver].mean(), group[SGD].mean(), mean, mean - margin, mean + margin, n)
-            if n:
-                rows[data, solver, dim] = values
-    columns = ["mean", "sgd", "difference", "low", "high", "splits"]
-    table = pd.DataFrame.from_dict(rows, orient="index", columns=columns)
-    table.index = pd.MultiIndex.from_tuples(table.index, names=["data", "solver", "dim"])
+    both = wide.drop(columns=SGD).stack().rename("mean").reset_index("solver")
+    both["sgd"] = wide[SGD]
+    both = both.dropna().assign(difference=both["mean"] - both["sgd"])
+    groups = both.groupby(["data", "solver", "dim"], sort=False)
+    table, n = groups[["mean", "sgd", "difference"]].mean(), groups.size()
+    margin = student.ppf(0.975, n - 1) * groups["difference"].sem()
+    table = table.assign(low=table["difference"] - margin, high=table["difference"] + margin, splits=n)
     sign = 1 if metric == "accuracy" else -1
     better, worse = (table[["low", "high"]].mul(each * sign).min(axis=1, skipna=False) > 0 for each in (1, -1))
     table["verdict"] = np.select([better, worse], ["better than SGD", "worse than SGD"], "not clear")
@@ -302,27 +220,22 @@ def stability(
     return pd.DataFrame(rows)
 
 
-def solver_values(
-    table: pd.DataFrame, noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame
-) -> list[ReportedValue]:
+def solver_values(noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame) -> list[ReportedValue]:
     """Return the values that the page reports.
 
     Parameters
     ----------
-    table, noise, starts, distances : DataFrame
-        From `truncation_table` (the last row has all dimensions), `noise_penalty_table`,
-        `optimum_from_random_starts` and `distance_table`.
+    noise, starts, distances : DataFrame
+        From `noise_penalty_table`, `optimum_from_random_starts` and `distance_table`.
     """
     ratio = noise["noise"] / noise["ridge"]
     error = (distances["embedding"] - distances["logits"]).abs().max()
     values = {
-        "exact_loss": ("Test log loss of the exact fit", table["log_loss"].iloc[-1], "nats"),
-        "exact_accuracy": ("Test accuracy of the exact fit", 100 * table["accuracy"].iloc[-1], "%"),
-        "noise_ratio": ("Rise of the loss by noise, per second-order term, largest alpha", ratio.iloc[-1], ""),
-        "start_difference": ("Largest difference of a probability between starts", starts["at_end"].max(), ""),
-        "distance_error": ("Largest difference between |p_m - p_n| and the RMS logit difference", error, ""),
+        "noise_ratio": ("Rise of the loss by noise, per second-order term, largest alpha", ratio.iloc[-1]),
+        "start_difference": ("Largest difference of a probability between starts", starts["at_end"].max()),
+        "distance_error": ("Largest difference between |p_m - p_n| and the RMS logit difference", error),
     }
-    return [ReportedValue(key, what, [value], unit) for key, (what, value, unit) in values.items()]
+    return [ReportedValue(key, what, [value]) for key, (what, value) in values.items()]
 
 
 def loss_against_time(
@@ -338,14 +251,14 @@ def loss_against_time(
     DataFrame
         Columns `data`, `fit` (a name of `exact`, or "SGD"), `seconds`, `val_loss` (nats per answer).
     """
-    fitted, seconds = _fit(sgd, train, val)
+    fitted, seconds = fit_timed(sgd, train, val)
     epochs = np.arange(1, len(fitted.history_) + 1)
     rows = pd.DataFrame(
         {"fit": SGD, "seconds": seconds * epochs / len(epochs), "val_loss": fitted.history_["val_loss"]}
     )
     points = []
     for name, estimator in exact.items():
-        fit = _fit(estimator, train, val)
+        fit = fit_timed(estimator, train, val)
         path = fit_path(train, val, alphas=[fit.mf.alpha_], dims=[fit.mf.dim])
         points.append({"fit": name, "seconds": fit.seconds, "val_loss": path["log_loss"].iloc[0]})
     table = pd.concat([rows, pd.DataFrame(points)], ignore_index=True)
@@ -359,15 +272,10 @@ class Fit(NamedTuple):
     seconds: float
 
 
-def _fit(mf: MatrixFactorization, train: CorrectnessMatrix, val: CorrectnessMatrix) -> Fit:
+def fit_timed(mf: MatrixFactorization, train: CorrectnessMatrix, val: CorrectnessMatrix) -> Fit:
+    """Fit a factorization in place and measure the time."""
     start = time.perf_counter()
     return Fit(mf.fit(train, validation=val), time.perf_counter() - start)
-
-
-def _scores(probability: np.ndarray, test: CorrectnessMatrix) -> dict[str, float]:
-    """Mean log loss and accuracy over the observed cells; `probability` is (n_models, n_questions)."""
-    cells = score_cells(probability[test.observed], (test.labels == CORRECT)[test.observed])
-    return {metric: float(cells[metric].mean()) for metric in ("log_loss", "accuracy")}
 
 
 def _logits(mf: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[np.ndarray, np.ndarray]:
@@ -375,13 +283,6 @@ def _logits(mf: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[np.ndar
     positions = mf._model_positions(matrix.model_names)
     questions = np.asarray(matrix.embeddings, dtype=float)
     return mf.coef_[positions].astype(float) @ questions.T + mf.intercept_[positions, None], positions
-
-
-def _objective(problem: Problem, mf: MatrixFactorization, alpha: float) -> float:
-    """Training loss and ridge penalty of a fit, mean over the models."""
-    order = mf._model_positions(problem.answers.model_names)
-    u, t = torch.from_numpy(mf.coef_[order]).T, torch.from_numpy(mf.intercept_[order])
-    return float(problem.objective(torch.cat([u, (t + problem.mean @ u)[None]]), problem.ridge(alpha))[0].mean())
 
 
 def _bootstrap(matrix: CorrectnessMatrix, rng: np.random.Generator) -> CorrectnessMatrix:

@@ -23,12 +23,11 @@ from embedllm.plots.benchmark_prediction import plot_heldout, plot_rank_correlat
 from embedllm.plots.communities import plot_communities, plot_model_map, plot_raw_distances
 from embedllm.plots.contributions import plot_contribution_sums, plot_contributions
 from embedllm.plots.cost import plot_routing_times, plot_training_flops
-from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
+from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_distributions
 from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
 from embedllm.plots.label_rules import plot_protocols
 from embedllm.plots.limits import plot_recovery, plot_structures
 from embedllm.plots.published_numbers import (
-    plot_published_accuracies,
     plot_published_forecasts,
     plot_published_routes,
 )
@@ -48,8 +47,8 @@ from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
 from embedllm.studies.benchmark_prediction import Heldout, count_significant, summarize_correlations
 from embedllm.studies.contributions import Contributions
-from embedllm.studies.dataset import coverage, histograms, pairwise_agreement
-from embedllm.studies.published_numbers import forecasting_numbers, model_accuracies, routing_numbers
+from embedllm.studies.dataset import histograms, pairwise_agreement
+from embedllm.studies.published_numbers import forecasting_numbers, routing_numbers
 from embedllm.studies.routing import Routes, tally_routes
 from embedllm.studies.speed import case_times, growth_table, load_run
 from embedllm.studies.tuning import along, summarize_sweep, sweep_factorization
@@ -143,12 +142,12 @@ def history():
 def comparison(pool):
     """Two protocols as `compare_protocols` has them, one of them undefined by one way of scoring."""
     table = pd.DataFrame(
-        [(name, way) for name in ("majority", "any") for way in ("own labels", "majority labels", "every row")],
+        [(name, way) for name in ("majority", "any") for way in ("own labels", "majority labels")],
         columns=["protocol", "scored on"],
-    ).assign(data=pool.source, difference="MF minus KNN", MF=74.0 + np.arange(6), KNN=71.0, low=-1.0, high=9.0)
+    ).assign(data=pool.source, difference="MF minus KNN", MF=74.0 + np.arange(4), KNN=71.0, low=-1.0, high=9.0)
     table["benchmark mean"] = 65.0
     table["gap"] = table["MF"] - table["KNN"]
-    table.loc[5, ["MF", "KNN", "benchmark mean", "gap", "low", "high"]] = np.nan
+    table.loc[3, ["MF", "KNN", "benchmark mean", "gap", "low", "high"]] = np.nan
     return table
 
 
@@ -240,7 +239,6 @@ def draw(
         "plot_composition": lambda: plot_composition(pool),
         "plot_accuracy": lambda: plot_accuracy(pool),
         "plot_distributions": lambda: plot_distributions(histograms(pool)),
-        "plot_coverage": lambda: plot_coverage(coverage(pool)),
         "plot_agreement": lambda: plot_agreement(agreement.pairs(), agreement.order(), pool.source),
         "plot_protocols": lambda: plot_protocols(comparison),
         "plot_heldout": lambda: plot_heldout(
@@ -280,12 +278,11 @@ def _made_up_gains(pool):
 def _published_figures(pool):
     """Those of the page on the published numbers, as if they were of the pool."""
     counts = load_published_counts()
-    tables = (forecasting_numbers(counts), routing_numbers(counts), model_accuracies(counts))
-    forecasts, routes, accuracies = (table.assign(data=pool.source) for table in tables)
+    tables = (forecasting_numbers(counts), routing_numbers(counts))
+    forecasts, routes = (table.assign(data=pool.source) for table in tables)
     return {
         "plot_published_forecasts": lambda: plot_published_forecasts(forecasts),
         "plot_published_routes": lambda: plot_published_routes(routes),
-        "plot_published_accuracies": lambda: plot_published_accuracies(accuracies),
     }
 
 

@@ -7,8 +7,8 @@ from matplotlib.collections import QuadMesh
 from matplotlib.container import BarContainer
 
 from embedllm import CorrectnessMatrix
-from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_coverage, plot_distributions
-from embedllm.studies.dataset import correct_shares, coverage, histograms, pairwise_agreement
+from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition, plot_distributions
+from embedllm.studies.dataset import correct_shares, histograms, pairwise_agreement
 
 
 def bars(axes):
@@ -85,18 +85,6 @@ class TestDistributions:
         assert sum(bar.get_height() for bar in bars(right)) == pool.n_questions
         assert bars(right)[-1].get_height() == (correct_shares(pool) >= 0.95).sum()
         assert all(label.endswith("%") for label in labels(left.xaxis) + labels(right.xaxis))
-
-
-class TestCoverage:
-    def test_bars_are_models(self, pool):
-        table = coverage(pool)
-        (axes,) = plot_coverage(table).axes
-        assert labels(axes.yaxis) == [*pool.benchmark_names, "overall"]
-        for container, column in zip(axes.containers, ("all", "some", "none"), strict=True):
-            assert container.get_label() == column
-            assert [bar.get_width() for bar in container] == table[column].tolist()
-        shares = [f"{missing:.1f} % missing" for missing in table["missing (%)"]]
-        assert [text.get_text() for text in axes.texts] == shares
 
 
 class TestAgreement:

@@ -18,14 +18,14 @@ class TestProtocols:
             rows = comparison[comparison["scored on"] == way]
             np.testing.assert_array_equal(line.get_xdata(), rows["gap"])
             assert [round(place) for place in line.get_ydata()] == [0, 1]
-        assert len(left.lines) == 9  # three methods, three ways of scoring
-        assert len({line.get_ydata()[0] for line in gaps}) == 3
+        assert len(left.lines) == 6  # three methods, two ways of scoring
+        assert len({line.get_ydata()[0] for line in gaps}) == 2
         assert "points" in right.get_xlabel()
 
     def test_intervals(self, comparison):
         right = plot_protocols(comparison).axes[1]
         segments = [segment for lines in right.collections for segment in lines.get_segments() if len(segment)]
-        assert [segment[:, 0].tolist() for segment in segments] == [[-1, 9]] * 5  # the sixth is undefined
+        assert [segment[:, 0].tolist() for segment in segments] == [[-1, 9]] * 3  # the fourth is undefined
 
     def test_other_methods(self, comparison):
         named = comparison.rename(columns={"MF": "mine"}).assign(difference="mine minus KNN")

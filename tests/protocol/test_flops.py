@@ -9,9 +9,8 @@ from embedllm.predictors.sgd import Parameters, block_logits, init_parameters
 from embedllm.protocol.flops import (
     Shape,
     block_flops,
-    count_block_step,
     count_flops,
-    count_pair_step,
+    count_step,
     pair_flops,
     pair_logits,
 )
@@ -21,7 +20,7 @@ SHAPES = [Shape(7, 12, 5), Shape(1, 3, 1), Shape(30, 8, 40), Shape(112, 768, 232
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_pair(shape):
-    assert count_pair_step(shape, 16) == 16 * pair_flops(shape)["needed"]
+    assert count_step(shape, by_pair=True, n=16) == 16 * pair_flops(shape)["needed"]
     assert pair_flops(shape)["all"] == 3 * pair_flops(shape)["forward"]
     fit, questions = init_parameters(*shape, torch.Generator()), torch.ones(16, shape.width)
     forward = count_flops(lambda: pair_logits(fit, questions, torch.zeros(16, dtype=torch.long)))
@@ -30,7 +29,7 @@ def test_a_pair(shape):
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_block(shape):
-    assert count_block_step(shape, 16) == 16 * block_flops(shape)["needed"]
+    assert count_step(shape, by_pair=False, n=16) == 16 * block_flops(shape)["needed"]
     fit, questions = init_parameters(*shape, torch.Generator()), torch.ones(16, shape.width)
     assert count_flops(lambda: block_logits(fit, questions)) == 16 * block_flops(shape)["forward"]
 

@@ -209,14 +209,11 @@ def test_split_table_counts_texts_that_are_in_training():
 class TestValues:
     def test_values(self):
         matrix = matrix_of([[1, 0, 1, 1], [1, 0, 0, -1]], ["a", "a", "b", "b"])
-        split = matrix.split((0.5, 0.25, 0.25))
-        values = {each.key: each.value for each in dataset_values(matrix, split, pairwise_agreement(matrix))}
+        values = {each.key: each.value for each in dataset_values(matrix, pairwise_agreement(matrix))}
         assert values == {
             "data_models": 2,
             "data_questions": 4,
             "data_benchmarks": 2,
-            "data_train": 2,
-            "data_test": 1,
             "data_observed": 87.5,
             "data_worst": pytest.approx(100 / 3),
             "data_best": 75,
@@ -229,7 +226,7 @@ class TestValues:
 
     def test_a_single_model_has_no_agreement(self):
         matrix = matrix_of([[1, 0, 1]])
-        values = {each.key: each.value for each in dataset_values(matrix, matrix.split(), pairwise_agreement(matrix))}
+        values = {each.key: each.value for each in dataset_values(matrix, pairwise_agreement(matrix))}
         assert math.isnan(values["data_agreement"])
         assert math.isnan(values["data_kappa"])
 

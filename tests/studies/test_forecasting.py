@@ -30,7 +30,6 @@ from embedllm.studies.forecasting import (
     size_table,
     tally_runs,
     training_sizes,
-    where_below,
 )
 
 METRICS = ["accuracy", "log_loss", "brier"]
@@ -220,7 +219,7 @@ class TestValues:
     KEYS = (
         "mf_accuracy knn_accuracy floor_accuracy model_floor_accuracy mf_minus_knn mf_minus_floor sgd_accuracy "
         "mf_minus_sgd mf_minus_knn_smallest smallest_size above_floor below_knn "
-        "forecast_benchmarks forecast_answers mf_log_loss knn_log_loss mf_brier knn_brier mf_ece knn_ece"
+        "forecast_benchmarks forecast_answers mf_ece knn_ece"
     )
 
     def test_against_the_evaluation_of_each_run(self, runs):
@@ -245,8 +244,6 @@ class TestValues:
             expected["forecast_benchmarks"].append(3)
             expected["forecast_answers"].append(run.split.test.observed.sum())
             for key, name in (("mf", "MF"), ("knn", "KNN")):
-                expected[f"{key}_log_loss"].append(overall.loc[name, "log_loss"])
-                expected[f"{key}_brier"].append(overall.loc[name, "brier"])
                 expected[f"{key}_ece"].append(100 * errors.loc[run.seed, name])
         expected["smallest_size"] = [50]
         expected["sgd_accuracy"] = expected["knn_accuracy"][:1]
@@ -275,13 +272,6 @@ class TestValues:
         assert values["forecast_benchmarks"] == 2
         assert values["above_floor"] <= 2
         assert not np.isnan(list(values.values())).any()
-
-
-def test_where_below():
-    rows = [("overall", -1.0), ("a", 2.0), ("b", -0.5), ("c", np.nan), ("d", -3.0), ("e", 0.0)]
-    table = pd.DataFrame(rows, columns=["benchmark", "points"]).assign(predictor="MF", minus="KNN")
-    assert where_below(table) == "MF is below KNN on 2 of 4 benchmarks: d (-3.00 points), b (-0.50 points)"
-    assert where_below(table[table["points"] >= 0]) == "MF is below KNN on 0 of 2 benchmarks"
 
 
 CURVE = {"MF": MatrixFactorization(dim=8, alpha=0.1), "KNN": KNNCorrectness(15), "benchmark mean": BenchmarkMean()}

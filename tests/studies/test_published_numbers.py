@@ -7,7 +7,6 @@ import pytest
 from embedllm.protocol.published import PublishedCounts, load_published_counts
 from embedllm.studies.published_numbers import (
     forecasting_numbers,
-    model_accuracies,
     model_table,
     number_values,
     routing_numbers,
@@ -45,11 +44,6 @@ class TestByHand:
         chance = (0.25 * 0.75 / 4 + 0.75 * 0.25 / 4) / 2
         assert table.at["GPQA", "variance ratio"] == pytest.approx(np.var([0.25, 0.75], ddof=1) / chance)
         assert table.at["MMLU", "mean"] == pytest.approx(100 * 11 / 12)
-
-    def test_accuracies(self, hand):
-        table = model_accuracies(hand).set_index(["model", "benchmark"])["accuracy"]
-        assert table["org__b", "GPQA"] == 0.75
-        assert len(table) == 4
 
 
 class TestPublished:

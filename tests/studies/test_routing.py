@@ -18,7 +18,6 @@ from embedllm.studies.routing import (
     mean_route_shares,
     paper_routers,
     route_runs,
-    route_speed,
     route_table,
     route_values,
     tally_routes,
@@ -310,12 +309,3 @@ class TestRuns:
             assert mean.to_dict() == pytest.approx(each.mean().to_dict())
             assert mean.sum() == pytest.approx(1)
             assert mean.is_monotonic_decreasing
-
-    def test_speed(self, runs):
-        table = route_speed(runs[0], ["KNN", "MF"], repeats=2)
-        assert table.index.tolist() == ["KNN", "MF"]
-        assert (table["questions"] == runs[0].split.test.n_questions).all()
-        rates = table[["a second, in a batch", "a second, one by one"]]
-        assert (rates > 0).all(axis=None)
-        assert np.isfinite(rates.to_numpy(float)).all()
-        assert (table["data"] == runs[0].split.test.source).all()

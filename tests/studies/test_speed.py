@@ -97,10 +97,6 @@ class TestTables:
         assert table["GFLOP/s of the recorded run"] == "5"
         assert table["hours on one machine like that, extrapolated"] == f"{600e12 / 5e9 / 3600:.3g}"
 
-    def test_scaling_without_an_exact_fit(self, run):
-        with pytest.raises(ValueError, match="record it again by python -m benchmarks --record"):
-            scaling_table(run | {"fitting": []}, 3, 10)
-
     def test_the_recorded_run_is_complete(self):
         run = load_run()
         assert not case_table(run).isna().any(axis=None)

@@ -1,6 +1,8 @@
 """What the factorization is: each step of the argument against a slow computation, and the comparison with SGD."""
 
+import runpy
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -10,8 +12,6 @@ from scipy.stats import t as student
 
 from embedllm import PRESETS, MatrixFactorization
 from embedllm.studies.what_embedllm_is import (
-    ALPHAS,
-    compare_solvers,
     distance_table,
     noise_penalty_table,
     optimum_from_random_starts,
@@ -20,6 +20,9 @@ from embedllm.studies.what_embedllm_is import (
     stability,
     truncation_table,
 )
+
+# The tool that compares the solvers on several pools.
+RECORDER = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "record_solvers.py"))
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +85,7 @@ def test_distances_are_computed_pair_by_pair(mf, parts):
 @pytest.fixture(scope="module")
 def comparison(make_matrix, sgd):
     matrix = make_matrix(n_models=6, n_questions=120)
-    return matrix, *compare_solvers(matrix, sgd, dims=(2, 6), n_seeds=2)
+    return matrix, *RECORDER["compare_solvers"](matrix, sgd, dims=(2, 6), n_seeds=2)
 
 
 def test_comparison_has_every_solver_dim_and_split(comparison):
@@ -96,7 +99,7 @@ def test_comparison_has_every_solver_dim_and_split(comparison):
         ("exact, pool prior", True): 4,
     }
     assert set(scores.loc[~scores["tuned"], "alpha"]) == {0.05}
-    assert set(scores.loc[scores["tuned"] & (scores["solver"] == "SGD"), "alpha"]) <= set(ALPHAS)
+    assert set(scores.loc[scores["tuned"] & (scores["solver"] == "SGD"), "alpha"]) <= set(RECORDER["ALPHAS"])
     assert list(curves.groupby("seed").size()) == [2, 2]
     train, _, test = matrix.split(random_state=1)
     exact = MatrixFactorization(dim=2, alpha=0.05, device="cpu").fit(train)
@@ -147,12 +150,8 @@ def test_exact_fit_does_not_change_between_seeds_and_sgd_does(make_matrix, sgd):
 
 
 def test_reported_values(mf, parts):
-    table = truncation_table(mf, parts.test, [1, 8])
     noise = pd.DataFrame({"noise": [2.0, 3.0], "ridge": [2.0, 4.0]}, [0.1, 0.2])
     starts = pd.DataFrame({"at_end": [1e-4, 2e-4]})
-    values = {
-        value.key: value.runs[0] for value in solver_values(table, noise, starts, distance_table(mf, parts.train))
-    }
+    values = {value.key: value.runs[0] for value in solver_values(noise, starts, distance_table(mf, parts.train))}
     assert values["noise_ratio"] == 0.75
     assert values["start_difference"] == 2e-4
-    assert values["exact_accuracy"] == pytest.approx(100 * mf.score(parts.test))
