@@ -6,7 +6,6 @@ import argparse
 import shutil
 import sys
 from collections.abc import Sequence
-from math import isnan
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -144,20 +143,18 @@ def _route(options: argparse.Namespace) -> None:
 
 def _table(routes: pd.DataFrame) -> str:
     """Routes as text, each on a line of the terminal: questions are shortened to the room that is left."""
-    routes = routes.assign(runner_up=routes["runner_up"].fillna("-"))  # a pool of one model has none
-    model_width = max(len("model"), *routes["model"].str.len())
-    runner_up_width = max(len("runner-up"), *routes["runner_up"].str.len())
-    room = max(20, shutil.get_terminal_size().columns - model_width - runner_up_width - len("  0.000    0.000  "))
-    lines = [f"{'question':{room}}  {'model':{model_width}}  right  {'runner-up':{runner_up_width}}  right"]
-    for route in routes.itertuples():
-        runner_up_right = "-" if isnan(route.runner_up_probability) else f"{route.runner_up_probability:.3f}"
-        question = " ".join(route.question.split())
-        question = question if len(question) <= room else f"{question[: room - 3]}..."
-        lines.append(
-            f"{question:{room}}  {route.model:{model_width}}  {route.probability:.3f}  "
-            f"{route.runner_up:{runner_up_width}}  {runner_up_right}"
-        )
-    return "\n".join(line.rstrip() for line in lines)
+    right, runner_up_right = (
+        [f"{value:.3f}" if value == value else "-" for value in routes[name]]  # NaN in a pool of one model
+        for name in ("probability", "runner_up_probability")
+    )
+    runner_up = routes["runner_up"].fillna("-")
+    columns = [["model", *routes["model"]], ["right", *right], ["runner-up", *runner_up], ["right", *runner_up_right]]
+    widths = [max(map(len, column)) for column in columns]
+    room = max(20, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
+    texts = [" ".join(question.split()) for question in routes["question"]]
+    questions = ["question", *(text if len(text) <= room else f"{text[: room - 3]}..." for text in texts)]
+    lines = [zip(row, (room, *widths), strict=True) for row in zip(questions, *columns, strict=True)]
+    return "\n".join("  ".join(f"{cell:{width}}" for cell, width in line).rstrip() for line in lines)
 
 
 if __name__ == "__main__":

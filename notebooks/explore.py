@@ -53,7 +53,7 @@ matrix
 # The map of the page on [communities](../notebooks/communities): near models find the same questions harder and the same
 # questions easier; the distances between groups, and the axes, have no meaning. Larger markers are larger models. Point
 # at a marker, or touch it, for what is known of the model and its accuracy over all its observed answers. Models outside
-# a filter stay as faint dots; if few models are left, their names are shown.
+# a filter stay as faint dots.
 
 # %%
 distances = measure_distances(matrix, {"exact": mf}, seed)

@@ -20,7 +20,6 @@ dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.05  # share of the simulated pool; no effect on others
 fixed_alpha: float = 0.05  # noise, and strength of the penalty
 epochs: int = 50  # of SGD
-n_fits: int = 2  # fits of each kind that are compared with each other
 seed: int = 0  # of the simulated pool, the split and SGD
 
 # %% tags=["remove-input"]
@@ -52,7 +51,6 @@ from embedllm.studies.what_embedllm_is import (
     optimum_from_random_starts,
     paired_differences,
     solver_values,
-    stability,
     truncation_table,
 )
 
@@ -149,21 +147,6 @@ exact = {
 plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 
 # %% [markdown]
-# What changes from one fit to the next? Two fits with other seeds differ by the random parts of training only, two fits on
-# bootstrap samples of the training questions, with the same seed, by the sampling of the questions. Shares of the forecasts (probability above one half) and of the
-# routes (the model with the highest probability) that differ, and the correlation of the distances between the model
-# embeddings. The bootstrap samples share SGD's random start: distances that agree between them but not between seeds come
-# from the start, and not from the answers.
-
-# %%
-stability(
-    matrix,
-    {"SGD": sgd, "exact": MatrixFactorization(alpha=fixed_alpha)},
-    seed,
-    n_fits,
-).round(4)
-
-# %% [markdown]
 # ## On several pools, recorded
 #
 # SGD takes minutes for each comparison, and pools of real answers are not part of the repository, so the comparison below
@@ -209,7 +192,11 @@ at_authors.pivot_table(
 ).round(5)
 
 # %% [markdown]
-# Between seeds and bootstrap samples, recorded:
+# What changes from one fit to the next? Two fits with other seeds differ by the random parts of training only, two fits on
+# bootstrap samples of the training questions, with the same seed, by the sampling of the questions. Shares of the forecasts
+# (probability above one half) and of the routes (the model with the highest probability) that differ, and the correlation
+# of the distances between the model embeddings. The bootstrap samples share SGD's random start: distances that agree
+# between them but not between seeds come from the start, and not from the answers.
 
 # %%
 recorded.stability.round(4)

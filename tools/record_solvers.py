@@ -8,26 +8,38 @@ import datetime
 import hashlib
 import json
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import combinations
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
+from scipy.spatial.distance import pdist
+from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, load_dataset
 from embedllm.predictors._answers import Answers
+from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
 from embedllm.protocol.runs import split_runs
 from embedllm.protocol.scores import mean_scores
-from embedllm.studies.what_embedllm_is import SGD, Fit, fit_timed, stability
+from embedllm.studies.what_embedllm_is import SGD, fit_timed
 
 TARGET = Path("data/solvers.json")
 SIMULATED_SCALE = 0.1  # without effect on real answers
 EXACT, POOL = "exact", "exact, pool prior"
 ALPHAS = (0.0, 0.025, 0.05, 0.1)  # noise of SGD that is tried on the validation questions
 AUTHORS = 0.05
+
+
+class Fit(NamedTuple):
+    """A fitted factorization and the seconds that the fit took."""
+
+    mf: MatrixFactorization
+    seconds: float
 
 
 def compare_solvers(
@@ -79,10 +91,10 @@ def fits_of_run(
     train: CorrectnessMatrix, val: CorrectnessMatrix, sgd: MatrixFactorization, dims: Sequence[int]
 ) -> Iterator[tuple[str, bool, Fit]]:
     """Yield solver, whether alpha was tuned, and fit, for each dim."""
-    whole = {alpha: fit_timed(clone(sgd).set_params(alpha=alpha, dim=dims[-1]), train, val) for alpha in ALPHAS}
+    whole = {alpha: Fit(*fit_timed(clone(sgd).set_params(alpha=alpha, dim=dims[-1]), train, val)) for alpha in ALPHAS}
     best = min(ALPHAS, key=lambda alpha: whole[alpha].mf.history_["val_loss"].iloc[-1])
     for alpha in {AUTHORS, best}:
-        fits = [fit_timed(clone(sgd).set_params(alpha=alpha, dim=dim), train, val) for dim in dims[:-1]]
+        fits = [Fit(*fit_timed(clone(sgd).set_params(alpha=alpha, dim=dim), train, val)) for dim in dims[:-1]]
         for fit in (*fits, whole[alpha]):
             yield from ((SGD, tuned, fit) for tuned, chosen in ((False, AUTHORS), (True, best)) if chosen == alpha)
     for solver, tuned, settings in (
@@ -90,7 +102,7 @@ def fits_of_run(
         (EXACT, True, {}),
         (POOL, True, {"prior": "pool"}),
     ):
-        exact = fit_timed(MatrixFactorization(dim=dims[-1], device="cpu").set_params(**settings), train, val)
+        exact = Fit(*fit_timed(MatrixFactorization(dim=dims[-1], device="cpu").set_params(**settings), train, val))
         for dim in dims:
             yield solver, tuned, Fit(exact.mf.truncated(dim), exact.seconds)
 
@@ -102,13 +114,70 @@ def objective(problem: Problem, mf: MatrixFactorization, alpha: float) -> float:
     return float(problem.objective(torch.cat([u, (t + problem.mean @ u)[None]]), problem.ridge(alpha))[0].mean())
 
 
+def stability(
+    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0, n_fits: int = 3
+) -> pd.DataFrame:
+    """Count the forecasts and routes that differ between two fits: of two seeds, and of two bootstrap samples.
+
+    A bootstrap sample draws the training questions with replacement. The test questions are the same throughout.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    estimators : mapping of str to MatrixFactorization
+    seed : int
+    n_fits : int
+        Fits of each kind; all pairs of them are compared.
+
+    Returns
+    -------
+    DataFrame
+        A row for each solver and kind. Columns `data`, `solver`, `between` ("seeds" or "bootstrap samples"),
+        `forecasts` and `routes` (mean share that differs), `distances` (mean Spearman correlation of the distances
+        between the model embeddings).
+    """
+    train, _, test = matrix.split(random_state=seed)
+    rng = np.random.default_rng(seed)
+    samples = [bootstrap(train, rng) for _ in range(n_fits)]
+    rows = []
+    for solver, estimator in estimators.items():
+        for between, parts in (("seeds", [train] * n_fits), ("bootstrap samples", samples)):
+            found = []
+            for number, part in enumerate(parts):
+                random_state = seed + number if between == "seeds" else seed
+                fitted = clone(estimator).set_params(random_state=random_state).fit(part)
+                found.append((fitted.predict_matrix(test), pdist(fitted.model_embeddings_.astype(float))))
+            pairs = [changes(one, other) for one, other in combinations(found, 2)]
+            mean = pd.DataFrame(pairs, columns=["forecasts", "routes", "distances"]).mean()
+            rows.append({"data": matrix.source, "solver": solver, "between": between, **mean})
+    return pd.DataFrame(rows)
+
+
+def bootstrap(matrix: CorrectnessMatrix, rng: np.random.Generator) -> CorrectnessMatrix:
+    """Draw the questions with replacement; a question that is drawn again has a number after its id."""
+    drawn = np.sort(rng.integers(0, matrix.n_questions, matrix.n_questions))
+    times = pd.Series(drawn).groupby(drawn).cumcount()
+    ids = [f"{name} #{number}" for name, number in zip(matrix.question_ids[drawn], times, strict=True)]
+    questions = matrix.questions.iloc[drawn].set_axis(ids)
+    labels = pd.DataFrame(matrix.labels[:, drawn], matrix.model_names, ids)
+    return CorrectnessMatrix(labels, questions, matrix.embeddings[drawn], models=matrix.models, source=matrix.source)
+
+
+def changes(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
+    """Shares of forecasts and of routes that differ, and the correlation of the distances."""
+    (p, distances), (q, other_distances) = one, other
+    forecasts = float(((p > THRESHOLD) != (q > THRESHOLD)).mean())
+    routes = float((p.argmax(axis=0) != q.argmax(axis=0)).mean())
+    return forecasts, routes, float(spearmanr(distances, other_distances).statistic)
+
+
 def record(pool: str) -> dict[str, object]:
     matrix = load_dataset(pool, scale=SIMULATED_SCALE)
     sgd = MatrixFactorization(solver="sgd", device="cpu")
     scores, curves = compare_solvers(matrix, sgd)
     pair = {SGD: sgd, EXACT: MatrixFactorization(device="cpu", alpha=0.05)}
-    changes = stability(matrix, {name: mf.set_params(alpha=0.05) for name, mf in pair.items()})
-    frames = {"scores": scores, "curves": curves, "stability": changes}
+    changed = stability(matrix, {name: mf.set_params(alpha=0.05) for name, mf in pair.items()})
+    frames = {"scores": scores, "curves": curves, "stability": changed}
     return {
         "date": datetime.date.today().isoformat(),
         "data": matrix.source,

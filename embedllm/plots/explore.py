@@ -20,14 +20,13 @@ if TYPE_CHECKING:
 
 _OTHER = "none or other"
 _SHAPES = ("circle", "square", "triangle-up", "diamond", "triangle-down", "cross")
-_NAMED = 6  # at most so many models are named on the map
 
 
 def explore_models(table: pd.DataFrame) -> HTML:
     """Show the models on a map that can be filtered by size, by tag and by text, with tooltips.
 
     Colours and areas are those of `embedllm.plots.communities.plot_model_map`. Models outside a filter stay as faint
-    dots; where few are left, all are named. A filter is shown only if something is known for it.
+    dots. A filter is shown only if something is known for it.
 
     Parameters
     ----------
@@ -81,7 +80,6 @@ def _map_chart(table: pd.DataFrame) -> dict[str, Any]:
     chosen = everyone
     for _, condition in filters:
         chosen = chosen.transform_filter(condition)
-    few = chosen.transform_joinaggregate(shown="count()").transform_filter(f"datum.shown <= {_NAMED}")
     # The colour of the text on the page, in its light and its dark theme.
     ink = alt.value("currentColor")
     layers = [
@@ -92,7 +90,6 @@ def _map_chart(table: pd.DataFrame) -> dict[str, Any]:
             size=alt.Size("area:Q", scale=None),
             tooltip=["model:N", "parameters:N", "tags:N", "accuracy:N"],
         ),
-        few.mark_text(dy=-12, fontSize=11).encode(text="model:N", color=ink),
     ]
     chart = alt.layer(*layers).add_params(*(parameter for parameter, _ in filters))
     chart = chart.properties(title=str(table["data"].iat[0]), width="container", height=460, background="transparent")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -88,8 +89,8 @@ def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
         for (solver, tuned), line in means.groupby(level=[0, 1]):
             color, label = _COLORS[solver], solver if tuned and pool == pools[0] else None
             fill = color if tuned else "white"
-            style = {"linestyle": "-" if tuned else ":", "marker": _MARKERS[solver], "markerfacecolor": fill}
-            axes.plot(line.index.get_level_values("dim"), line, color=color, label=label, **style)
+            looks: dict[str, Any] = {"linestyle": "-" if tuned else ":", "markerfacecolor": fill}
+            axes.plot(line.index.get_level_values("dim"), line, _MARKERS[solver], color=color, label=label, **looks)
         dims = sorted(means.index.get_level_values("dim").unique())
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(dim) for dim in dims])

@@ -268,10 +268,9 @@ def contribution_values(contributions: dict[str, Contributions]) -> list[Reporte
     by_name = _by_plain_name(paper.benchmarks)
     undefined = (np.nan, pd.Series([np.nan]))
     mmlu, gpqa = by_name.get("mmlu"), by_name.get("gpqa")
-    gives, lead = (paper._total(mmlu, 0), paper.lead(mmlu)) if mmlu else (undefined, undefined)
+    lead = paper.lead(mmlu) if mmlu else undefined
     gains, resampled = paper._total(gpqa, 1) if gpqa else undefined
     found = {
-        "mmlu_gives": ("MMLU gives to the others (sum of its row)", *gives),
         "mmlu_lead": ("MMLU gives, minus the most that another one gives", *lead),
         "gpqa_hurt": ("the others hurt GPQA (minus the sum of its column)", -gains, -resampled),
     }

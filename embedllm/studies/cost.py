@@ -87,15 +87,14 @@ def paper_conventions() -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        Indexed by `convention`. Columns: `data`, `TFLOPs` (for `PAPER_QUESTIONS` questions), `of the published (%)`,
-        and `questions for the published`: with so many, the convention would give the published value.
+        Indexed by `convention`. Columns: `data`, `TFLOPs` (for `PAPER_QUESTIONS` questions) and
+        `questions for the published`: with so many, the convention would give the published value.
     """
     each, passes = flops.pair_flops(PAPER_SHAPE), PAPER_SHAPE.n_models * PRESETS["paper"].epochs
     names = ["forward, multiply-adds", "forward", "forward and the gradients needed", "three times forward"]
     ways = dict(zip(names, (each["forward"] // 2, each["forward"], each["needed"], each["all"]), strict=True))
     published = float(load_published().at["training_tflops", "value"])
     table = pd.DataFrame({"TFLOPs": {way: count * passes * PAPER_QUESTIONS / _TERA for way, count in ways.items()}})
-    table["of the published (%)"] = 100 * table["TFLOPs"] / published
     table["questions for the published"] = (PAPER_QUESTIONS * published / table["TFLOPs"]).round().astype(int)
     table.insert(0, "data", "the paper's")
     return table.rename_axis("convention")
@@ -223,8 +222,7 @@ def routing_flops(train: CorrectnessMatrix, mf: MatrixFactorization) -> pd.DataF
         "MF, by pair": shape.n_models * flops.pair_flops(shape)["forward"],
         "KNN": 2 * shape.width * train.n_questions,
     }
-    table = pd.DataFrame({"data": train.source, "MFLOPs": pd.Series(by_formula) / _MEGA})
-    return table.rename_axis("method")
+    return pd.DataFrame({"data": train.source, "MFLOPs": pd.Series(by_formula) / _MEGA}).rename_axis("method")
 
 
 def describe_machine() -> pd.DataFrame:
@@ -234,10 +232,8 @@ def describe_machine() -> pd.DataFrame:
         "processors": str(processors),
         "threads of PyTorch": str(torch.get_num_threads()),
         "device of the fit of MF": check_device("auto"),
-        "system": f"{platform.system()}, {platform.machine()}",
         "Python": platform.python_version(),
         "PyTorch": torch.__version__,
-        "NumPy": np.__version__,
     }
     return pd.DataFrame.from_dict(rows, orient="index", columns=["this machine"])
 

@@ -241,10 +241,10 @@ def anchor_table(matrix: CorrectnessMatrix, agreement: Agreement) -> pd.DataFram
     pool |= {"oracle": (matrix.labels == CORRECT).any(axis=0).mean(), "agreement with the nearest model": nearest}
     keys = {"oracle": "oracle_accuracy", "MF": "mf_accuracy", "KNN": "knn_accuracy"}
     keys["agreement with the nearest model"] = "nearest_agreement"
-    paper = pd.Series(_baselines(counts.correct / counts.questions, counts.questions)) * 100
-    paper = pd.concat([paper, pd.Series({name: float(published[key]) for name, key in keys.items()})])
-    table = {"published (%)": paper, "pool (%)": pd.Series(pool) * 100, "in the pool": pd.Series(ANCHORS)}
-    table = pd.DataFrame(table).loc[list(ANCHORS)].rename_axis("quantity")
+    paper = {name: float(published[key]) / 100 for name, key in keys.items()}
+    paper |= _baselines(counts.correct / counts.questions, counts.questions)
+    shares = 100 * pd.DataFrame({"published (%)": paper, "pool (%)": pool})
+    table = shares.assign(**{"in the pool": pd.Series(ANCHORS)}).loc[list(ANCHORS)].rename_axis("quantity")
     table.insert(0, "data", matrix.source)
     return table
 

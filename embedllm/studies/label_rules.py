@@ -73,7 +73,8 @@ def read_every_way(dataset: str, matrix: CorrectnessMatrix, missing: float = 0.1
         readings |= {rule: load_dataset(dataset, duplicates=rule) for rule in RULES[1:]}
     empty = readings["any"].labels == NOT_OBSERVED
     for rule in RULES[:3]:
-        labels, first = readings[rule].labels.copy(), _is_first(readings[rule], matrix)
+        labels = readings[rule].labels.copy()
+        first = ~pd.Index(_without_copies(readings[rule], matrix)).duplicated()
         # A missing entry is one incorrect answer, not one for each copy of the question.
         labels[:, first] = np.where(empty, INCORRECT, labels[:, first])
         readings[f"{rule}{MISSING_AS_INCORRECT}"] = readings[rule].with_labels(labels)
@@ -104,14 +105,10 @@ def _with_duplicates(pool: CorrectnessMatrix, missing: float, random_state: int)
     return readings
 
 
-def _is_first(reading: CorrectnessMatrix, matrix: CorrectnessMatrix) -> np.ndarray:
-    """Tell the questions of a reading from their copies, which stand behind them, under ids of their own."""
-    return reading.questions.index.isin(matrix.questions.index)
-
-
 def _without_copies(reading: CorrectnessMatrix, matrix: CorrectnessMatrix) -> np.ndarray:
-    """Return the id of the question that each column of a reading is, or is a copy of."""
-    return matrix.question_ids[np.cumsum(_is_first(reading, matrix)) - 1]
+    """Return the id of the question that each column of a reading is, or is a copy of; copies stand behind it."""
+    first = reading.questions.index.isin(matrix.questions.index)
+    return matrix.question_ids[np.cumsum(first) - 1]
 
 
 def reading_table(readings: Readings) -> pd.DataFrame:

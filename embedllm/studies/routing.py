@@ -157,7 +157,6 @@ def route_values(tally: Tally, first: Tally, mf: str = "MF", knn: str = "KNN", s
         "route_single": "best single model",
         "route_best_of_benchmark": "best model per benchmark",
         "route_weighted": "weighted random",
-        "route_uniform": "uniform random",
         "route_oracle": "oracle",
     }
     differences = {
@@ -225,8 +224,6 @@ def mean_route_shares(routes: Iterable[Routes], routers: Sequence[str]) -> dict[
         Largest first. A run without an observed answer is left out.
     """
     routes = list(routes)
-    means = {name: pd.concat([_received(each.shares[name], each.matrix) for each in routes]) for name in routers}
-    return {
-        name: shares.groupby(level=0).mean().sort_values(ascending=False, kind="stable")
-        for name, shares in means.items()
-    }
+    each = {name: pd.DataFrame([_received(run.shares[name], run.matrix) for run in routes]) for name in routers}
+    means = {name: shares.mean().sort_index() for name, shares in each.items()}
+    return {name: mean.sort_values(ascending=False, kind="stable") for name, mean in means.items()}

@@ -206,14 +206,12 @@ def scaling_table(run: dict[str, Any], n_models: int, n_questions: int, width: i
         "labels, int8 (GB)": n_models * n_questions / 1e9,
         "weights, gradient and eight curvature pairs, float32 (GB)": 4 * weights * (2 + 2 * 8) / 1e9,
         "arithmetic of a product (TFLOPs)": product / 1e12,
-        "products of a fit, at the iterations of the recorded run": products,
         "all-reduces of an iteration": 1,
         "sent by a process in an iteration, float64 (MB)": 8 * (weights + n_models) / 1e6,
         "GFLOP/s of the recorded run": rate / 1e9,
         "hours on one machine like that, extrapolated": seconds / 3600,
         "minutes on 64 of them, without communication, extrapolated": seconds / 64 / 60,
         "dimensions: the models' inner products, float64 (TFLOPs)": 2 * n_models**2 * n_questions / 1e12,
-        "KNN: arithmetic of a question (GFLOPs)": 2 * width * n_questions / 1e9,
     }
     amounts = {what: f"{amount:,.0f}" if amount >= 100 else f"{amount:,.3g}" for what, amount in rows.items()}
     return pd.DataFrame.from_dict(amounts, orient="index", columns=["amount"])

@@ -230,14 +230,10 @@ def claims_html(table: pd.DataFrame) -> HTML:
         for row in rows_of.to_dict("records"):
             interval = f"<br><small>{row['interval']}</small>" if row["interval"] else ""
             cells.append(f"{html.escape(row['value'])}{interval}<br><em>{row['verdict']}</em>")
-        rows.append("".join(_cell(cell, head) for cell, head in zip(cells, heads, strict=True)))
+        rows.append("".join(map('<td data-head="{}">{}</td>'.format, map(html.escape, heads), cells)))
     titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
     body = "".join(f"<tr>{row}</tr>" for row in rows)
     return HTML(f'<table class="stacked"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>')
-
-
-def _cell(content: str, head: str) -> str:
-    return f'<td data-head="{html.escape(head)}">{content}</td>'
 
 
 _STATUS = (

@@ -13,21 +13,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from itertools import combinations
-from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
 from scipy.spatial.distance import pdist
 from scipy.special import expit
-from scipy.stats import spearmanr
 from scipy.stats import t as student
-from sklearn.base import clone
 
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors._answers import Answers
-from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.path import fit_path
@@ -35,8 +30,6 @@ from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.scores import mean_scores
 
 SGD = "SGD"
-
-_CPU = torch.device("cpu")
 
 
 def truncation_table(mf: MatrixFactorization, test: CorrectnessMatrix, dims: Sequence[int]) -> pd.DataFrame:
@@ -113,7 +106,7 @@ def optimum_from_random_starts(
     DataFrame indexed by `start`
         `at_start` and `at_end`: largest difference of a predicted probability on the test questions.
     """
-    problem = Problem(Answers(train, sorted(train.model_names), _CPU))
+    problem = Problem(Answers(train, sorted(train.model_names), torch.device("cpu")))
     vectors = torch.from_numpy(np.array(test.embeddings))
 
     def predict(weights: torch.Tensor) -> torch.Tensor:
@@ -146,7 +139,7 @@ def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.Data
     return pd.DataFrame({"data": train.source, "embedding": pdist(embeddings), "logits": rms})
 
 
-def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "log_loss") -> pd.DataFrame:
+def paired_differences(scores: pd.DataFrame, tuned: bool = True) -> pd.DataFrame:
     """Compare each solver with SGD on the same splits, with a 95 % interval by Student's t over the splits.
 
     The splits overlap in their training questions, so the interval speaks of these data, and not of new ones.
@@ -157,17 +150,16 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
         `scores` of what ``tools/record_solvers.py`` recorded, of one data set or several.
     tuned : bool
         Whether to take the fits at a chosen alpha.
-    metric : "log_loss" or "accuracy"
 
     Returns
     -------
     DataFrame indexed by `data`, `solver`, `dim`
-        `mean` of the metric, that of SGD as `sgd`, the mean `difference`, `low` and `high` (NaN for fewer than two
+        `mean` log loss, that of SGD as `sgd`, the mean `difference`, `low` and `high` (NaN for fewer than two
         splits), the number of `splits` and the `verdict`: "better than SGD", "worse than SGD" or "not clear", where the
         interval includes 0.
     """
     chosen = scores[scores["tuned"] == tuned]
-    wide = chosen.pivot(index=["data", "dim", "seed"], columns="solver", values=metric)
+    wide = chosen.pivot(index=["data", "dim", "seed"], columns="solver", values="log_loss")
     both = wide.drop(columns=SGD).stack().rename("mean").reset_index("solver")
     both["sgd"] = wide[SGD]
     both = both.dropna().assign(difference=both["mean"] - both["sgd"])
@@ -175,49 +167,8 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True, metric: str = "
     table, n = groups[["mean", "sgd", "difference"]].mean(), groups.size()
     margin = student.ppf(0.975, n - 1) * groups["difference"].sem()
     table = table.assign(low=table["difference"] - margin, high=table["difference"] + margin, splits=n)
-    sign = 1 if metric == "accuracy" else -1
-    better, worse = (table[["low", "high"]].mul(each * sign).min(axis=1, skipna=False) > 0 for each in (1, -1))
-    table["verdict"] = np.select([better, worse], ["better than SGD", "worse than SGD"], "not clear")
-    return table
-
-
-def stability(
-    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0, n_fits: int = 3
-) -> pd.DataFrame:
-    """Count the forecasts and routes that differ between two fits: of two seeds, and of two bootstrap samples.
-
-    A bootstrap sample draws the training questions with replacement. The test questions are the same throughout.
-
-    Parameters
-    ----------
-    matrix : CorrectnessMatrix
-    estimators : mapping of str to MatrixFactorization
-    seed : int
-    n_fits : int
-        Fits of each kind; all pairs of them are compared.
-
-    Returns
-    -------
-    DataFrame
-        A row for each solver and kind. Columns `data`, `solver`, `between` ("seeds" or "bootstrap samples"),
-        `forecasts` and `routes` (mean share that differs), `distances` (mean Spearman correlation of the distances
-        between the model embeddings).
-    """
-    train, _, test = matrix.split(random_state=seed)
-    rng = np.random.default_rng(seed)
-    samples = [_bootstrap(train, rng) for _ in range(n_fits)]
-    rows = []
-    for solver, estimator in estimators.items():
-        for between, parts in (("seeds", [train] * n_fits), ("bootstrap samples", samples)):
-            found = []
-            for number, part in enumerate(parts):
-                random_state = seed + number if between == "seeds" else seed
-                fitted = clone(estimator).set_params(random_state=random_state).fit(part)
-                found.append((fitted.predict_matrix(test), pdist(fitted.model_embeddings_.astype(float))))
-            changes = [_changes(one, other) for one, other in combinations(found, 2)]
-            mean = pd.DataFrame(changes, columns=["forecasts", "routes", "distances"]).mean()
-            rows.append({"data": matrix.source, "solver": solver, "between": between, **mean})
-    return pd.DataFrame(rows)
+    words = ["better than SGD", "worse than SGD"]
+    return table.assign(verdict=np.select([table["high"] < 0, table["low"] > 0], words, "not clear"))
 
 
 def solver_values(noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame) -> list[ReportedValue]:
@@ -252,30 +203,21 @@ def loss_against_time(
         Columns `data`, `fit` (a name of `exact`, or "SGD"), `seconds`, `val_loss` (nats per answer).
     """
     fitted, seconds = fit_timed(sgd, train, val)
-    epochs = np.arange(1, len(fitted.history_) + 1)
-    rows = pd.DataFrame(
-        {"fit": SGD, "seconds": seconds * epochs / len(epochs), "val_loss": fitted.history_["val_loss"]}
-    )
-    points = []
+    losses = fitted.history_["val_loss"].to_numpy()
+    table = pd.DataFrame({"fit": SGD, "seconds": np.linspace(0, seconds, len(losses) + 1)[1:], "val_loss": losses})
     for name, estimator in exact.items():
-        fit = fit_timed(estimator, train, val)
-        path = fit_path(train, val, alphas=[fit.mf.alpha_], dims=[fit.mf.dim])
-        points.append({"fit": name, "seconds": fit.seconds, "val_loss": path["log_loss"].iloc[0]})
-    table = pd.concat([rows, pd.DataFrame(points)], ignore_index=True)
+        mf, seconds = fit_timed(estimator, train, val)
+        path = fit_path(train, val, alphas=[mf.alpha_], dims=[mf.dim])
+        table.loc[len(table)] = name, seconds, path["log_loss"].iloc[0]
     return table.assign(data=train.source)[["data", "fit", "seconds", "val_loss"]]
 
 
-class Fit(NamedTuple):
-    """A fitted factorization and the seconds that the fit took."""
-
-    mf: MatrixFactorization
-    seconds: float
-
-
-def fit_timed(mf: MatrixFactorization, train: CorrectnessMatrix, val: CorrectnessMatrix) -> Fit:
-    """Fit a factorization in place and measure the time."""
+def fit_timed(
+    mf: MatrixFactorization, train: CorrectnessMatrix, val: CorrectnessMatrix
+) -> tuple[MatrixFactorization, float]:
+    """Fit a factorization, and return it with the seconds that the fit took."""
     start = time.perf_counter()
-    return Fit(mf.fit(train, validation=val), time.perf_counter() - start)
+    return mf.fit(train, validation=val), time.perf_counter() - start
 
 
 def _logits(mf: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[np.ndarray, np.ndarray]:
@@ -283,21 +225,3 @@ def _logits(mf: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[np.ndar
     positions = mf._model_positions(matrix.model_names)
     questions = np.asarray(matrix.embeddings, dtype=float)
     return mf.coef_[positions].astype(float) @ questions.T + mf.intercept_[positions, None], positions
-
-
-def _bootstrap(matrix: CorrectnessMatrix, rng: np.random.Generator) -> CorrectnessMatrix:
-    """Draw the questions with replacement; a question that is drawn again has a number after its id."""
-    drawn = np.sort(rng.integers(0, matrix.n_questions, matrix.n_questions))
-    times = pd.Series(drawn).groupby(drawn).cumcount()
-    ids = [f"{name} #{number}" for name, number in zip(matrix.question_ids[drawn], times, strict=True)]
-    questions = matrix.questions.iloc[drawn].set_axis(ids)
-    labels = pd.DataFrame(matrix.labels[:, drawn], matrix.model_names, ids)
-    return CorrectnessMatrix(labels, questions, matrix.embeddings[drawn], models=matrix.models, source=matrix.source)
-
-
-def _changes(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndarray]) -> tuple[float, float, float]:
-    """Shares of forecasts and of routes that differ, and the correlation of the distances."""
-    (p, distances), (q, other_distances) = one, other
-    forecasts = float(((p > THRESHOLD) != (q > THRESHOLD)).mean())
-    routes = float((p.argmax(axis=0) != q.argmax(axis=0)).mean())
-    return forecasts, routes, float(spearmanr(distances, other_distances).statistic)

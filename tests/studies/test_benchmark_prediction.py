@@ -351,8 +351,6 @@ def test_values_by_hand():
     assert values["least_tau"].value == pytest.approx(0.2964, abs=1e-4)
     assert [values[f"significant_{key}"].value for key in ("sgd", "exact", "mean_accuracy")] == [2, 1, 0]
     assert values["median_tau_exact"].value == pytest.approx((0.5 + 0.8) / 2)
-    assert values["tau_ridge"].value == pytest.approx(1)
-    assert values["tau_mean"].value == pytest.approx(0)
     assert values["tau_gain"].value == pytest.approx(1)
 
 

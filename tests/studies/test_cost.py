@@ -105,7 +105,7 @@ class TestFlops:
         assert off.idxmin() == "three times forward"
         assert table.loc["three times forward", "questions for the published"] == 17_945
         for row in table.itertuples():
-            assert row.TFLOPs * row[4] / 20_000 == pytest.approx(107.71, rel=1e-4)
+            assert row.TFLOPs * row[3] / 20_000 == pytest.approx(107.71, rel=1e-4)
 
     def test_routing(self, parts):
         mf = clone(MF).fit(parts.train)

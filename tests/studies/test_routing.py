@@ -263,7 +263,6 @@ class TestRuns:
             "route_single": "best single model",
             "route_best_of_benchmark": "best model per benchmark",
             "route_weighted": "weighted random",
-            "route_uniform": "uniform random",
             "route_oracle": "oracle",
         }
         gains = {
