@@ -35,7 +35,7 @@ class RecordedComparison(NamedTuple):
     pools : DataFrame
         A row for each pool. Columns `data`, `n_models`, `n_questions`, `date`, `labels_sha256`.
     scores, curves, stability : DataFrame
-        As `embedllm.studies.what_embedllm_is` returns them, of all pools.
+        Of all pools, as that tool computes them.
     """
 
     pools: pd.DataFrame
