@@ -29,6 +29,9 @@ from embedllm.protocol.reported_values import read_reported
 
 TUNING = "tuning"
 
+SHARED_FIT = "communities"
+"""The notebook that needs nothing but the paper's training, which others read from the cache."""
+
 COLLECTING = {"summary", "real_answers"}
 """Notebooks that show what the others reported."""
 
@@ -146,9 +149,9 @@ def refresh(
 
 def _turn(name: str, declared: Mapping[str, Any]) -> int:
     """Place of a notebook among the others: what others wait for goes first, what waits for others last."""
-    if name == TUNING or name in COLLECTING:
-        return 0 if name == TUNING else 3
-    return 2 if _takes_chosen(name, declared) else 1
+    if name in (TUNING, SHARED_FIT) or name in COLLECTING:
+        return 3 if name in COLLECTING else 0
+    return 1 if _takes_chosen(name, declared) else 2
 
 
 def _takes_chosen(name: str, declared: Mapping[str, Any]) -> bool:

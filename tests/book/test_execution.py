@@ -369,8 +369,8 @@ class TestDependentNotebooks:
     def test_order_and_what_is_passed_on(self, project):
         root, executed, _ = project
         assert refreshed(root, self.NAMES)[0] == {}
-        assert executed == [("tuning", {}), ("one", {}), ("routing", {"n_neighbors": 64}), ("summary", {})]
-        assert type(executed[2][1]["n_neighbors"]) is int
+        assert executed == [("tuning", {}), ("routing", {"n_neighbors": 64}), ("one", {}), ("summary", {})]
+        assert type(executed[1][1]["n_neighbors"]) is int
 
     def test_two_workers_keep_the_order(self, project, monkeypatch):
         root, executed, _ = project
@@ -385,7 +385,7 @@ class TestDependentNotebooks:
         source = (root / "notebooks" / "routing.py").read_text()
         (root / "notebooks" / "cost.py").write_text(source)
         assert refreshed(root, [*self.NAMES, "cost"])[0] == {}
-        assert [name for name, _ in executed] == ["tuning", "one", "cost", "routing", "summary"]
+        assert [name for name, _ in executed] == ["tuning", "routing", "one", "cost", "summary"]
         assert ("cost", {}) in executed
 
     def test_what_the_user_sets_wins(self, project):
