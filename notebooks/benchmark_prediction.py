@@ -78,7 +78,7 @@ matrix
 # overlap, so that their count is a description and no test.
 #
 # The vectors are those of two fits: **SGD**, the paper's training, which takes too long for a build and was recorded once,
-# and **exact**, the coordinates of the [exact fit](what_embedllm_is), computed here. The record is used if the hash of its
+# and **exact**, the coordinates of the [exact fit](../notebooks/what_embedllm_is), computed here. The record is used if the hash of its
 # answers is that of the data of this page:
 
 # %%

@@ -62,7 +62,7 @@ matrix
 #
 # For a contributor $i$ and a testee $j$, MF is fitted on the training questions of all benchmarks but $j$ (*added*), and of
 # all but $i$ and $j$ (*removed*); the testee is never in training. From the vectors of each fit, the accuracies on $j$ are
-# predicted by the [regression of Figure 5](benchmark_prediction), in the same 100 random splits of the models. With $e$ the
+# predicted by the [regression of Figure 5](../notebooks/benchmark_prediction), in the same 100 random splits of the models. With $e$ the
 # total over the splits of the mean squared error on the test models, in shares of 1,
 #
 # $$C_{ij} = e_{\text{removed}} - e_{\text{added}}.$$
