@@ -106,9 +106,9 @@ def agreement_ceilings(agreement: Agreement, n_nearest: int = 5) -> pd.DataFrame
 
     If a run of a model is correct with probability p, two runs agree with probability p^2 + (1 - p)^2, and no forecast
     is correct more often than max(p, 1 - p). With x = abs(2p - 1), these are (1 + x^2) / 2 and (1 + x) / 2. Since the
-    mean of x is at most the root mean square of x (Jensen), two runs that agree on a share a of the questions bound every forecast by
-    (1 + sqrt(2a - 1)) / 2. This takes the runs to be equal but for chance. Of two similar models, whose p differ, the
-    same expression says only where the bound would be if they were runs of one model.
+    mean of x is at most the root mean square of x (Jensen), two runs that agree on a share a of the questions bound
+    every forecast by (1 + sqrt(2a - 1)) / 2. This takes the runs to be equal but for chance. Of two similar models,
+    whose p differ, the same expression says only where the bound would be if they were runs of one model.
 
     Parameters
     ----------
