@@ -9,9 +9,17 @@
 # %% [markdown]
 # # Real answers
 #
-# **Goal.** Test the claims of the paper on answers of real language models. Two public collections can be downloaded by
-# anyone: MMLU-Pro, and ZeroEval ([Data](../data)). They hold other models and other questions than the paper's, whose data
-# this companion has not been run on.
+# What do answers of real language models say about the paper's claims? Two public collections can be downloaded by anyone
+# ([Data](../data)). They hold other models and other questions than the paper's, whose data this companion has not been run
+# on.
+#
+# ```{admonition} In short
+# :class: tip
+# MF minus a baseline, in points of accuracy, with 95 % intervals over questions. Forecasting, against the per-benchmark
+# majority: {glue:text}`real_forecasting_baseline:s`; against KNN: {glue:text}`real_forecasting_knn:s`. Routing, against the
+# best single model: {glue:text}`real_routing_single:s`; against the best model per benchmark:
+# {glue:text}`real_routing_benchmark:s`.
+# ```
 #
 # Each value is marked with the run that computed it: *recorded* on a date, with a hash of the labels, or *this build*.
 # `make book DATASET=mmlu-pro` computes all pages on one of them, and `make compare DATASET=mmlu-pro` checks the record.
@@ -47,12 +55,12 @@ from IPython.display import display
 from myst_nb import glue
 
 results = real_results(all_results(Path(folder) if folder else EXECUTED))
-pools_table(results)
+pools_table(results).round(1)
 
 # %% [markdown]
-# ## In short
+# ## What MF gains over baselines
 #
-# What MF gains over baselines, in points, with 95 % intervals over questions:
+# In points, with 95 % intervals over questions:
 
 # %%
 gains = gains_table(results)
@@ -61,7 +69,6 @@ plot_gains(gains)
 # %% tags=["remove-input"]
 for key, words in in_words(gains).items():
     glue(f"real_{key}", words, display=False)
-    print(words)
 glue("real_pools", pools_in_words(results), display=False)
 
 # %%

@@ -109,9 +109,9 @@ def in_words(gains: pd.DataFrame) -> dict[str, str]:
     """Say for each key of `GAINS` what was found on each data set, and whether the interval excludes 0."""
     words: dict[str, list[str]] = {key: [] for key in GAINS}
     for row in gains.itertuples():
-        state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "no evidence for either sign"
-        ends = "no interval" if math.isnan(row.low) else f"{row.low:+.1f} to {row.high:+.1f}; {state}"
-        words[row.key].append(f"{row.points:+.1f} ({ends}) on {row.data}")
+        state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "sign undecided"
+        ends = "no interval" if math.isnan(row.low) else f"{row.low:+.1f} to {row.high:+.1f}"
+        words[row.key].append(f"{row.data.partition(',')[0]} {row.points:+.1f} ({ends}), {state}")
     return {key: "; ".join(parts) or "not recorded" for key, parts in words.items()}
 
 

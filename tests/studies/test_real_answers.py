@@ -59,12 +59,9 @@ def test_gains_have_intervals_and_are_put_in_words(pools):
         ["two, recorded 2026-01-03", -1.0, -1.5, -0.5, 1],
     ]
     words = in_words(gains)
-    assert words["forecasting_baseline"] == (
-        "+3.0 (+1.0 to +5.0; above 0) on one, recorded 2026-01-02; "
-        "-1.0 (-1.5 to -0.5; below 0) on two, recorded 2026-01-03"
-    )
+    assert words["forecasting_baseline"] == ("one +3.0 (+1.0 to +5.0), above 0; two -1.0 (-1.5 to -0.5), below 0")
     assert words["routing_single"] == "not recorded"
-    assert "no evidence for either sign" in in_words(gains.assign(low=-1, high=1))["forecasting_baseline"]
+    assert "sign undecided" in in_words(gains.assign(low=-1, high=1))["forecasting_baseline"]
 
 
 def test_pools_are_named_with_their_sizes(pools):
