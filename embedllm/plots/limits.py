@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, sources, styles_of
+from embedllm.plots._style import GREY, PALETTE, figure_of, head, sources, styles_of
 
 
 @figure_of()
@@ -31,9 +31,10 @@ def plot_structures(table: pd.DataFrame, label: str) -> Figure:
             axes.plot([row["low"], row["high"]], [place, place], color=style["color"])
             axes.plot(row["accuracy"], place, markersize=6, **style)
         axes.axvline(rows["accuracy"].iloc[0], color=GREY, linewidth=0.8, linestyle="--")
-        axes.set(title=f"{structure}\n{sources(rows)}", yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
+        axes.set(title=structure, yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
         axes.set_yticklabels(methods)
     figure.supxlabel(f"{label} (%)")
+    head(figure, sources(table))
     return figure
 
 
