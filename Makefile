@@ -64,7 +64,7 @@ bench: $(READY) ## measure against plain implementations and record it in data/b
 	$(BIN)/python -m benchmarks --record
 
 record-solvers: $(READY) ## compare SGD with the exact fit in data/solvers.json, on real answers too (1 hour)
-	$(BIN)/python tools/record_solvers.py zeroeval mmlu-pro simulated
+	$(BIN)/python tools/record_solvers.py zeroeval mmlu-pro
 
 record-sgd: $(READY) ## predict held-out benchmarks from SGD's embeddings in data/sgd_heldout.json; EMBEDLLM_POOLS as above (hours)
 	$(BIN)/python tools/record_sgd.py zeroeval mmlu-pro simulated

@@ -151,9 +151,9 @@ plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 #
 # SGD takes minutes for each comparison, and pools of real answers are not part of the repository, so the comparison below
 # is recorded: five runs on each pool, of SGD with the paper's preset, the exact fit, and the exact fit with a prior from
-# the other models of the pool. On the two pools of real answers a run is a random split of the questions; the simulated
-# pool beside them brings its own split, so that its runs differ in SGD's seed alone. SGD and the exact fit are at an alpha
-# chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen strengths only.
+# the other models of the pool. The pools are of real answers, and a run is a random split of the questions. SGD and the
+# exact fit are at an alpha chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen
+# strengths only.
 
 # %%
 recorded = load_recorded_comparison()

@@ -1,6 +1,6 @@
 """Fit SGD and the exact solver on several pools and record the comparison in data/solvers.json.
 
-Run from the root: ``python tools/record_solvers.py zeroeval mmlu-pro simulated``, each a named data set. What the file
+Run from the root: ``python tools/record_solvers.py zeroeval mmlu-pro``, each a named data set. What the file
 holds of other pools stays. A pool takes 5 to 40 minutes on a core.
 """
 
