@@ -94,13 +94,13 @@ def test_tool_records_what_the_page_reads(tmp_path, make_matrix, write_long_form
     matrix = make_matrix(n_models=24, n_questions=90, n_benchmarks=3, missing=0.1)
     folders = [write_long_form(tmp_path / "pools" / name, matrix, seed=seed) for seed, name in enumerate("ab")]
     (tmp_path / "data").mkdir()
-    environment = os.environ | {"EMBEDLLM_POOLS": str(tmp_path / "pools"), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     said = []
-    for pools in (["a"], ["b"], ["a", "b"]):
+    for pools in (["pools/a"], ["pools/b"], ["pools/a", "pools/b"]):
         command = [sys.executable, str(Path(__file__).parents[2] / "tools" / "record_sgd.py"), *pools]
         said.append(subprocess.run(command, cwd=tmp_path, env=environment, check=True, capture_output=True, text=True))
     assert [run.stdout.splitlines()[0].partition(", ")[0] for run in said] == [
-        "recorded a", "recorded b", "a is recorded already",
+        "recorded pools/a", "recorded pools/b", "pools/a is recorded already",
     ]  # fmt: skip
     path = tmp_path / "data" / "sgd_heldout.json"
     read = load_dataset(folders[0])
