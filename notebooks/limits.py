@@ -25,6 +25,8 @@
 # In all three, a part of the difficulty is hidden from the text. The **ceiling** predicts $E[p \mid \text{text}]$, the true
 # probability with the hidden part integrated out: no predictor and no router that reads the text can be expected to be
 # better.
+#
+# **In the paper:** nothing, the page is ours. **Published:** none.
 
 # %% tags=["parameters"]
 scale: float = 0.3  # share of the simulated pools
