@@ -43,6 +43,8 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
     [232, "authors' repository"]
     """
     file = path or resources.files("embedllm.data").joinpath("published.yml")
+    if not file.is_file():
+        raise FileNotFoundError(f"{file}, the list of published values, does not exist: restore it")
     entries: dict[str, dict[str, object]] = {}
     for number, entry in enumerate(yaml.safe_load(file.read_text(encoding="utf-8")) or [], start=1):
         place = f"{file.name}, entry {number} ({entry.get('key')})"
