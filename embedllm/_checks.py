@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numbers
 from collections.abc import Iterable
+from typing import Any, get_args
 
 import numpy as np
 import pandas as pd
@@ -22,6 +23,18 @@ def check_positive(name: str, value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or int(value) < 1:
         raise ValueError(f"{name} must be a positive whole number, got {value!r}")
     return int(value)
+
+
+def check_option(name: str, value: object, options: Any) -> None:
+    """Check that a value is one of those of a `Literal`.
+
+    Raises
+    ------
+    ValueError
+        If it is not; the message lists them.
+    """
+    if value not in get_args(options):
+        raise ValueError(f"{name} must be one of {list(get_args(options))}, got {value!r}")
 
 
 def check_seed(value: object) -> int:

@@ -3,7 +3,7 @@
 Run from the root: ``python tools/record_sgd.py zeroeval mmlu-pro simulated``. Pools of real answers are downloaded, or
 read from the folder that EMBEDLLM_POOLS names. Each pool is written when it is done; what the file holds of others
 stays, and a pool whose answers, settings and version are those of the record is not computed again. A fit for each
-benchmark of the pool: of `simulated`, 10 with 50 epochs each take half an hour on two cores.
+benchmark of the pool: of `simulated`, 10 with 50 epochs each take more than half an hour on two cores.
 """
 
 import datetime

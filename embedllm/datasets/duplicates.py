@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -23,18 +23,6 @@ _RULES = {
     "last": "the label of a (model, question) that was read last",
     "rows": "each on a copy of the question",
 }
-
-
-def check_duplicates(rule: str) -> None:
-    """Check the name of a rule.
-
-    Raises
-    ------
-    ValueError
-        If there is no such rule.
-    """
-    if rule not in get_args(Duplicates):
-        raise ValueError(f"duplicates must be one of {list(get_args(Duplicates))}, got {rule!r}")
 
 
 class Resolved(NamedTuple):

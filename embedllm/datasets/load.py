@@ -10,9 +10,10 @@ from typing import Any
 
 import yaml
 
+from embedllm._checks import check_option
 from embedllm._files import cache_folder, cached
-from embedllm.datasets.duplicates import Duplicates, check_duplicates
-from embedllm.datasets.formats._graded import NoAnswer, check_no_answer
+from embedllm.datasets.duplicates import Duplicates
+from embedllm.datasets.formats._graded import NoAnswer
 from embedllm.datasets.formats.long import read_long_form
 from embedllm.datasets.hub import fetch
 from embedllm.datasets.model_names import describe_models
@@ -91,8 +92,8 @@ def load_dataset(
     CorrectnessMatrix (simulated pool): 112 models x 357 questions, 10 benchmarks, 100.0% observed
     """
     folder = dataset_folder(name_or_path)
-    check_duplicates(duplicates)
-    check_no_answer(no_answer)
+    check_option("duplicates", duplicates, Duplicates)
+    check_option("no_answer", no_answer, NoAnswer)
     if name_or_path == "simulated":
         return simulate_pool(scale, random_state, structure)[0]
     if folder is None:

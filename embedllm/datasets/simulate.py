@@ -42,13 +42,13 @@ Morris, *Parametric Empirical Bayes Inference*, Journal of the American Statisti
 
 from __future__ import annotations
 
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from embedllm._checks import check_seed
+from embedllm._checks import check_option, check_seed
 from embedllm.datasets.model_names import describe_models
 from embedllm.datasets.published_counts import PublishedCounts, load_published_counts
 from embedllm.matrix import CorrectnessMatrix
@@ -167,8 +167,7 @@ def simulate_pool(
     """
     if not 0 < scale <= 1:
         raise ValueError(f"scale must be above 0 and at most 1, got {scale!r}")
-    if structure not in get_args(Structure):
-        raise ValueError(f"structure must be one of {get_args(Structure)}, got {structure!r}")
+    check_option("structure", structure, Structure)
     rng = np.random.default_rng(check_seed(random_state))
     counts = load_published_counts()
     models = _models(counts.correct.index)

@@ -40,7 +40,7 @@ class TestShape:
         assert len(simulate_pool(0.002)[0].benchmark_names) == 10
 
     def test_unknown_structure_is_refused(self):
-        with pytest.raises(ValueError, match=r"structure must be one of \('linear', 'nonlinear', 'none'\), got 'l'"):
+        with pytest.raises(ValueError, match=r"structure must be one of \['linear', 'nonlinear', 'none'\], got 'l'"):
             simulate_pool(0.01, structure="l")
 
     def test_wordings_of_an_item_stay_in_one_part(self, small_pool):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from embedllm.datasets.duplicates import Duplicates, LabelVotes, check_duplicates
+from embedllm._checks import check_option
+from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats.answers import Answers, Report, resolve_answers
 from embedllm.matrix import INCORRECT, NOT_OBSERVED
 
@@ -17,18 +18,6 @@ NoAnswer = Literal["incorrect", "not observed"]
 
 UNREAD = NOT_OBSERVED
 """The verdict on such a reply."""
-
-
-def check_no_answer(rule: str) -> None:
-    """Check the name of a rule.
-
-    Raises
-    ------
-    ValueError
-        If there is no such rule.
-    """
-    if rule not in get_args(NoAnswer):
-        raise ValueError(f"no_answer must be one of {list(get_args(NoAnswer))}, got {rule!r}")
 
 
 def entries_of(value: Any, where: str) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -73,8 +62,8 @@ def graded_answers(
     ValueError
         If there is no such rule, or a question has two verdicts for a model and the rule is "error".
     """
-    check_duplicates(duplicates)
-    check_no_answer(no_answer)
+    check_option("duplicates", duplicates, Duplicates)
+    check_option("no_answer", no_answer, NoAnswer)
     votes, n_unread = LabelVotes(len(verdicts), len(questions)), 0
     for model, given in enumerate(verdicts.values()):
         positions = questions.index.get_indexer(pd.Index([question for question, _ in given], tupleize_cols=False))

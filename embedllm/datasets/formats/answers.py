@@ -11,8 +11,9 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedllm._checks import check_option
 from embedllm._division import SPLITS
-from embedllm.datasets.duplicates import Duplicates, LabelVotes, check_duplicates
+from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats._tables import Rows, find_table, read_header, read_rows
 from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
 
@@ -143,7 +144,7 @@ def read_answers(
     ValueError
         As `embedllm.datasets.formats.long.read_long_form` does.
     """
-    check_duplicates(duplicates)
+    check_option("duplicates", duplicates, Duplicates)
     votes, facts = LabelVotes(len(models), len(questions)), []
     names, ids = (pa.array(known, pa.string()) for known in (models, questions.index))
     for split, path in files.items():
