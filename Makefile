@@ -6,22 +6,26 @@ PORT ?= 8000
 DATASET ?=
 export EMBEDLLM_DATASET := $(or $(DATASET),$(EMBEDLLM_DATASET))
 
-.PHONY: help book serve expected compare test test-fast lint check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
+.PHONY: help book serve expected compare test test-fast fuzz lint check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
 
-book: $(READY) ## execute the notebooks whose inputs changed and write book/_build/html (DATASET=name: on other data)
+book: $(READY) book/_config.yml book/_toc.yml ## execute the notebooks whose inputs changed and write book/_build/html (DATASET=name: on other data)
 	@status=0; \
 	$(BIN)/jupyter-book build book/ || status=1; \
 	$(BIN)/python -m embedllm.book book/ || status=1; \
 	exit $$status
 
+# Jupyter Book 1 reads them there, and not every checkout has symbolic links.
+book/%.yml: %.yml
+	cp $< $@
+
 # sphinx-autobuild needs the conf.py that Jupyter Book otherwise keeps in memory. It builds once at a time, and goes on
 # serving when a build fails. What a build itself writes is not watched, or the build would start itself again.
 serve: $(READY) ## show the book at http://127.0.0.1:8000, rebuild it when a source changes and reload the page
 	$(BIN)/sphinx-autobuild book book/_build/html -d book/_build/.doctrees --host 127.0.0.1 --port $(PORT) \
-	--pre-build '$(BIN)/jupyter-book config sphinx book/' \
+	--pre-build '$(MAKE) -s book/_config.yml book/_toc.yml' --pre-build '$(BIN)/jupyter-book config sphinx book/' \
 	--watch notebooks --watch embedllm --watch data \
 	--re-ignore '/__pycache__|\.ipynb|/book/(_build|notebooks)/|/book/conf\.py$$|/data/cache/'
 
@@ -31,11 +35,15 @@ expected: $(READY) ## execute the notebooks whose inputs changed and record thei
 compare: $(READY) ## execute the notebooks whose inputs changed; exit 1 if a value is not as recorded (DATASET=name)
 	$(BIN)/python -m embedllm.book.regression compare
 
+# A thread for each of the two workers: threads that wait for each other on busy cores take many times longer.
 test: $(READY) ## run all tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-fast: $(READY) ## run the tests that take neither a book nor a whole notebook
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+fuzz: $(READY) ## give thousands of damaged and hostile inputs to readers, checkpoints and the command line (10 minutes)
+	$(BIN)/python -m pytest -n 2 --dist load tests/fuzz/fuzz_inputs.py
 
 lint: $(READY) ## check style, types, imports between sub-packages, wording and workflows
 	$(BIN)/ruff check

@@ -29,7 +29,7 @@ import torch
 from benchmarks import gpu, growth, reading
 from benchmarks.cases import CASES, FITS
 from embedllm import load_dataset
-from embedllm._files import replacing
+from embedllm._files import check_writable, replacing
 from embedllm.studies.speed import RECORD, case_table, fitting_table, gpu_table, machine_table
 
 ROOT = Path(__file__).parents[1]
@@ -153,6 +153,8 @@ def main() -> int:
     parser.add_argument("--gpu", action="store_true", help="measure what a GPU makes of it, and nothing else")
     parser.add_argument("--dry-run", action="store_true", help="with --gpu: on the CPU, at a small scale")
     options = parser.parse_args()
+    if options.record:
+        check_writable(options.record.parent)  # before minutes of work
     measured = run_gpu(options.dry_run) if options.gpu else run_all(options.quick)
     if options.record:
         # A run on the CPU keeps that on a GPU, and the other way round.

@@ -22,8 +22,8 @@ import torch
 
 from benchmarks import reference
 from embedllm import PRESETS, CorrectnessMatrix, KNNCorrectness, MatrixFactorization
+from embedllm.predictors.ranking import best_models, pool_logits
 from embedllm.protocol.timing import reset_peak, resident_mb
-from embedllm.router import best_two
 
 ALPHA = 0.05  # the authors' noise, and so the penalty of every fit that does not choose it
 
@@ -212,14 +212,18 @@ def route_typed(folder: Path, repeats: int) -> Side:
     """As `Router` chooses for typed questions, after its encoder: independent of their company, with a runner-up."""
     test = load(folder, "test")
     mf = quick_fit(load(folder, "train"))
-    seconds = timed(lambda: best_two(mf, test.embeddings), 10 * repeats)
-    return Side(seconds, checks={"chosen": best_two(mf, test.embeddings)[0][:, 0].tolist()})
+    seconds = timed(lambda: _best_two(mf, test.embeddings), 10 * repeats)
+    return Side(seconds, checks={"chosen": _best_two(mf, test.embeddings)[:, 0].tolist()})
+
+
+def _best_two(mf: MatrixFactorization, vectors: np.ndarray) -> np.ndarray:
+    return best_models(pool_logits(mf, vectors), mf.model_names_, 2)
 
 
 def route_one_typed(folder: Path, repeats: int) -> Side:
     test = load(folder, "test")
     mf = quick_fit(load(folder, "train"))
-    return Side(timed(lambda: best_two(mf, test.embeddings[:1]), 200 * repeats))
+    return Side(timed(lambda: _best_two(mf, test.embeddings[:1]), 200 * repeats))
 
 
 def route_one_by_pair(folder: Path, repeats: int) -> Side:
@@ -240,13 +244,16 @@ CASES = [
 
 FITS: dict[str, tuple[Callable[[Path, int], Side], dict[str, float]]] = {
     "exact, alpha 0.05": (fit_exact, {"seconds": 1}),
-    "exact, alpha chosen on validation questions": (fit_exact_chosen, {"val_loss": 0.5226}),
+    "exact, alpha chosen on validation questions": (fit_exact_chosen, {"val_loss": 0.5394}),
     "exact with the pool prior, alpha 0.05": (fit_with_pool, {"seconds": 2}),
     "exact with the pool prior, strengths chosen": (fit_with_pool_chosen, {}),
     "SGD, paper preset, alpha 0.05": (fit_sgd, {}),
     "scikit-learn model by model, alpha 0.05": (fit_by_model, {}),
 }
-"""Ways of fitting, with what is aimed at: seconds at most, and `val_loss`, the validation loss, at most."""
+"""Ways of fitting, with what is aimed at: seconds at most, and `val_loss`, the validation loss, at most.
+
+The loss is that of SGD with the paper preset on the simulated pool, as recorded.
+"""
 
 
 def main() -> None:

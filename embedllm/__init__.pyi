@@ -1,11 +1,15 @@
+from ._files import reading_limits as reading_limits
 from .datasets.duplicates import duplicated_questions as duplicated_questions
 from .datasets.encoder import encode_questions as encode_questions
 from .datasets.formats.long import write_long_form as write_long_form
+from .datasets.importers import import_every_eval_ever as import_every_eval_ever
+from .datasets.importers import import_inspect as import_inspect
 from .datasets.importers import import_lm_eval as import_lm_eval
 from .datasets.importers import import_long as import_long
 from .datasets.importers import import_resolved as import_resolved
 from .datasets.importers import import_wide as import_wide
 from .datasets.load import load_dataset as load_dataset
+from .datasets.recognize import import_auto as import_auto
 from .matrix import CorrectnessMatrix as CorrectnessMatrix
 from .matrix import Split as Split
 from .predictors.base import CorrectnessPredictor as CorrectnessPredictor
@@ -16,6 +20,7 @@ from .predictors.mf import MatrixFactorization as MatrixFactorization
 from .predictors.path import fit_path as fit_path
 from .predictors.sgd import PRESETS as PRESETS
 from .predictors.sgd import TrainingPreset as TrainingPreset
+from .predictors.stacked import StackedCorrectness as StackedCorrectness
 from .protocol.published import load_published as load_published
 from .protocol.routers import RoutingPolicy as RoutingPolicy
 from .protocol.routers import standard_routers as standard_routers

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import shutil
+import signal
 import sys
+import warnings
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,82 +18,226 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status is 1, with one line on stderr, where the input is at fault."""
+    """Run a command; on any error, the exit status is 1 (130 after Ctrl-C) and stderr has one line.
+
+    `--debug`, anywhere on the line, shows the traceback instead.
+    """
+    anywhere = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    anywhere.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    anywhere.add_argument(
+        "--limit",
+        action="append",
+        default=[],
+        metavar="NAME=NUMBER",
+        help="raise a limit on what is read of a file: row, memory, expanded (bytes), ratio or depth; may be repeated",
+    )
     parser = argparse.ArgumentParser(
-        prog="python -m embedllm", description="Bring, fit and route with your own models."
+        prog="python -m embedllm",
+        description="Import answers of your own models, fit a router to them, route questions.",
+        epilog="These options may stand anywhere.",
+        parents=[anywhere],
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_import(commands)
+    _add_evaluate(commands)
     _add_fit(commands)
     _add_route(commands)
-    options = parser.parse_args(arguments)
+    shared, rest = anywhere.parse_known_args(arguments)
+    options, further = parser.parse_known_args(rest)
+    if further and options.run is not _import_recognized:
+        parser.error(f"unrecognized arguments: {' '.join(further)}")
     try:
-        options.run(options)
-    except (OSError, ValueError, KeyError) as error:
+        with _limits(shared.limit):
+            if options.run is _import_recognized:
+                _import_recognized(options, parser, further)
+            else:
+                options.run(options)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except Exception as error:
+        if shared.debug:
+            raise
         # A KeyError shows its message in quotes.
-        print(f"error: {error.args[0] if isinstance(error, KeyError) else error}", file=sys.stderr)
+        message = str(error.args[0] if isinstance(error, KeyError) and error.args else error)
+        if not (message and isinstance(error, (OSError, ValueError, KeyError, ModuleNotFoundError))):
+            message = f"{type(error).__name__}: {message} (--debug shows the traceback)"
+        print(f"error: {_printable(message)}", file=sys.stderr)
         return 1
     return 0
 
 
+def _limits(given: list[str]) -> AbstractContextManager[None]:
+    from embedllm._files import reading_limits
+
+    pairs = (text.partition("=") for text in given)
+    return reading_limits(**{name: int(value) if value.isdecimal() else 0 for name, _, value in pairs})
+
+
 def _add_import(commands: Any) -> None:
     parser = commands.add_parser("import", help="turn results of evaluations into a data set")
-    forms = parser.add_subparsers(required=True, metavar="FORM")
+    forms = parser.add_subparsers(required=True, metavar="FORMAT")
     shared = argparse.ArgumentParser(add_help=False)
     shared.add_argument("source", metavar="SOURCE", help="file or folder with the results")
     shared.add_argument("--out", metavar="DIR", required=True, help="folder to write the data set in; must be new")
-    _add_encoder(shared)
+    shared.add_argument(
+        "--strict", action="store_true", help="fail where there is a choice to make, as between two labels of an answer"
+    )
+    shared.add_argument("--dry-run", action="store_true", help="report only: encode and write nothing")
+    _add_encoder(shared, "the paper's, all-mpnet-base-v2")
+    duplicates: dict[str, Any] = {
+        "metavar": "RULE",
+        "help": "which label of several counts: majority (the default), any, last, rows, error",
+    }
 
     long = forms.add_parser("long", parents=[shared], help="the authors' long form: a row for each answer")
-    long.add_argument("--duplicates", metavar="RULE", help="majority (the default), any, last, rows or error")
-    wide = forms.add_parser("wide", parents=[shared], help="a row for each question, a column for each model")
-    wide.add_argument("--prompt", dest="prompt_column", metavar="COL", help="default: prompt")
-    wide.add_argument("--benchmark", dest="benchmark_column", metavar="COL", help="default: benchmark")
-    wide.add_argument("--id", dest="id_column", metavar="COL", help="default: prompt_id, else the number of the row")
-    wide.add_argument("--ignore", action="append", metavar="COL", help="a column that is no model; may be repeated")
+    long.add_argument("--duplicates", **duplicates)
+    wide = forms.add_parser(
+        "wide", parents=[shared], help="a table with a row for each question, a column for each model"
+    )
+    wide.add_argument("--prompt", dest="prompt_column", metavar="COL", help="the text of the question; default: prompt")
+    wide.add_argument("--benchmark", dest="benchmark_column", metavar="COL", help="its benchmark; default: benchmark")
+    wide.add_argument("--id", dest="id_column", metavar="COL", help="its id; default: prompt_id, else the row number")
+    wide.add_argument(
+        "--ignore", action="append", metavar="COL", help="a column that is not a model, or a pattern; may be repeated"
+    )
+    wide.add_argument("--threshold", type=float, metavar="SCORE", help="a score from here on is correct")
     lm_eval = forms.add_parser("lm-eval", parents=[shared], help="sample logs of the lm-evaluation-harness")
-    lm_eval.add_argument("--metric", help="default: the first of acc, exact_match and acc_norm")
-    lm_eval.add_argument("--filter", help="which filter counts in files that hold several, such as strict-match")
-    resolved = forms.add_parser("resolved", parents=[shared], help="a list of resolved ids for each model")
+    named: dict[str, Any] = {"action": "append", "metavar": "[TASK=]NAME"}
+    lm_eval.add_argument(
+        "--metric", help="the metric that says what is correct; may be repeated, as the next three", **named
+    )
+    lm_eval.add_argument("--filter", help="which filter counts in files with several, such as strict-match", **named)
+    lm_eval.add_argument("--prompt-field", help="field of doc with the question", **named)
+    lm_eval.add_argument(
+        "--key-field", help="field of doc that tells questions apart, if runs shuffle choices", **named
+    )
+    lm_eval.add_argument(
+        "--threshold",
+        type=float,
+        metavar="SCORE",
+        help="a score from here on is correct; without it, tasks with fractions are left out",
+    )
+    lm_eval.add_argument(
+        "--one-model-a-folder", action="store_true", help="runs in a folder without results files are of one model"
+    )
+    resolved = forms.add_parser("resolved", parents=[shared], help="reports of SWE-bench, or lists of resolved ids")
     resolved.add_argument("--questions", metavar="FILE", required=True, help="id and prompt of every question")
-    for name, form in (("long", long), ("wide", wide), ("lm_eval", lm_eval), ("resolved", resolved)):
-        form.set_defaults(run=_import, importer=f"import_{name}")
+    resolved.add_argument(
+        "--errors", metavar="RULE", help="what an error counts as: incorrect (the default) or 'not observed'"
+    )
+    resolved.add_argument(
+        "--run-id", metavar="RUN", help="in the names MODEL.RUN.json; default: what follows the last dot"
+    )
+    logs = argparse.ArgumentParser(add_help=False, parents=[shared])
+    logs.add_argument("--metric", help="which metric or scorer counts where a task has several", **named)
+    logs.add_argument("--threshold", type=float, metavar="SCORE", help="a score from here on is correct")
+    logs.add_argument(
+        "--errors", metavar="RULE", help="what an error counts as: 'not observed' (the default) or incorrect"
+    )
+    logs.add_argument("--duplicates", **duplicates)
+    forms.add_parser("every-eval-ever", parents=[logs], help="records of Every Eval Ever")
+    forms.add_parser("inspect", parents=[logs], help="logs of inspect_ai")
+    for name, form in forms.choices.items():
+        form.set_defaults(run=_import, form=name)
+    auto = forms.add_parser(
+        "auto",
+        usage="%(prog)s [-h] SOURCE --out DIR [OPTION ...]",
+        help="any of these: the format is recognized",
+        epilog="Options follow SOURCE. `import FORMAT --help` lists those of the format that is recognized.",
+    )
+    auto.add_argument("source", metavar="SOURCE", help="file or folder with the results")
+    auto.set_defaults(run=_import_recognized)
+
+
+def _import_recognized(options: argparse.Namespace, parser: argparse.ArgumentParser, further: list[str]) -> None:
+    from embedllm.datasets.importers import existing
+    from embedllm.datasets.recognize import recognize
+
+    found = recognize(existing(options.source))
+    print(_printable(f"recognized as `import {found.form}`: {found.because}"))
+    again = parser.parse_args(["import", found.form, str(found.source), *further])
+    for name, value in found.options.items():
+        if getattr(again, name) is None:
+            setattr(again, name, value)
+    _import(again)
 
 
 def _import(options: argparse.Namespace) -> None:
-    from embedllm.datasets import importers
+    from embedllm.datasets.recognize import IMPORTERS
 
     # Options are called as the parameters are; the importer has the defaults.
-    given = {name: value for name, value in vars(options).items() if value is not None}
-    del given["run"]
-    matrix = getattr(importers, given.pop("importer"))(given.pop("source"), given.pop("out"), **given)
-    print(matrix)
-    if len(matrix.report_):
-        print(matrix.report_.to_string(index=False))
-    print(f"data set written to {options.out}; load it with load_dataset({options.out!r})")
+    own = vars(options).keys() - {"run", "debug", "limit"}
+    given = {name: value for name, value in vars(options).items() if value is not None and name in own}
+    matrix = IMPORTERS[given.pop("form")](given.pop("source"), given.pop("out"), **given)
+    print(_printable(matrix))
+    *lines, account = matrix.report_.itertuples(index=False)
+    for line in lines:
+        print(f"{line.count:12,}  {_printable(f'{line.what}: {line.rule}')}")
+    print(f"{account.count:,} {_printable(f'{account.what} {account.rule}')}")
+    if options.dry_run:
+        print("dry run: nothing was encoded or written")
+    else:
+        print(_printable(f"data set written to {options.out}; load it with load_dataset({options.out!r})"))
 
 
-def _add_encoder(parser: argparse.ArgumentParser) -> None:
+def _add_encoder(parser: argparse.ArgumentParser, default: str) -> None:
     parser.add_argument(
         "--encoder",
         metavar="DIR_OR_ID",
-        help="a Hub id, or a local folder with the encoder; the Hub is asked only if no folder is named",
+        help=f"a local folder with the encoder, or, if there is no such folder, a Hub id; default: {default}",
     )
     parser.add_argument("--device", default="auto", help="'auto', 'cpu' or 'cuda' (default: %(default)s)")
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = commands.add_parser(
+        "evaluate", help="is routing worth it on a data set: a router beside the baselines, on held-out questions"
+    )
+    parser.add_argument("dataset", metavar="DATASET", help="a named data set, or a folder, as an import writes it")
+    parser.add_argument("--runs", type=int, default=3, help="random divisions of the questions (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the first of them (default: %(default)s)")
+    parser.set_defaults(run=_evaluate)
+
+
+def _evaluate(options: argparse.Namespace) -> None:
+    from embedllm.datasets.load import load_dataset
+    from embedllm.predictors.stacked import StackedCorrectness, standard_parts
+    from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest
+    from embedllm.studies.baselines import AsTyped, Comparison, baseline_table, findings, timed_runs
+    from embedllm.studies.forecasting import tally_runs
+    from embedllm.studies.routing import route_runs, tally_routes
+
+    matrix = load_dataset(options.dataset)
+    print(_printable(matrix))
+    predictors = standard_parts(matrix.n_models) | {"router": AsTyped(StackedCorrectness())}
+    routers = {name: PredictedBest(name) for name in predictors}
+    routers |= {"best single model": BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
+    runs, seconds = timed_runs(matrix, predictors, options.seed, options.runs)
+    comparison = Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, routers)), seconds)
+    table = baseline_table(comparison, "benchmark mean", "best single model").set_index("method")
+    digits = {"log_loss": 4, "accuracy": 2, "auc": 3, "routing": 2, "gain": 2, "gain_low": 2, "gain_high": 2}
+    print(table[list(digits)].round(digits).to_string(na_rep=""))
+    print("log loss in nats; accuracy and routing in %; gain over the best single model in points, 95 % interval")
+    print(*(f"- {line}" for line in findings(comparison, "router")), sep="\n")
 
 
 def _add_fit(commands: Any) -> None:
     parser = commands.add_parser("fit", help="fit a router to all answers of a data set")
     parser.add_argument(
-        "dataset", metavar="DATASET", help="a named data set, such as 'mmlu-pro', or a folder in the long form"
+        "dataset", metavar="DATASET", help="a named data set, such as 'mmlu-pro', or a folder, as an import writes it"
     )
     parser.add_argument("--router", metavar="DIR", required=True, help="folder to save the router in")
-    _add_encoder(parser)
-    parser.add_argument("--dim", type=int, default=232, help="size of a model embedding (default: %(default)s)")
-    parser.add_argument("--alpha", type=_number, default="auto", help="noise of the training, or 'auto', the default")
-    parser.add_argument("--solver", default="exact", help="'exact', or 'sgd' as in the paper (default: %(default)s)")
-    parser.add_argument("--prior", help="'pool' lets models with few answers borrow from the others (default: none)")
-    parser.add_argument("--seed", type=int, default=0, help="of 'sgd' (default: %(default)s)")
+    _add_encoder(parser, "that of the data set, else the paper's")
+    alone = parser.add_argument_group(
+        "matrix factorization alone",
+        "Any of these options, and torchrun, fit it in place of the stack of matrix factorization, KNN and baseline",
+    )
+    alone.add_argument("--dim", type=int, help="size of a model embedding; default: 232")
+    alone.add_argument("--alpha", type=_number, help="regularization: the noise of the training; default: auto")
+    alone.add_argument("--solver", help="'exact' (the default), or 'sgd' as in the paper")
+    alone.add_argument("--prior", help="'pool', where models borrow from the others, or 'none' (the default)")
+    alone.add_argument("--seed", dest="random_state", type=int, help="seed of the solver 'sgd'; default: 0")
     parser.set_defaults(run=_fit)
 
 
@@ -101,61 +250,148 @@ def _number(text: str) -> float | str:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from embedllm.datasets.encoder import DEFAULT_ENCODER
+    from embedllm._files import check_writable
     from embedllm.datasets.load import load_dataset
     from embedllm.predictors.distributed import own_share, process_group, rank
     from embedllm.predictors.mf import MatrixFactorization
+    from embedllm.predictors.stacked import StackedCorrectness, standard_parts
     from embedllm.router import Router
 
+    check_writable(options.router)  # before hours of fitting
+    names = ("dim", "alpha", "solver", "prior", "random_state")
+    given = {name: getattr(options, name) for name in names if getattr(options, name) is not None}
     with process_group(options.device):
-        matrix = load_dataset(options.dataset)
-        factorization = MatrixFactorization(
-            dim=options.dim,
-            alpha=options.alpha,
-            solver=options.solver,
-            prior=options.prior,
-            device=options.device,
-            random_state=options.seed,
-        )
-        encoder = options.encoder or DEFAULT_ENCODER
-        router = Router.fit(own_share(matrix), encoder=encoder, factorization=factorization, device=options.device)
         number, n_processes = rank()
+        matrix = load_dataset(options.dataset)
+        if given or n_processes > 1:
+            settings = given | {"prior": None} if given.get("prior") == "none" else given
+            predictor = MatrixFactorization(device=options.device, **settings)
+        else:
+            predictor = StackedCorrectness(standard_parts(matrix.n_models, options.device))
+        router = Router.fit(own_share(matrix), predictor, encoder=options.encoder, device=options.device)
         if number == 0:
             router.save(options.router)
-            print(f"{matrix!r}\nrouter saved in {options.router}; encoder: {router.encoder.name}")
+            print(_printable(matrix))
+            if isinstance(router.predictor, StackedCorrectness):
+                print(_printable(router.predictor.summary()))
+            print(_printable(f"router saved in {options.router}; encoder: {router.encoder.name}"))
             if n_processes > 1:
                 print(f"fitted by {n_processes} processes, each with its share of the questions")
 
 
 def _add_route(commands: Any) -> None:
     parser = commands.add_parser("route", help="choose a model for each question")
-    parser.add_argument("questions", metavar="QUESTION", nargs="+")
+    parser.add_argument(
+        "questions",
+        metavar="QUESTION",
+        nargs="*",
+        help="text of a question, in quotes; by default, lines of the input",
+    )
     parser.add_argument("--router", metavar="DIR", required=True, help="folder that a router was saved in")
-    _add_encoder(parser)
+    parser.add_argument(
+        "--file", metavar="FILE", help="questions: .csv, .parquet or .jsonl with `prompt`, or text with one a line"
+    )
+    _add_encoder(parser, "that of the router")
+    named: dict[str, Any] = {"action": "append", "metavar": "MODEL"}
+    parser.add_argument("--model", dest="models", help="choose among these only; may be repeated", **named)
+    parser.add_argument("--exclude", help="never choose this one; may be repeated", **named)
+    parser.add_argument("--top", type=int, help="list so many models for each question")
+    parser.add_argument(
+        "--min-probability", type=float, metavar="P", help="a question goes to the fallback if no model reaches P"
+    )
+    parser.add_argument("--fallback", metavar="NAME", help="a model, or any other name")
+    parser.add_argument(
+        "--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: %(default)s"
+    )
+    parser.add_argument("--out", metavar="FILE", help="write there instead of the terminal")
     parser.set_defaults(run=_route)
 
 
 def _route(options: argparse.Namespace) -> None:
+    from embedllm._files import check_writable, replacing, user_path
     from embedllm.router import Router
 
-    print(_table(Router.load(options.router, options.encoder, options.device).route(options.questions)))
+    if options.out:
+        check_writable(user_path(options.out).parent)  # before all questions are encoded
+    if options.top and (options.min_probability or options.fallback):
+        raise ValueError("--top lists models and chooses none: leave it out, or --min-probability and --fallback")
+    questions = _questions(options)
+    router = Router.load(options.router, options.encoder, options.device)
+    models = router.model_names.tolist() if options.models is None else options.models
+    if unknown := {*(options.exclude or ())} - {*router.model_names}:
+        raise ValueError(f"--exclude {min(unknown)!r}: there is no such model in {options.router}")
+    models = [name for name in models if name not in (options.exclude or ())]
+    if options.top:
+        routes = router.rank(questions, options.top, models=models)
+    else:
+        minimum = {"min_probability": options.min_probability or 0.0, "fallback": options.fallback}
+        routes = router.route(questions, models=models, **minimum)
+    written = _written(routes, options.format)
+    if options.out:
+        with replacing(options.out) as temporary:
+            temporary.write_text(written, encoding="utf-8")
+    else:
+        print(written, end="")
+
+
+def _questions(options: argparse.Namespace) -> list[str]:
+    """Return the questions of the arguments, of a file or of the standard input."""
+    from embedllm._files import user_path
+    from embedllm.datasets.formats.typed_questions import lines_as_questions, read_questions
+
+    if options.file and options.questions:
+        raise ValueError("questions are given both as arguments and by --file: leave out one of them")
+    if options.file:
+        return read_questions(user_path(options.file))
+    for text in options.questions:
+        if os.path.isfile(text):
+            raise ValueError(
+                f"{text!r} is the name of a file: pass --file {text} to route the questions in it, or, if it is itself "
+                f"a question, give it on the standard input"
+            )
+    questions = options.questions
+    if not questions and not sys.stdin.isatty():
+        questions = list(lines_as_questions(sys.stdin.buffer, Path("the standard input")))
+    if not questions:
+        raise ValueError("there is no question: pass some as arguments, by --file or on the standard input")
+    return questions
+
+
+def _written(routes: pd.DataFrame, form: str) -> str:
+    """Return routes as text that ends its last line."""
+    if form == "csv":
+        return routes.to_csv(index=False)
+    if form in ("json", "jsonl"):
+        written = routes.to_json(orient="records", lines=form == "jsonl", force_ascii=False, indent=None)
+        return written.rstrip("\n") + "\n"
+    return _table(routes) + "\n"
 
 
 def _table(routes: pd.DataFrame) -> str:
     """Routes as text, each on a line of the terminal: questions are shortened to the room that is left."""
-    right, runner_up_right = (
-        [f"{value:.3f}" if value == value else "-" for value in routes[name]]  # NaN in a pool of one model
-        for name in ("probability", "runner_up_probability")
-    )
-    runner_up = routes["runner_up"].fillna("-")
-    columns = [["model", *routes["model"]], ["right", *right], ["runner-up", *runner_up], ["right", *runner_up_right]]
+    heads = {"probability": "correct", "runner_up": "runner-up", "runner_up_probability": "correct"}
+    columns = []
+    for name, values in routes.drop(columns="question").items():
+        missing = values.isna()
+        texts = [f"{value:.3f}" if "probability" in str(name) else _printable(value) for value in values]
+        cells = ["-" if none else text for text, none in zip(texts, missing, strict=True)]
+        columns.append([heads.get(str(name), str(name)), *cells])
     widths = [max(map(len, column)) for column in columns]
     room = max(20, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
-    texts = [" ".join(question.split()) for question in routes["question"]]
+    texts = [_printable(" ".join(question.split())) for question in routes["question"]]
     questions = ["question", *(text if len(text) <= room else f"{text[: room - 3]}..." for text in texts)]
     lines = [zip(row, (room, *widths), strict=True) for row in zip(questions, *columns, strict=True)]
     return "\n".join("  ".join(f"{cell:{width}}" for cell, width in line).rstrip() for line in lines)
 
 
+def _printable(value: object) -> str:
+    from embedllm._checks import printable  # with pandas, which the start of a command should not wait for
+
+    return printable(value)
+
+
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # a container that stops is like Ctrl-C
+    sys.stdout.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]  # a terminal may be of ASCII alone
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {_printable(message)}\n"
     sys.exit(main())

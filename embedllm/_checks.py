@@ -9,7 +9,16 @@ from typing import Any, get_args
 import numpy as np
 import pandas as pd
 
-_CHECKED = 65_536  # embeddings looked at a time
+_CHECKED = 1 << 25  # numbers looked at a time
+
+
+def printable(value: object) -> str:
+    r"""Return a text on one line, its control and formatting characters escaped: in data, they are not commands.
+
+    >>> printable("one\nline \x1b[31mred")
+    'one\\nline \\x1b[31mred'
+    """
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in str(value))
 
 
 def check_positive(name: str, value: object) -> int:
@@ -119,9 +128,11 @@ def text_index(what: str, names: Iterable[object]) -> pd.Index:
     Raises
     ------
     ValueError
-        If a name occurs twice.
+        If a name is blank, or occurs twice.
     """
     index = pd.Index([str(name) for name in names], dtype=object)
+    if blank := [name for name in index if not name.strip()]:
+        raise ValueError(f"the name of a {what} is blank ({blank[0]!r}): give it one")
     if not index.is_unique:
         raise ValueError(f"{what} {index[index.duplicated()][0]!r} occurs more than once: names must be unique")
     return index
@@ -141,10 +152,70 @@ def check_names(what: str, found: pd.Index, expected: pd.Index) -> None:
 
 
 def unusable_row(vectors: np.ndarray) -> tuple[int, str] | None:
-    """Return the first row that is no embedding, and why; looks at some rows at a time, to bound the memory."""
-    for start in range(0, len(vectors), _CHECKED):
-        part = vectors[start : start + _CHECKED]
+    """Return the first row that is not an embedding, and why; looks at some rows at a time, to bound the memory."""
+    step = max(1, _CHECKED // max(1, vectors.shape[1]))
+    for start in range(0, len(vectors), step):
+        part = vectors[start : start + step]
         for bad, why in ((~np.isfinite(part).all(axis=1), "not finite"), (~part.any(axis=1), "all zeros")):
             if bad.any():
                 return start + int(bad.argmax()), why
     return None
+
+
+def copied(embeddings: object) -> np.ndarray:
+    """Return a copy of embeddings as float32, row by row in memory, of whatever NumPy makes an array of.
+
+    Raises
+    ------
+    ValueError
+        If it makes none of numbers.
+    """
+    try:
+        return np.asarray(embeddings).astype(np.float32, order="C")
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"embeddings must be an array or a frame of numbers, (n_questions, width), such as matrix.embeddings, not "
+            f"{type(embeddings).__name__}: {error}"
+        ) from error
+
+
+def check_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
+    """Return embeddings as float32, a row for each id; those that are float32 and read-only are not copied.
+
+    Raises
+    ------
+    ValueError
+        If they are not numbers, there are more or fewer rows, or one is not finite or all zeros.
+    """
+    vectors = np.asarray(embeddings)
+    if vectors.dtype != np.float32 or vectors.flags.writeable or min(vectors.strides, default=0) < 0:
+        vectors = copied(embeddings)
+    if vectors.ndim != 2 or len(vectors) != len(ids):
+        raise ValueError(f"embeddings has shape {vectors.shape}; expected one row for each of {len(ids)} questions")
+    if bad := unusable_row(vectors):
+        raise ValueError(f"the embedding of question {ids[bad[0]]!r} (row {bad[0]}) is {bad[1]}")
+    return vectors
+
+
+def check_costs(costs: pd.DataFrame | None, models: pd.Index, questions: pd.Index) -> np.ndarray | None:
+    """Return costs as float32 in the order of some models and questions, NaN where unknown.
+
+    Raises
+    ------
+    ValueError
+        If a name is missing on one side, or a cost is negative or infinite.
+    """
+    if costs is None:
+        return None
+    costs = costs.set_axis(text_index("model", costs.index), axis=0)
+    costs = costs.set_axis(text_index("question", costs.columns), axis=1)
+    check_names("model", costs.index, models)
+    check_names("question", costs.columns, questions)
+    values = costs.reindex(index=models, columns=questions).to_numpy(dtype=np.float32, copy=True)
+    if (bad := (values < 0) | np.isinf(values)).any():
+        row, column = np.argwhere(bad)[0]
+        raise ValueError(
+            f"cost {values[row, column]} of model {models[row]!r} on question {questions[column]!r}: "
+            f"use a number of at least 0, or leave it out if it is unknown"
+        )
+    return values

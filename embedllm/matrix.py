@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import copy
 import html
-import json
 import os
-import zipfile
 from collections.abc import Iterable, Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import axis_positions, check_names, text_index, unusable_row
+from embedllm._checks import axis_positions, check_costs, check_embeddings, check_names, check_option, text_index
 from embedllm._division import divide, own_parts, question_groups
-from embedllm._files import replacing
+from embedllm._matrix_file import read_archive, write_archive
 
 INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
 REPORT_COLUMNS = ("what", "count", "rule")
 OVERALL = "overall"  # in tables, the row of all benchmarks or models together: no benchmark or model may have this name
 
-_TABLES = "tables.json"
+CostUnit = Literal["US dollars", "tokens"]
 _Axis = Literal["model", "benchmark"]
+
+
+class EncoderName(NamedTuple):
+    """Which encoder made embeddings: its name, and the fingerprint of what determines its vectors."""
+
+    name: str
+    fingerprint: str
 
 
 class Split(NamedTuple):
@@ -66,6 +72,11 @@ class CorrectnessMatrix:
         What the data are, in a few words: shown beside all results, so that simulated data is known as such.
     report : DataFrame with columns `what`, `count`, `rule`, optional
         What was resolved while the data were read; kept as `report_`.
+    costs : DataFrame of shape (n_models, n_questions), optional
+        What each answer cost, with the same names as `labels`; missing where unknown.
+    cost_unit : "US dollars" or "tokens"
+    encoder : EncoderName, optional
+        The encoder that made the embeddings, where it is known.
 
     Attributes
     ----------
@@ -78,12 +89,16 @@ class CorrectnessMatrix:
         Indexed by question id.
     report_ : DataFrame
         Columns `what`, `count`, `rule`.
+    costs : ndarray of shape (n_models, n_questions), float32, or None
+        NaN where unknown.
+    cost_unit : str
+    encoder : EncoderName or None
 
     Raises
     ------
     ValueError
         If a name occurs twice or is missing from one of the frames, a label is none of the above, a question has no
-        benchmark, or an embedding is missing, not finite or all zeros.
+        benchmark, an embedding is missing, not finite or all zeros, or a cost is negative or infinite.
 
     References
     ----------
@@ -111,6 +126,9 @@ class CorrectnessMatrix:
         models: pd.DataFrame | None = None,
         source: str = "own data",
         report: pd.DataFrame | None = None,
+        costs: pd.DataFrame | None = None,
+        cost_unit: CostUnit = "US dollars",
+        encoder: EncoderName | None = None,
     ) -> None:
         if not isinstance(labels, pd.DataFrame):
             raise TypeError(
@@ -132,32 +150,38 @@ class CorrectnessMatrix:
         check_names("question", labels.columns, questions.index)
         if "benchmark" not in questions:
             raise ValueError(f"questions needs a column 'benchmark'; it has {list(questions.columns)}")
-        self._set(
-            _to_int8(labels.reindex(index=models.index, columns=questions.index)),
-            models,
-            questions,
-            _checked_embeddings(embeddings, questions.index),
-            source,
-            report_table([]) if report is None else report,
-        )
-        if (unnamed := self.questions["benchmark"].isna() | self.questions["benchmark"].eq("").eq(True)).any():
+        self.labels = _to_int8(labels.reindex(index=models.index, columns=questions.index))
+        self.models, self.questions, self.source = models, questions, source
+        self.embeddings = check_embeddings(embeddings, questions.index)
+        self.report_ = report_table([]) if report is None else report
+        check_option("cost_unit", cost_unit, CostUnit)
+        self.costs, self.cost_unit, self.encoder = check_costs(costs, models.index, questions.index), cost_unit, encoder
+        self._protect()
+        if "params_b" in models:
+            sizes = pd.to_numeric(models["params_b"])
+            if (bad := sizes.notna() & ~sizes.between(0, np.inf, inclusive="neither")).any():
+                raise ValueError(
+                    f"params_b of model {models.index[bad][0]!r} is {sizes[bad].iloc[0]}: use a finite number "
+                    f"above 0, in billions of parameters, or leave it empty if unknown"
+                )
+        benchmark = self.questions["benchmark"]
+        if (unnamed := benchmark.isna() | benchmark.astype(str).str.strip().eq("")).any():
             raise ValueError(f"question {self.question_ids[unnamed.to_numpy()][0]!r} has no benchmark")
         for what, names in (("benchmark", self.benchmark_names), ("model", self.model_names)):
             if OVERALL in names:
                 raise ValueError(f"a {what} is named {OVERALL!r}, as the summary row of every table: rename it")
 
-    def _set(
-        self,
-        labels: np.ndarray,
-        models: pd.DataFrame,
-        questions: pd.DataFrame,
-        embeddings: np.ndarray,
-        source: str,
-        report: pd.DataFrame,
-    ) -> None:
-        labels.flags.writeable = embeddings.flags.writeable = False
-        self.labels, self.models, self.questions = labels, models, questions
-        self.embeddings, self.source, self.report_ = embeddings, source, report
+    def _protect(self) -> None:
+        for array in (self.labels, self.embeddings, self.costs):
+            if array is not None:
+                array.flags.writeable = False
+
+    def _with(self, **changed: Any) -> CorrectnessMatrix:
+        """A matrix that differs in some attributes, which must fit together."""
+        other = copy.copy(self)
+        vars(other).update(changed)
+        other._protect()
+        return other
 
     @property
     def model_names(self) -> np.ndarray:
@@ -219,16 +243,13 @@ class CorrectnessMatrix:
         )
 
     def _take(self, models: np.ndarray, questions: np.ndarray) -> CorrectnessMatrix:
-        part = object.__new__(CorrectnessMatrix)
-        part._set(
-            self.labels[np.ix_(models, questions)],
-            self.models.iloc[models],
-            self.questions.iloc[questions],
-            take_rows(self.embeddings, questions),
-            self.source,
-            self.report_,
+        return self._with(
+            labels=self.labels[np.ix_(models, questions)],
+            models=self.models.iloc[models],
+            questions=self.questions.iloc[questions],
+            embeddings=take_rows(self.embeddings, questions),
+            costs=None if self.costs is None else self.costs[np.ix_(models, questions)],
         )
-        return part
 
     def with_labels(self, labels: pd.DataFrame | np.ndarray) -> CorrectnessMatrix:
         """Return a matrix with other labels for the same models and questions; its report is empty.
@@ -247,9 +268,7 @@ class CorrectnessMatrix:
             check_names("model", labels.index, self.models.index)
             check_names("question", labels.columns, self.questions.index)
         frame = pd.DataFrame(labels, self.models.index, self.questions.index)
-        other = object.__new__(CorrectnessMatrix)
-        other._set(_to_int8(frame), self.models, self.questions, self.embeddings, self.source, report_table([]))
-        return other
+        return self._with(labels=_to_int8(frame), report_=report_table([]))
 
     def split(
         self,
@@ -283,8 +302,8 @@ class CorrectnessMatrix:
         Raises
         ------
         ValueError
-            If the fractions are no three positive numbers that sum to 1, or are given beside the source's own split, or
-            that split has other parts, or there is no column `group_by`.
+            If the fractions are not three positive numbers that sum to 1, or are given beside the source's own split,
+            or that split has other parts, or there is no column `group_by`.
 
         Warns
         -----
@@ -336,14 +355,13 @@ class CorrectnessMatrix:
 
         It is written under a temporary name and then renamed: a reader sees the old matrix or the new one.
         """
+        arrays = {"labels": self.labels, "embeddings": self.embeddings}
+        if self.costs is not None:
+            arrays["costs"] = self.costs
         tables = {"models": self.models, "questions": self.questions, "report": self.report_}
-        described = {"source": self.source, **{key: _to_json(table) for key, table in tables.items()}}
-        with replacing(path) as temporary:
-            with temporary.open("wb") as stream:
-                # Not compressed: that takes seven times as long, and embeddings, most of the file, hardly shrink.
-                np.savez(stream, labels=self.labels, embeddings=self.embeddings)
-            with zipfile.ZipFile(temporary, "a", zipfile.ZIP_DEFLATED) as archive:
-                archive.writestr(_TABLES, json.dumps(described))
+        write_archive(
+            path, arrays, tables, {"source": self.source, "cost_unit": self.cost_unit, "encoder": self.encoder}
+        )
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CorrectnessMatrix:
@@ -355,18 +373,20 @@ class CorrectnessMatrix:
             If the file is not a complete archive of a correctness matrix; no pickled object is ever loaded.
         """
         try:
-            with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as archive:
-                tables = json.loads(archive[_TABLES])
-                labels, embeddings = archive["labels"], archive["embeddings"]
-            embeddings.flags.writeable = False
-            frames = {key: _from_json(tables[key]) for key in ("models", "questions", "report")}
+            arrays, tables, facts = read_archive(path)
+            arrays["embeddings"].flags.writeable = False
+            axes = tables["models"].index, tables["questions"].index
+            # A file of an earlier version has no costs and names no encoder.
             return cls(
-                pd.DataFrame(labels, index=frames["models"].index, columns=frames["questions"].index),
-                frames["questions"],
-                embeddings,
-                models=frames["models"],
-                source=tables["source"],
-                report=frames["report"].reset_index(drop=True),
+                pd.DataFrame(arrays["labels"], *axes),
+                tables["questions"],
+                arrays["embeddings"],
+                models=tables["models"],
+                source=facts["source"],
+                report=tables["report"].reset_index(drop=True),
+                costs=pd.DataFrame(arrays["costs"], *axes) if "costs" in arrays else None,
+                cost_unit=facts.get("cost_unit", "US dollars"),
+                encoder=EncoderName(*encoder) if (encoder := facts.get("encoder")) else None,
             )
         except OSError:
             raise
@@ -413,17 +433,6 @@ def _refuse(labels: pd.DataFrame, bad: np.ndarray) -> None:
         )
 
 
-def _checked_embeddings(embeddings: np.ndarray, ids: pd.Index) -> np.ndarray:
-    vectors = np.asarray(embeddings)
-    if vectors.dtype != np.float32 or vectors.flags.writeable:
-        vectors = np.array(vectors, dtype=np.float32)
-    if vectors.ndim != 2 or len(vectors) != len(ids):
-        raise ValueError(f"embeddings has shape {vectors.shape}; expected one row for each of {len(ids)} questions")
-    if bad := unusable_row(vectors):
-        raise ValueError(f"the embedding of question {ids[bad[0]]!r} (row {bad[0]}) is {bad[1]}")
-    return vectors
-
-
 def report_table(lines: Iterable[tuple[str, int, str]]) -> pd.DataFrame:
     """Return the table of what was resolved, of lines with a count above zero."""
     return pd.DataFrame([line for line in lines if line[1]], columns=list(REPORT_COLUMNS))
@@ -434,12 +443,3 @@ def take_rows(array: np.ndarray, positions: np.ndarray) -> np.ndarray:
     if len(positions) and (np.diff(positions) == 1).all():
         return array[positions[0] : positions[-1] + 1]
     return array[positions]
-
-
-def _to_json(table: pd.DataFrame) -> dict[str, object]:
-    columns = {name: table[name].astype(object).where(table[name].notna(), None).tolist() for name in table}
-    return {"name": table.index.name, "index": table.index.tolist(), "columns": columns}
-
-
-def _from_json(table: dict) -> pd.DataFrame:
-    return pd.DataFrame(table["columns"], index=pd.Index(table["index"], dtype=object, name=table["name"]))

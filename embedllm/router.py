@@ -1,33 +1,39 @@
-"""A router for typed questions: an encoder and a factorization in one object, and in one folder."""
+"""A router for typed questions: an encoder and a fitted predictor in one object, and in one folder."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
-import re
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import pandas as pd
+import torch
 from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._files import replacing
+from embedllm._checks import check_positive, name_positions
+from embedllm._files import replacing, sha256_of, user_path
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
+from embedllm.datasets.encoder_check import check_encoder
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.predictors.base import check_matrix
+from embedllm.predictors import router_files
+from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
+from embedllm.predictors.checkpoints import reading
 from embedllm.predictors.mf import MatrixFactorization
-
-_FORMAT = 1
-_DESCRIPTION = "router.json"
-_WEIGHTS = re.compile(r"factorization-[0-9a-f]{64}\.safetensors")
-_BLOCK = 512  # questions multiplied at a time
-_N_PROBES = 16  # questions of a matrix that are encoded, to see whether its embeddings come from the encoder
-_SAME = 0.99  # cosine; float16 and other processors leave more than 0.999, another encoder next to nothing
+from embedllm.predictors.placement import (
+    RHO,
+    TAU,
+    PoolPrior,
+    choose_on_pool,
+    leading_directions,
+    place_model,
+    with_one,
+)
+from embedllm.predictors.ranking import NewModel, best_models, pool_logits
+from embedllm.predictors.stacked import StackedCorrectness
 
 
 class Router:
@@ -37,19 +43,21 @@ class Router:
 
     Parameters
     ----------
-    factorization : MatrixFactorization
+    predictor : CorrectnessPredictor
         A fitted one, such as `MatrixFactorization.from_authors` gives.
     encoder : str or path
-        The encoder on whose vectors the factorization was fitted: a Hub id, or a local folder. This cannot be checked
+        The encoder on whose vectors the predictor was fitted: a Hub id, or a local folder. This cannot be checked
         here; `Router.fit` checks it.
     device : "auto", "cpu", "cuda", or a list such as ["cuda:0", "cuda:1"]
         Where the encoder runs (see `encode_questions`).
 
     Attributes
     ----------
-    factorization : MatrixFactorization
+    predictor : CorrectnessPredictor
     encoder : Encoder
     device : str or list of str
+    new_models : dict of str to NewModel
+        What `add_model` added.
 
     Raises
     ------
@@ -64,42 +72,44 @@ class Router:
     --------
     The encoder is downloaded at its first use:
 
-    >>> from embedllm import MatrixFactorization, Router, load_dataset
-    >>> matrix = load_dataset("zeroeval")  # doctest: +SKIP
-    >>> router = Router.fit(matrix, factorization=MatrixFactorization(dim=64))  # doctest: +SKIP
+    >>> from embedllm import Router, load_dataset
+    >>> router = Router.fit(load_dataset("zeroeval"))  # doctest: +SKIP
     >>> router.route(["What is 7 times 8?"])[["model", "probability"]]  # doctest: +SKIP
     >>> router.save("my-router")  # doctest: +SKIP
     """
 
     def __init__(
         self,
-        factorization: MatrixFactorization,
+        predictor: CorrectnessPredictor,
         encoder: str | os.PathLike[str] = DEFAULT_ENCODER,
         device: str | list[str] = "auto",
     ) -> None:
-        if not isinstance(factorization, MatrixFactorization):
-            raise TypeError(f"factorization must be a MatrixFactorization, got {type(factorization).__name__}")
-        check_is_fitted(factorization, "model_names_")
-        self.factorization, self.encoder, self.device = factorization, find_encoder(encoder), device
+        if not isinstance(predictor, CorrectnessPredictor):
+            raise TypeError(f"predictor must be a CorrectnessPredictor, got {type(predictor).__name__}")
+        check_is_fitted(predictor, "model_names_")
+        self.predictor, self.encoder, self.device = predictor, find_encoder(encoder), device
+        self.new_models: dict[str, NewModel] = {}
 
     @classmethod
     def fit(
         cls,
         matrix: CorrectnessMatrix,
+        predictor: CorrectnessPredictor | None = None,
         *,
-        encoder: str | os.PathLike[str] = DEFAULT_ENCODER,
-        factorization: MatrixFactorization | None = None,
+        encoder: str | os.PathLike[str] | None = None,
         device: str | list[str] = "auto",
     ) -> Router:
-        """Fit a factorization to all observed answers of a matrix whose embeddings come from the encoder.
+        """Fit a predictor to all observed answers of a matrix whose embeddings come from the encoder.
 
         Parameters
         ----------
         matrix : CorrectnessMatrix
             Its questions need the column `prompt`.
-        encoder : str or path
-        factorization : MatrixFactorization, optional
-            Brings the hyperparameters, and is fitted; by default one with its defaults.
+        predictor : CorrectnessPredictor, optional
+            Is fitted. By default a `StackedCorrectness`, which weighs matrix factorization, KNN and the baseline by
+            cross-validation: which of them is the best differs from pool to pool.
+        encoder : str or path, optional
+            By default the one that the matrix names (`matrix.encoder`), and the paper's where it names none.
         device : str or list of str
             Where the encoder runs.
 
@@ -109,49 +119,140 @@ class Router:
             If `matrix` is not a CorrectnessMatrix.
         ValueError
             If the questions have no prompt, or their embeddings do not come from this encoder: on the vectors of
-            another encoder, the choice of a router is arbitrary.
+            another encoder, the choice of a router is arbitrary. Nothing is encoded anew.
         """
-        check_encoder(check_matrix(matrix), encoder, device)
-        factorization = MatrixFactorization() if factorization is None else factorization
-        return cls(factorization.fit(matrix), encoder, device)
+        known = check_matrix(matrix).encoder
+        encoder = encoder or (DEFAULT_ENCODER if known is None else known.name)
+        check_encoder(matrix, encoder, device)
+        # In the order of the names, so that the order of the matrix changes nothing.
+        matrix = matrix.subset(models=sorted(matrix.model_names))
+        return cls((StackedCorrectness() if predictor is None else predictor).fit(matrix), encoder, device)
 
-    def route(self, texts: Sequence[str]) -> pd.DataFrame:
+    @property
+    def model_names(self) -> np.ndarray:
+        """The models of the predictor, then the new ones, (n_models,), text."""
+        return np.array([*self.predictor.model_names_, *self.new_models], dtype=object)
+
+    @property
+    def factorization(self) -> MatrixFactorization:
+        """The matrix factorization that the predictor is, or that is a part of it.
+
+        Raises
+        ------
+        AttributeError
+            If there is none.
+        """
+        parts = self.predictor.parts_.values() if isinstance(self.predictor, StackedCorrectness) else [self.predictor]
+        found = [part for part in parts if isinstance(part, MatrixFactorization)]
+        if not found:
+            kind = type(self.predictor).__name__
+            raise AttributeError(f"there is no matrix factorization in the {kind} of this router: fit one that has it")
+        return found[0]
+
+    def add_model(self, name: str, answers: Mapping[str, object], pool: CorrectnessMatrix | None = None) -> Self:
+        """Route to a new model too, which a few of its answers place among the others; nothing is trained again.
+
+        A few dozen answers say much. The fewer there are, the closer to one half are the probabilities of the new
+        model, which the factorization alone gives, in a stack too.
+
+        Parameters
+        ----------
+        name : str
+        answers : mapping of str to bool, or Series
+            Text of a question to whether the model answers it correctly (True or 1, False or 0).
+        pool : CorrectnessMatrix, optional
+            Answers of models of the factorization, on which the strengths of the prior are chosen; by default tau = 1
+            and rho = 0.1.
+
+        Returns
+        -------
+        Router
+            This one, changed.
+
+        Raises
+        ------
+        AttributeError
+            If the router has no factorization, among whose models to place the new one.
+        TypeError
+            If a question is not text.
+        ValueError
+            If the name is taken, there is no answer, an answer is neither correct nor incorrect, or a text is empty.
+
+        Examples
+        --------
+        >>> from embedllm import Router
+        >>> router = Router.load("my-router")  # doctest: +SKIP
+        >>> router.add_model("new", {"What is 7 times 8?": True, "What is 2 to the 9th?": False})  # doctest: +SKIP
+        """
+        if not isinstance(name, str) or not name.strip():
+            raise ValueError(f"the new model needs a name, got {name!r}: pass a text")
+        if name in self.model_names:
+            raise ValueError(f"there is a model {name!r} already: give the new one another name")
+        texts, values = zip(*answers.items(), strict=True) if len(answers) else ((), ())
+        if not texts:
+            raise ValueError(f"there is no answer of {name!r}: pass some, as {{question: True or False}}")
+        for text, value in zip(texts, values, strict=True):
+            if value not in (0, 1):
+                raise ValueError(
+                    f"the answer of {name!r} to {text!r} is {value!r}: pass True or False, or leave it out"
+                )
+        factorization = self.factorization
+        x = with_one(check_embeddings(self._encode(list(texts)), factorization.coef_.shape[1]))
+        weights = np.vstack([factorization.coef_.T, factorization.intercept_])
+        tau, rho = (TAU, RHO) if pool is None else choose_on_pool(factorization, pool)
+        prior = PoolPrior.learn(torch.from_numpy(weights), leading_directions(x), tau, rho)
+        placed = place_model(prior, x, torch.tensor(np.array(values, dtype=float)[:, None]))
+        self.new_models[name] = NewModel(placed.weights[:, 0].float().numpy(), placed.spreads[0].float().numpy())
+        return self
+
+    def route(
+        self,
+        texts: Sequence[str],
+        *,
+        models: Sequence[str] | None = None,
+        min_probability: float = 0.0,
+        fallback: str | None = None,
+    ) -> pd.DataFrame:
         """Choose a model for each question.
 
         Parameters
         ----------
         texts : sequence of str
+        models : sequence of str, optional
+            The models to choose among; by default all.
+        min_probability : float
+            A question for which no model reaches it goes to the fallback.
+        fallback : str, optional
+            A model, or any other name, such as that of a person.
 
         Returns
         -------
         DataFrame
             A row for each text. Columns: `question`, `model` (the most likely to be correct), `probability` (float32)
-            and the second as `runner_up`, `runner_up_probability`; None and NaN in a pool of one model.
+            and the second as `runner_up`, `runner_up_probability`; None and NaN in a pool of one model. Where the
+            fallback is the model, the runner-up is the best of the others; its probability is NaN if it is no model.
 
         Raises
         ------
         TypeError
             If `texts` is a single text, or an entry is not text.
+        KeyError
+            If a model is unknown.
         ValueError
-            If a text is empty, or the encoder gives vectors of another width than the factorization was fitted on.
+            If a text is empty, the encoder gives vectors of another width than the predictor was fitted on,
+            `min_probability` is not between 0 and 1, or one of it and the fallback is given without the other.
         """
-        if isinstance(texts, str):
-            raise TypeError(f"texts must be a list of questions, got the text {texts[:40]!r}: pass [text]")
-        texts = list(texts)
-        for position, text in enumerate(texts):
-            if isinstance(text, str) and not text.strip():
-                raise ValueError(f"question {position} is empty: there is nothing to route")
-        vectors = encode_questions(texts, self.encoder.folder, device=self.device)
-        width = self.factorization.coef_.shape[1]
-        if vectors.shape[1] != width:
-            raise ValueError(
-                f"the encoder {self.encoder.name} gives vectors of width {vectors.shape[1]}, but the factorization was "
-                f"fitted on width {width}: pass the encoder that it was fitted with"
-            )
-        models, logits = best_two(self.factorization, vectors)
-        names, probability = np.full((len(texts), 2), None), np.full((len(texts), 2), np.nan, dtype=np.float32)
-        names[:, : models.shape[1]] = self.factorization.model_names_[models]
-        probability[:, : models.shape[1]] = expit(logits)
+        if not 0 <= min_probability <= 1:
+            raise ValueError(f"min_probability must be between 0 and 1, got {min_probability!r}")
+        if (min_probability > 0) != bool(fallback):
+            raise ValueError("min_probability and fallback go together: pass both, or none of them")
+        texts, logits = self._logits(texts)
+        names, probability = self._best(logits, models, 2)
+        for row in np.flatnonzero(probability[:, 0] < min_probability):
+            if names[row, 0] != fallback:
+                names[row], probability[row, 1] = (fallback, names[row, 0]), probability[row, 0]
+                known = np.flatnonzero(self.model_names == fallback)
+                probability[row, 0] = expit(logits[row, known[0]]) if len(known) else np.nan
         return pd.DataFrame(
             {
                 "question": pd.Series(texts, dtype=object),
@@ -162,36 +263,114 @@ class Router:
             }
         )
 
-    def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the router to a folder: its factorization, and `router.json`, which names that and the encoder.
+    def rank(self, texts: Sequence[str], top: int = 3, *, models: Sequence[str] | None = None) -> pd.DataFrame:
+        """List the models most likely to be correct on each question, the best first.
 
-        The encoder itself is not copied. One from a local folder is recorded by its path on this machine: construct a
-        router that you publish with the Hub id of its encoder.
+        Parameters
+        ----------
+        texts : sequence of str
+        top : int
+            How many models, at most.
+        models : sequence of str, optional
+            The models to choose among; by default all.
 
-        The new factorization is beside the old one until `router.json` is replaced in one step, so that the folder
-        always holds the old router or the new one, whatever interrupts this. Other files in it stay as they are.
+        Returns
+        -------
+        DataFrame
+            A row for each question and model. Columns: `question`, `rank` (from 1), `model`, `probability` (float32).
+
+        Raises
+        ------
+        TypeError, KeyError, ValueError
+            As `route` does, or if `top` is no positive whole number.
         """
-        folder = Path(folder)
+        check_positive("top", top)
+        texts, logits = self._logits(texts)
+        names, probability = self._best(logits, models, top)
+        known = ~np.isnan(probability)  # the pool may have fewer models
+        rows, ranks = known.nonzero()
+        return pd.DataFrame(
+            {
+                "question": pd.Series(np.array(texts, dtype=object)[rows], dtype=object),
+                "rank": ranks + 1,
+                "model": names[known],
+                "probability": probability[known],
+            }
+        )
+
+    def _logits(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
+        """Return the texts and the logits of the models of `model_names`, (n_questions, n_models), float64."""
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a list of questions, got the text {texts[:40]!r}: pass [text]")
+        texts = list(texts)
+        return texts, pool_logits(self.predictor, self._encode(texts), self.new_models)
+
+    def _best(self, logits: np.ndarray, among: Sequence[str] | None, top: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return names and probabilities of the best models, (n_questions, top); None and NaN where there are fewer."""
+        names = self.model_names
+        kept = name_positions("model", names if among is None else dict.fromkeys(among), names)
+        if not len(kept):
+            raise ValueError("models is empty: name at least one, or leave it out")
+        best = kept[best_models(logits[:, kept], names[kept], top)]  # (n_questions, at most top)
+        found, probability = np.full((len(logits), top), None), np.full((len(logits), top), np.nan, dtype=np.float32)
+        found[:, : best.shape[1]] = names[best]
+        probability[:, : best.shape[1]] = expit(np.take_along_axis(logits, best, axis=1))
+        return found, probability
+
+    def _encode(self, texts: list[str]) -> np.ndarray:
+        """Return the vectors of questions, (n_questions, width)."""
+        for position, text in enumerate(texts):
+            if isinstance(text, str) and not text.strip():
+                raise ValueError(f"question {position} is empty: there is nothing to route")
+        return encode_questions(texts, self.encoder.folder, device=self.device)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the router to a folder: factorization, stack, new models, and `router.json`, which names their files.
+
+        The encoder is not copied. One from a local folder is recorded by its path: construct a router that you publish
+        with the Hub id of its encoder. A stack with KNN holds vectors and answers of the training questions, no texts.
+
+        The new files are beside the old ones until `router.json` is replaced in one step, so that the folder always
+        holds the old router or the new one, whatever interrupts this. Other files in it stay as they are.
+
+        Raises
+        ------
+        TypeError
+            If the predictor is neither a `MatrixFactorization` nor a `StackedCorrectness` of the standard parts.
+        """
+        folder = user_path(folder)
+        contents = {}
+        if isinstance(self.predictor, StackedCorrectness):
+            contents["stack"] = router_files.stack_to_bytes(self.predictor)
+        elif not isinstance(self.predictor, MatrixFactorization):
+            kind = type(self.predictor).__name__
+            raise TypeError(f"a router of {kind} cannot be saved: fit a MatrixFactorization or a StackedCorrectness")
+        contents["weights"] = self.factorization.to_bytes()
         folder.mkdir(parents=True, exist_ok=True)
-        content = self.factorization.to_bytes()
-        sha256 = hashlib.sha256(content).hexdigest()
-        weights = folder / f"factorization-{sha256}.safetensors"
+        if self.new_models:
+            contents["new_models"] = router_files.models_to_bytes(self.new_models)
+        entries = {}
+        for part, content in contents.items():
+            sha256 = hashlib.sha256(content).hexdigest()
+            entries[part] = {"name": f"{router_files.FILES[part]}-{sha256}.safetensors", "sha256": sha256}
         description: dict[str, Any] = {
-            "format": _FORMAT,
+            "format": max(form for form, parts in router_files.NEEDED.items() if contents.keys() >= {*parts}),
             "encoder": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
-            "weights": {"name": weights.name, "sha256": sha256},
+            **entries,
         }
-        description["sha256"] = _checksum(description)
+        description["sha256"] = router_files.checksum(description)
         try:
-            replaced = folder / _describe(folder)["weights"]["name"]
+            known = router_files.describe(folder)
+            replaced = {known[part]["name"] for part in router_files.FILES if part in known}
         except (FileNotFoundError, ValueError):  # no router yet, or none that can be read
-            replaced = weights
-        with replacing(weights) as temporary:
-            temporary.write_bytes(content)
-        with replacing(folder / _DESCRIPTION) as temporary:
+            replaced = set()
+        for part, content in contents.items():
+            with replacing(folder / entries[part]["name"]) as temporary:
+                temporary.write_bytes(content)
+        with replacing(folder / router_files.DESCRIPTION) as temporary:
             temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        if replaced != weights:
-            replaced.unlink(missing_ok=True)
+        for name in replaced - {entry["name"] for entry in entries.values()}:
+            (folder / name).unlink(missing_ok=True)
 
     @classmethod
     def load(
@@ -219,16 +398,20 @@ class Router:
         ValueError
             If the router is damaged, or the encoder is not that of the router.
         """
-        folder = Path(folder)
-        description = _describe(folder)
-        weights = folder / description["weights"]["name"]
-        if not weights.is_file():
-            raise FileNotFoundError(f"the router in {folder} lacks its file {weights.name}: save or fetch it again")
-        if hashlib.sha256(weights.read_bytes()).hexdigest() != description["weights"]["sha256"]:
-            raise ValueError(f"{weights} is damaged: save or fetch the router again")
-        known, factorization = description["encoder"], MatrixFactorization.load(weights)
+        folder = user_path(folder)
+        description = router_files.describe(folder)
+        paths = {part: folder / description[part]["name"] for part in router_files.FILES if part in description}
+        for part, path in paths.items():
+            if not path.is_file():
+                raise FileNotFoundError(f"the router in {folder} lacks its file {path.name}: save or fetch it again")
+            if sha256_of(path) != description[part]["sha256"]:
+                raise ValueError(f"{path} is damaged: save or fetch the router again")
+        known, predictor = description["encoder"], MatrixFactorization.load(paths["weights"])
+        if "stack" in paths:
+            with reading(paths["stack"], "a stack written by Router.save") as file:
+                predictor = router_files.stack_from_bytes(file.read_bytes(), predictor)
         try:
-            router = cls(factorization, known["name"] if encoder is None else encoder, device)
+            router = cls(predictor, known["name"] if encoder is None else encoder, device)
         except FileNotFoundError as error:
             if encoder is not None:
                 raise
@@ -242,114 +425,6 @@ class Router:
                 f"{known['fingerprint']}), but {router.encoder.name} is another one (fingerprint "
                 f"{router.encoder.fingerprint}): pass a folder or a Hub id that holds the former, or fit anew"
             )
+        if "new_models" in paths:
+            router.new_models = router_files.models_from_bytes(paths["new_models"].read_bytes())
         return router
-
-
-def best_two(factorization: MatrixFactorization, vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rank the models most likely to be correct on each question, whatever other questions come along.
-
-    A matrix product in floating point rounds in ways that depend on its shape and on the place of a row in it: a
-    question could change its model with the company it is asked in, and models with equal parameters might not tie.
-    Here the product is one of whole numbers, which float64 adds exactly in any order.
-
-    Parameters
-    ----------
-    factorization : MatrixFactorization
-    vectors : ndarray of shape (n_questions, width), float32
-
-    Returns
-    -------
-    models : ndarray of shape (n_questions, 2), int; or (n_questions, 1) in a pool of one model
-        Positions in `model_names_`, the best first; ties go to the model whose name comes first in sorted order.
-    logits : ndarray of the same shape, float64
-        Those of `predict_proba` up to rounding.
-    """
-    by_name = np.argsort(factorization.model_names_.astype(str), kind="stable")
-    coef, coef_unit = _whole_numbers(factorization.coef_[by_name])
-    logits = np.empty((len(vectors), len(coef)))
-    for start in range(0, len(vectors), _BLOCK):
-        numbers, unit = _whole_numbers(vectors[start : start + _BLOCK])
-        logits[start : start + _BLOCK] = numbers @ coef.T * (unit * coef_unit.T)
-    logits += factorization.intercept_[by_name]
-    found = []
-    for _ in by_name[:2]:
-        best = logits.argmax(axis=1, keepdims=True)  # the first of equals
-        found.append((by_name[best], np.take_along_axis(logits, best, axis=1)))
-        np.put_along_axis(logits, best, -np.inf, axis=1)
-    models, best_logits = (np.hstack(each) for each in zip(*found, strict=True))
-    return models, best_logits
-
-
-def _whole_numbers(rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Round each row to whole numbers, float64, times a power of two, (n_rows, 1).
-
-    The numbers are so small that a scalar product of two rows has at most 53 bits.
-    """
-    bits = (53 - math.ceil(math.log2(rows.shape[1]))) // 2  # 21 at width 768
-    exponents = np.frexp(np.abs(rows).max(axis=1, keepdims=True))[1]
-    unit = np.ldexp(np.float32(1), np.maximum(exponents - bits, -149))  # at least the least number of float32
-    return np.rint(rows / unit).astype(np.float64), unit.astype(np.float64)
-
-
-def check_encoder(
-    matrix: CorrectnessMatrix, encoder: str | os.PathLike[str] = DEFAULT_ENCODER, device: str | list[str] = "auto"
-) -> None:
-    """Check that the embeddings of a matrix come from an encoder, by a few of its questions.
-
-    Raises
-    ------
-    ValueError
-        If the questions have no prompt, or the encoder gives other vectors for the prompts.
-    """
-    prompts = matrix.questions.get("prompt", pd.Series(dtype=object))
-    with_prompt = np.flatnonzero([isinstance(prompt, str) for prompt in prompts])
-    if not len(with_prompt):
-        raise ValueError(
-            f"the questions of {matrix!r} have no prompt, so nothing shows that their embeddings come from the encoder "
-            f"{encoder}: bring data with a column 'prompt', the text of each question"
-        )
-    probes = with_prompt[np.linspace(0, len(with_prompt) - 1, min(_N_PROBES, len(with_prompt))).astype(int)]
-    encoded = encode_questions(prompts.iloc[probes].tolist(), encoder, device=device)
-    given = matrix.embeddings[probes]
-    remedy = "name the encoder that made them, or make them anew with encode_questions"
-    if given.shape != encoded.shape:
-        raise ValueError(
-            f"the embeddings of {matrix!r} do not come from the encoder {encoder}: they have width {given.shape[1]}, "
-            f"and it gives width {encoded.shape[1]}; {remedy}"
-        )
-    cosines = (given * encoded).sum(axis=1) / (np.linalg.norm(given, axis=1) * np.linalg.norm(encoded, axis=1))
-    if not (cosines > _SAME).all():
-        worst = int(np.argmin(cosines))
-        raise ValueError(
-            f"the embeddings of {matrix!r} do not come from the encoder {encoder}: on question "
-            f"{matrix.question_ids[probes[worst]]!r} the cosine between the two is {cosines[worst]:.3f}; {remedy}"
-        )
-
-
-def _checksum(description: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
-
-
-def _describe(folder: Path) -> dict[str, Any]:
-    """Return the content of `router.json`, if it is as `save` wrote it."""
-    path = folder / _DESCRIPTION
-    if not path.is_file():
-        raise FileNotFoundError(f"there is no router in {folder}: it holds no file {_DESCRIPTION}")
-    try:
-        description = dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{path} is damaged: save or fetch the router again") from error
-    if description.pop("sha256", None) != _checksum(description):
-        raise ValueError(f"{path} differs from its checksum: save or fetch the router again")
-    # First the format: a later one may have other parts.
-    if (form := description.get("format", _FORMAT)) != _FORMAT:
-        raise ValueError(f"{path} has format {form}, and this version reads {_FORMAT}: update embedllm")
-    try:
-        encoder, weights = description["encoder"], description["weights"]
-        texts = [encoder["name"], encoder["fingerprint"], weights["name"], weights["sha256"]]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{path} lacks a part that Router.save writes: save or fetch the router again") from error
-    # A path instead of the name would leave the folder, where `save` deletes what it replaces.
-    if not all(isinstance(text, str) for text in texts) or not _WEIGHTS.fullmatch(weights["name"]):
-        raise ValueError(f"{path} holds an entry that Router.save never writes: save or fetch the router again")
-    return description

@@ -9,23 +9,25 @@
 # %% [markdown]
 # # Predicting accuracy on a held-out benchmark
 #
-# Can the accuracy of a model on a benchmark be predicted from its vector, learned on other benchmarks? A regression on the
-# accuracies of other models, which were run on the benchmark, does it.
+# Can the accuracy of a model on a benchmark be predicted from its vector, learned on other benchmarks? A regression is
+# fitted on other models, which were run on the benchmark.
 #
 # ```{admonition} In short
 # :class: tip
-# The paper's Figure 5, on {glue:text}`heldout_benchmarks:.0f` held-out benchmarks of the data named below: the rank
-# correlation is significant in more than half of 100 splits of the models on {glue:text}`significant_exact:.0f` of them
-# from the exact vectors, on {glue:text}`significant_sgd:.0f` from SGD's (recorded; `nan` where none is), and on
-# {glue:text}`significant_mean_accuracy:.0f` from the mean accuracy on the other benchmarks alone. Ours: ridge regression
-# minus the mean accuracy, in tau over all models, is {glue:text}`tau_gain:+.2f` ({glue:text}`tau_gain_low:+.2f` to
-# {glue:text}`tau_gain_high:+.2f`).
+# The paper's Figure 5, on {glue:text}`heldout_benchmarks:.0f` held-out benchmarks of the data named below. Benchmarks on which
+# the rank correlation is significant in more than half of 100 splits of the models:
+#
+# - from SGD's vectors, recorded: {glue:text}`significant_sgd_words:s`;
+# - from the exact vectors: {glue:text}`significant_exact_words:s`;
+# - from the mean accuracy on the other benchmarks alone: {glue:text}`significant_mean_accuracy_words:s`.
+#
+# Ours: ridge regression minus the mean accuracy, in tau over all models: {glue:text}`tau_gain_words:s`.
 # ```
 #
 # **In the paper:** Figure 5, section 5.3. **Published:** a significant rank correlation on 7 of 10 benchmarks; the bars and
 # points as a picture only.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
@@ -39,7 +41,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.benchmark_prediction import (
     plot_heldout,
@@ -66,11 +68,11 @@ matrix
 # For each benchmark $B$, MF is fitted on the training questions of all other benchmarks. With $p_m$ the vector and $a_m$
 # the accuracy of model $m$ on $B$, a plain linear regression is fitted on the models of a random part $T$,
 #
-# $$\hat a_m = \bar a_T + (p_m - \bar p_T)^\top w, \qquad w \text{ of the smallest norm among those that minimize }
-# \sum_{m \in T} (a_m - \hat a_m)^2,$$
+# $$\hat a_m = \bar a_T + (p_m - \bar p_T)^\top w,$$
 #
-# and {term}`Kendall's tau` between $\hat a_m$ and $a_m$ is taken over the other models; this in 100 random splits of the
-# models. The paper's *significance* of $B$ is the number of splits in which tau has $p < 0.05$. The accuracy is over all
+# where $w$ has the smallest norm among the vectors that minimize $\sum_{m \in T} (a_m - \hat a_m)^2$. Then
+# {term}`Kendall's tau` between $\hat a_m$ and $a_m$ is taken over the other models. This is done in 100 random
+# splits of the models. The paper's *significance* of $B$ is the number of splits in which tau has $p < 0.05$. The accuracy is over all
 # observed answers to $B$, none of which was in the fit.
 #
 # The paper leaves open, and this page chooses: a fifth of the models is tested, or half where fewer than 60 have an answer
@@ -79,7 +81,8 @@ matrix
 #
 # The vectors are those of two fits: **SGD**, the paper's training, which takes too long for a build and was recorded once,
 # and **exact**, the coordinates of the [exact fit](../notebooks/what_embedllm_is), computed here. The record is used if the hash of its
-# answers is that of the data of this page:
+# answers is that of the data of this page. SGD's vectors also depend on its random start: [What EmbedLLM
+# is](../notebooks/what_embedllm_is) records how far distances agree between seeds.
 
 # %%
 recorded, about = recorded_heldout(matrix)
@@ -148,16 +151,20 @@ differences.set_index(["data", "benchmark", "predictor"]).round(3)
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 report(heldout_values(heldout), matrix.source)
 
 # %% [markdown]
-# **Recap.** {glue:text}`heldout_benchmarks:.0f` benchmarks have enough models. With {glue:text}`test_models:.0f` test
-# models, a tau of {glue:text}`least_tau:.2f` is significant. By the paper's protocol, tau is significant in more than half
-# of the splits on {glue:text}`significant_exact:.0f` of them from the exact coordinates, on
-# {glue:text}`significant_sgd:.0f` from SGD's vectors (`nan`: not recorded), and on
-# {glue:text}`significant_mean_accuracy:.0f` from the mean accuracy alone; the median tau is, in the mean over the benchmarks,
-# {glue:text}`median_tau_exact:.2f`, {glue:text}`median_tau_sgd:.2f` and {glue:text}`median_tau_mean_accuracy:.2f`. So a
-# significant tau does not show by itself that the vectors hold more than one number a model. Ours, over all models: ridge
-# minus mean accuracy {glue:text}`tau_gain:+.2f` ({glue:text}`tau_gain_low:+.2f` to {glue:text}`tau_gain_high:+.2f`). A
-# difference whose interval contains 0 is not shown by these models.
+# **Recap.** {glue:text}`heldout_benchmarks:.0f` benchmarks have enough models. Test models:
+# {glue:text}`test_models_words:s`; smallest tau that is significant with so many: {glue:text}`least_tau_words:s`. By the
+# paper's protocol:
+#
+# | regression on | benchmarks with a significant tau in more than half of the splits | median tau, mean over the benchmarks |
+# |---|---|---|
+# | SGD's vectors | {glue:text}`significant_sgd_words:s` | {glue:text}`median_tau_sgd_words:s` |
+# | exact coordinates | {glue:text}`significant_exact_words:s` | {glue:text}`median_tau_exact_words:s` |
+# | mean accuracy alone | {glue:text}`significant_mean_accuracy_words:s` | {glue:text}`median_tau_mean_accuracy_words:s` |
+#
+# Where the mean accuracy alone gives a significant tau, it does not show by itself that the vectors hold more than one
+# number a model. Ours, over all models: ridge minus mean accuracy {glue:text}`tau_gain_words:s`. A difference whose
+# interval contains 0 is not shown by these models.

@@ -13,18 +13,21 @@
 #
 # ```{admonition} In short
 # :class: tip
-# The paper's Figure 7, in test MSE, on the data named below: MMLU gives {glue:text}`mmlu_lead:+.3f` more to the others than
-# any other benchmark does (95 % interval over models {glue:text}`mmlu_lead_low:+.3f` to {glue:text}`mmlu_lead_high:+.3f`),
-# and the others together hurt GPQA by {glue:text}`gpqa_hurt:+.3f` ({glue:text}`gpqa_hurt_low:+.3f` to
-# {glue:text}`gpqa_hurt_high:+.3f`). `nan`: the data have no such benchmark. Ours: without its own training questions, a
-# benchmark loses {glue:text}`own_loss:.2f` points of accuracy, without those of another one
-# {glue:text}`others_loss:.2f`.
+# The paper's Figure 7 on the data named below, in test MSE with 95 % intervals over models:
+#
+# - what MMLU gives to the others, minus the most that another benchmark gives: {glue:text}`mmlu_lead_words:s`;
+# - how much the others together hurt GPQA: {glue:text}`gpqa_hurt_words:s`.
+#
+# Ours, the mean loss of forecasting accuracy on a benchmark:
+#
+# - without its own training questions: {glue:text}`own_loss_words:s`;
+# - without those of another one: {glue:text}`others_loss_words:s`.
 # ```
 #
 # **In the paper:** Figure 7, section 6.2. **Published:** MMLU gives most to the others, the others together hurt GPQA, and
 # three contributions of one benchmark of mathematics to another; the bars as a picture only.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
@@ -38,7 +41,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.contributions import (
     plot_contribution_sums,
@@ -68,7 +71,7 @@ matrix
 # $$C_{ij} = e_{\text{removed}} - e_{\text{added}}.$$
 #
 # The fits are {term}`exact <matrix factorization>`: the same without $i$ and $j$ as without $j$ and $i$, so that ten benchmarks
-# need 55. With the paper's SGD they would take hours, so that these are not attempted. The share of test models, which the
+# need 55. With the paper's SGD they are not attempted. The share of test models, which the
 # paper does not state, is that of Figure 5; a testee needs 20 models that have answers elsewhere whichever contributor is
 # left out.
 
@@ -96,7 +99,8 @@ framed = published_cells(paper)
 plot_contributions(paper.table(), framed.index)
 
 # %% [markdown]
-# The published entries, of the paper's data, beside ours, of the data named:
+# The published entries, of the paper's data, beside ours, of the data named above. The table is empty if these data have
+# none of the benchmarks concerned:
 
 # %%
 framed.round(3)
@@ -126,21 +130,24 @@ plot_contributions(contributions[ORDER].table())
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 report(contribution_values(contributions), matrix.source)
 
 # %% [markdown]
-# **Recap.** `nan` where the data have no such benchmark. Each claim of the paper holds in these data where the whole interval
-# of its value is above 0:
+# **Recap.** A value whose whole interval is above 0 is what the paper claims, in these data. The
+# [summary](../notebooks/summary) has the verdicts.
 #
 # | claim of the paper | value | ours |
 # |---|---|---|
-# | MMLU's row sum is the largest | minus the largest of another benchmark | {glue:text}`mmlu_lead:+.3f` ({glue:text}`mmlu_lead_low:+.3f` to {glue:text}`mmlu_lead_high:+.3f`) |
-# | GPQA's column sum is negative | minus the column sum | {glue:text}`gpqa_hurt:+.3f` ({glue:text}`gpqa_hurt_low:+.3f` to {glue:text}`gpqa_hurt_high:+.3f`) |
-# | GSM8K helps MathQA | entry of $C$ | {glue:text}`contribution_gsm8k_mathqa:+.3f` ({glue:text}`contribution_gsm8k_mathqa_low:+.3f` to {glue:text}`contribution_gsm8k_mathqa_high:+.3f`) |
-# | MathQA helps ASDiv | entry of $C$ | {glue:text}`contribution_mathqa_asdiv:+.3f` ({glue:text}`contribution_mathqa_asdiv_low:+.3f` to {glue:text}`contribution_mathqa_asdiv_high:+.3f`) |
-# | ASDiv helps MathQA | entry of $C$ | {glue:text}`contribution_asdiv_mathqa:+.3f` ({glue:text}`contribution_asdiv_mathqa_low:+.3f` to {glue:text}`contribution_asdiv_mathqa_high:+.3f`) |
+# | MMLU's row sum is the largest | minus the largest of another benchmark | {glue:text}`mmlu_lead_words:s` |
+# | GPQA's column sum is negative | minus the column sum | {glue:text}`gpqa_hurt_words:s` |
+# | GSM8K helps MathQA | entry of $C$ | {glue:text}`contribution_gsm8k_mathqa_words:s` |
+# | MathQA helps ASDiv | entry of $C$ | {glue:text}`contribution_mathqa_asdiv_words:s` |
+# | ASDiv helps MathQA | entry of $C$ | {glue:text}`contribution_asdiv_mathqa_words:s` |
 #
-# Ours: without its own training questions, a benchmark loses {glue:text}`own_loss:.2f` points in accuracy and
-# {glue:text}`own_loss_order:.2f` in pairwise ranking accuracy; without those of another one,
-# {glue:text}`others_loss:+.2f` and {glue:text}`others_loss_order:+.2f` in the mean.
+# Ours, the mean loss on a benchmark:
+#
+# | without the training questions of | in accuracy | in pairwise ranking accuracy |
+# |---|---|---|
+# | the benchmark itself | {glue:text}`own_loss_words:s` | {glue:text}`own_loss_order_words:s` |
+# | another one | {glue:text}`others_loss_words:s` | {glue:text}`others_loss_order_words:s` |

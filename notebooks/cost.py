@@ -12,11 +12,18 @@
 # **Goal.** Count the parameters and the arithmetic of the factorization, measure time and memory of training and routing,
 # and compare with what the paper reports.
 #
-# The paper gives the cost of its training in TFLOPs, and the time to route 3,000 questions on an A100.
+# ```{admonition} In short
+# :class: tip
+# Training on these data takes {glue:text}`pair_training:,.2f` TFLOPs pair by pair, as in the paper, and
+# {glue:text}`fit_training:,.4f` by the exact fit. The paper's own training comes to {glue:text}`paper_needed:.1f` TFLOPs by
+# this count. Routing 3,000 questions takes {glue:text}`mf_batch_for_3000:.3f` s with MF and
+# {glue:text}`knn_batch_for_3000:.2f` s with KNN, all at once on the machine below. The published
+# values are [beside the paper](cost-published).
+# ```
 #
 # **In the paper:** Section 5.2. **Published:** the time to route 3,000 questions, memory, and FLOPs of training.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
@@ -29,7 +36,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import (
     KNNCorrectness,
     MatrixFactorization,
@@ -93,8 +100,7 @@ plot_training_flops(training, published["training_tflops"])
 # Question embeddings are frozen, so a backward pass needs the gradient of the projection with respect to its weights only:
 # this is what a training step does, and what the tables above count. The usual rule of thumb, three times the forward
 # pass, also counts a gradient with respect to the questions that is not needed. The last column is the number of questions
-# with which each convention would give exactly the published value. None does with 20,000; three times forward is the
-# nearest, with about 18,000.
+# with which each convention would give exactly the published value: compare it with the paper's 20,000.
 
 # %%
 conventions = paper_conventions()
@@ -104,7 +110,7 @@ conventions.round(2)
 # ## Time and memory
 #
 # Measured on the machine below while the book was built, where other notebooks may run at the same time; medians of a few
-# repeats. They differ between machines, and no check compares them. Memory is the rise of the resident set of the process
+# runs. They differ between machines, and no check compares them. Memory is the rise of the resident set of the process
 # during the call; memory that the process already held and could use again is not counted, so that 0 means that no new
 # memory was needed.
 
@@ -137,6 +143,7 @@ routing = routing_flops(train, mf)
 routing.round(6)
 
 # %% [markdown]
+# (cost-published)=
 # ## Beside the paper
 #
 # The published time is of another machine, with a GPU, and of the paper's own data and code. The authors' script times its
@@ -149,7 +156,7 @@ load_published().loc[["training_tflops", "routing_seconds"]]
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 report(
     cost_values(parameters, conventions, training, routing),
     matrix.source,
@@ -159,7 +166,7 @@ report(
 # **Recap.** The factorization has {glue:text}`mf_parameters:,.0f` trained parameters ({glue:text}`mf_megabytes:.2f` MB).
 # Trained pair by pair as in the paper, these data take {glue:text}`pair_training:,.2f` TFLOPs. Training by block takes
 # {glue:text}`block_training:,.3f` for as many epochs (by pair over by block: {glue:text}`block_saving:.1f`) and
-# {glue:text}`fit_training:,.3f` by the exact fit ({glue:text}`fit_saving:,.0f`). The paper's own training comes to
+# {glue:text}`fit_training:,.4f` by the exact fit ({glue:text}`fit_saving:,.0f`). The paper's own training comes to
 # {glue:text}`paper_needed:.1f` TFLOPs with the gradients that are needed and to {glue:text}`paper_thrice:.1f` by the rule
 # of thumb. Formulas and PyTorch's counts differ by {glue:text}`flop_gap:.2f` % at most. On the machine above, the fit
 # takes {glue:text}`mf_fit_seconds:.1f` s and {glue:text}`mf_fit_mb:.0f` MB. For 3,000 questions, routing with MF takes

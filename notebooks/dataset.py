@@ -12,9 +12,17 @@
 # **Goal.** Describe the {term}`correctness matrix` before anything is learned from it: benchmarks, numbers of questions,
 # accuracies of the models, agreement between them, and the share of the matrix that was observed.
 #
+# ```{admonition} In short
+# :class: tip
+# {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of
+# {glue:text}`data_benchmarks:,.0f` benchmarks, {glue:text}`data_observed:.1f` % of the entries observed. The models answer
+# {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` % correctly. All models are correct on
+# {glue:text}`data_all_right:.1f` % of the questions, none on {glue:text}`data_none_right:.1f` %.
+# ```
+#
 # **In the paper:** Section 4. **Published:** numbers of models, questions and benchmarks.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 seed: int = 0  # of the simulated pool and the split
@@ -24,7 +32,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import load_dataset, load_published
 from embedllm.plots.dataset import (
     plot_accuracy,
@@ -147,7 +155,7 @@ load_published().loc[["models", "questions", "benchmarks", "split"]]
 
 # %% [markdown]
 # The simulated pool is anchored to what is published of the paper's ([data](../data)): some quantities are there by
-# construction, some are tuned, some are free. A result that one of the first two decides is no evidence about the paper.
+# construction, some are tuned, some are free. A result that one of the first two decides is not evidence about the paper.
 # MF and KNN are fitted on the page on [forecasting](../notebooks/forecasting).
 
 # %%
@@ -168,7 +176,7 @@ agreement_ceilings(agreement).round(3)
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)

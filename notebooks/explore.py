@@ -17,7 +17,7 @@
 #
 # **In the paper:** nothing, the page is ours. **Published:** none.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
@@ -31,7 +31,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import (
     KNNCorrectness,
     MatrixFactorization,
@@ -44,7 +44,11 @@ from embedllm.studies.communities import map_models, measure_distances
 from embedllm.studies.explore import map_table, route_choices
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
-mf = MatrixFactorization(dim=dim, alpha=alpha)
+predictors = {
+    "MF": MatrixFactorization(dim=dim, alpha=alpha),
+    "KNN": KNNCorrectness(n_neighbors=n_neighbors),
+}
+first = next(fit_runs(matrix, predictors, seed, 1))
 matrix
 
 # %% [markdown]
@@ -56,8 +60,9 @@ matrix
 # a filter stay as faint dots.
 
 # %%
-distances = measure_distances(matrix, {"exact": mf}, seed)
-positions = map_models(distances["exact"], matrix.models, matrix.source)
+positions = map_models(
+    measure_distances(first)["MF"], matrix.models, matrix.source
+)
 explore_models(map_table(matrix, positions))
 
 # %% [markdown]
@@ -71,8 +76,6 @@ explore_models(map_table(matrix, positions))
 # The buttons in the head of a column sort and filter by it; the search box searches all columns.
 
 # %%
-predictors = {"MF": mf, "KNN": KNNCorrectness(n_neighbors=n_neighbors)}
-first = next(fit_runs(matrix, predictors, seed, 1))
 policies = standard_policies("MF", "KNN")
 names = ["MF", "KNN", "best model per benchmark", "best single model"]
 routers = {name: policies[name] for name in names}

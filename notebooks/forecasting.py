@@ -16,14 +16,15 @@
 # :class: tip
 # MF predicts {glue:text}`mf_accuracy:.2f` % of the test answers correctly, KNN {glue:text}`knn_accuracy:.2f` %, the
 # per-benchmark majority baseline {glue:text}`floor_accuracy:.2f` % and the per-model one
-# {glue:text}`model_floor_accuracy:.2f` %. MF is below KNN on {glue:text}`below_knn:.1f` of
-# {glue:text}`forecast_benchmarks:.1f` benchmarks (mean over the seeds). [Table 1](table-1) of the paper has both by number
-# of training questions.
+# {glue:text}`model_floor_accuracy:.2f` %. MF minus KNN is {glue:text}`mf_minus_knn:+.2f` points
+# (95 % interval {glue:text}`mf_minus_knn_low:+.2f` to {glue:text}`mf_minus_knn_high:+.2f`); MF is below KNN on
+# {glue:text}`below_knn:.1f` of {glue:text}`forecast_benchmarks:.0f` benchmarks (mean over the
+# seeds). [Table 1](table-1) of the paper has both by number of training questions.
 # ```
 #
-# **In the paper:** Table 1. **Published:** the accuracies of both methods at seven training sizes, drawn as hollow markers.
+# **In the paper:** Table 1. **Published:** the accuracies of both methods at seven training sizes.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
@@ -37,7 +38,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 from embedllm import (
@@ -124,7 +125,9 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 #   {term}`ground truth`. No prediction from the text can be expected to be better.
 #
 # Markers are means over the runs, bars two standard errors to each side. The standard error is over questions, because
-# the answers to one question are correlated over models and runs; on a small benchmark it is wide.
+# the answers to one question are correlated over models and runs; on a small benchmark it is wide. SGD's markers are
+# those of the first run: where the brackets show two numbers of questions, the runs differ in their test questions, and
+# SGD is to be compared with MF by the paired difference below, not by the markers.
 
 # %%
 tally = tally_runs(runs)
@@ -171,7 +174,8 @@ pd.concat(
 # The protocol of the paper's Table 1. Each run draws the smaller training sets from the larger ones; for each
 # size, the $k$ of KNN and the dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss).
 # Lines are means, bands the range over the seeds, which draw the smaller sets. Hollow markers are the published accuracies,
-# of the paper's own data, at the same sizes; the one for all questions is at our largest.
+# of the paper's own data; they are drawn only if the data have at least one of the paper's smaller sizes, the one for all
+# questions at our largest.
 
 # %%
 values = {"KNN": NEIGHBORS, "MF": [8, 16, 32, 64, matrix.n_models]}
@@ -249,7 +253,7 @@ load_published().loc[["mf_accuracy", "knn_accuracy"]]
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 report(forecast_values(tally, first, bins, curve), matrix.source)
 
 # %% [markdown]
@@ -259,7 +263,7 @@ report(forecast_values(tally, first, bins, curve), matrix.source)
 # {glue:text}`mf_minus_knn:+.2f` points (95 % interval {glue:text}`mf_minus_knn_low:+.2f` to
 # {glue:text}`mf_minus_knn_high:+.2f`), and {glue:text}`mf_minus_knn_smallest:+.2f` points when both are fitted on
 # {glue:text}`smallest_size:,.0f` questions. MF is above the baseline on {glue:text}`above_floor:.1f` of
-# {glue:text}`forecast_benchmarks:.1f` benchmarks and below KNN on {glue:text}`below_knn:.1f` (means over the seeds). In the
+# {glue:text}`forecast_benchmarks:.0f` benchmarks and below KNN on {glue:text}`below_knn:.1f` (means over the seeds). In the
 # first run, MF minus the paper's training of it is {glue:text}`mf_minus_sgd:+.2f` points (95 % interval
 # {glue:text}`mf_minus_sgd_low:+.2f` to {glue:text}`mf_minus_sgd_high:+.2f`). The expected calibration error is
 # {glue:text}`mf_ece:.2f` points for MF and {glue:text}`knn_ece:.2f` for KNN.

@@ -12,10 +12,10 @@
 # **Goal.** Write the method of the paper by hand, a few lines for each step, and check that the package computes the same:
 # the probability of one answer, the training of the model embeddings, the nearest questions, and one route.
 #
-# Each check prints the largest difference to the package and fails if it is above $10^{-5}$. A small pool is enough, so
-# that the page runs in seconds.
+# Each check prints the largest difference to the package and fails if it is above $10^{-5}$. A small pool is
+# enough.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.05  # share of the simulated pool; no effect on others
 epochs: int = 8  # passes over the training questions
@@ -26,7 +26,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 import torch

@@ -18,9 +18,17 @@
 # different labels. This book takes the *majority* for all of them, and leaves ties and missing entries out
 # ([What differs](../differences)). The hyperparameters are the paper's.
 #
+# ```{admonition} In short
+# :class: tip
+# On the data named below, {glue:text}`repeated_rows:,.0f` rows are duplicates and {glue:text}`missing_cells:.2f` % of the
+# entries have no row. MF minus KNN is {glue:text}`gap_majority:+.2f` points under `majority` (95 % interval
+# {glue:text}`gap_majority_low:+.2f` to {glue:text}`gap_majority_high:+.2f`). The four rules move it within a range of
+# {glue:text}`gap_range:.2f` points; the authors' mixture of rules changes it by {glue:text}`authors_effect:+.2f`.
+# ```
+#
 # **In the paper:** nothing, the page is ours. **Published:** none; the rules are those of the authors' scripts.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.3  # share of the simulated pool; no effect on others
 missing: float = 0.1  # share of its entries hidden; no effect on others
@@ -34,7 +42,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import (
     BenchmarkMean,
     KNNCorrectness,
@@ -104,16 +112,16 @@ load_published().loc[["mf_accuracy", "knn_accuracy"]]
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 report(label_rule_values(readings, comparison), matrix.source)
 
 # %% [markdown]
 # **Recap.** {glue:text}`repeated_rows:,.0f` rows are duplicates of a (model, question);
 # {glue:text}`conflicting_cells:,.0f` entries have both labels, {glue:text}`tied_cells:,.0f` of them tied, and
-# {glue:text}`missing_cells:.0f` % of the entries have no row. MF minus KNN is {glue:text}`gap_majority:+.1f` points under
-# `majority` (95 % interval {glue:text}`gap_majority_low:+.1f` to {glue:text}`gap_majority_high:+.1f`), and the rules for
-# duplicates move it within a range of {glue:text}`gap_range:.1f` points, or of {glue:text}`gap_range_training:.1f` if all are
-# scored on the majority labels. Missing entries as incorrect change it by {glue:text}`missing_effect:+.1f` points, and
-# the authors' mixture by {glue:text}`authors_effect:+.1f`.
-# On the simulated pool the duplicates and their conflicts are made up, so that these numbers show how a rule can matter,
+# {glue:text}`missing_cells:.2f` % of the entries have no row. MF minus KNN is {glue:text}`gap_majority:+.2f` points under
+# `majority` (95 % interval {glue:text}`gap_majority_low:+.2f` to {glue:text}`gap_majority_high:+.2f`), and the rules for
+# duplicates move it within a range of {glue:text}`gap_range:.2f` points, or of {glue:text}`gap_range_training:.2f` if all
+# are scored on the majority labels. It changes by {glue:text}`missing_effect:+.2f` points if missing entries count as
+# incorrect, and by {glue:text}`authors_effect:+.2f` with the authors' mixture.
+# On the simulated pool the duplicates and their conflicts are simulated, so that these numbers show how a rule can matter,
 # and not how much it does in the release.

@@ -13,12 +13,21 @@
 # finds the truth, on pools whose {term}`ground truth` is known. This page is ours: it regenerates no figure or table of the
 # paper. **Everything on it is simulated and says nothing about the paper.**
 #
+# ```{admonition} In short
+# :class: tip
+# MF minus KNN, in points of forecasting accuracy on simulated pools: {glue:text}`limits_forecast_linear_mf_minus_knn:+.1f`
+# where the text shows a linear structure, {glue:text}`limits_forecast_nonlinear_mf_minus_knn:+.1f` where it shows a
+# nonlinear one, and {glue:text}`limits_forecast_none_mf_minus_knn:+.1f` where it shows nothing beyond the benchmark. MF minus
+# the per-benchmark majority baseline: {glue:text}`limits_forecast_linear_mf_minus_baseline:+.1f`,
+# {glue:text}`limits_forecast_nonlinear_mf_minus_baseline:+.1f` and {glue:text}`limits_forecast_none_mf_minus_baseline:+.1f`.
+# ```
+#
 # Three pools of the [same simulator](../data) have the same models, accuracies and benchmarks. They differ in what the text
 # of a question shows beyond its benchmark:
 #
 # | structure | what the text shows |
 # |---|---|
-# | `linear` | a linear function of the embedding for each model, which is MF's own form |
+# | `linear` | a linear function of the topic for each model, which is MF's own form |
 # | `nonlinear` | cosines of the topic: questions near each other share them, and no linear function follows them |
 # | `none` | nothing: a negative control |
 #
@@ -28,7 +37,7 @@
 #
 # **In the paper:** nothing, the page is ours. **Published:** none.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 scale: float = 0.3  # share of the simulated pools
 dim: int = 112  # size of a model embedding
 n_neighbors: int = 51  # k of KNN
@@ -39,7 +48,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm import (
     BenchmarkMean,
     KNNCorrectness,
@@ -138,11 +147,8 @@ recovered.round(2)
 # %% [markdown]
 # ## Reported values
 
-# %%
-report(
-    limit_values(forecasts, routes, recovered),
-    "simulated pools of this page",
-)
+# %% tags=["hide-output"]
+report(limit_values(forecasts, routes, recovered))
 
 # %% [markdown]
 # **Recap.** All of this is simulated. MF minus KNN in forecasting accuracy is {glue:text}`limits_forecast_linear_mf_minus_knn:+.1f`

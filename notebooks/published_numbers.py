@@ -15,9 +15,18 @@
 # ([arXiv:2601.21082](https://arxiv.org/abs/2601.21082)), which evaluates EmbedLLM on the same release; those of MMLU may be
 # one off. Of several rows for a prompt it counts the last.
 #
+# ```{admonition} In short
+# :class: tip
+# Published values only. In forecasting, MF of Table 1 is {glue:text}`published_mf_gain:+.1f` points above the majority label
+# of each model and benchmark, and KNN {glue:text}`published_knn_gain:+.1f` ({glue:text}`published_mf_gain_rows:+.1f` and
+# {glue:text}`published_knn_gain_rows:+.1f` if rows are scored). In routing, the best single model answers
+# {glue:text}`published_single:.1f` % correctly and the best model per benchmark
+# {glue:text}`published_best_of_benchmark:.1f` %, both chosen on the test questions.
+# ```
+#
 # **In the paper:** Table 1, Table 2. **Published:** accuracies and counts, all of this page.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 repeated: int = 469  # rows of a model in the test set that repeat a prompt
 
 # %% tags=["remove-input"]
@@ -25,7 +34,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 import pandas as pd
 from embedllm.plots.published_numbers import (
     plot_published_forecasts,
@@ -34,7 +43,6 @@ from embedllm.plots.published_numbers import (
 from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.reported_values import report
 from embedllm.studies.published_numbers import (
-    SOURCE,
     forecasting_numbers,
     model_table,
     number_values,
@@ -101,8 +109,8 @@ with pd.option_context("display.max_rows", None):
 # %% [markdown]
 # ## Reported values
 
-# %%
-report(number_values(forecasting, routing), SOURCE)
+# %% tags=["hide-output"]
+report(number_values(forecasting, routing))
 
 # %% [markdown]
 # **Recap.** The majority label of each model and benchmark forecasts {glue:text}`published_baseline:.1f` % of the answers

@@ -15,10 +15,12 @@
 #
 # ```{admonition} In short
 # :class: tip
-# MF minus a baseline, in points of accuracy, with 95 % intervals over questions. Forecasting, against the per-benchmark
-# majority: {glue:text}`real_forecasting_baseline:s`; against KNN: {glue:text}`real_forecasting_knn:s`. Routing, against the
-# best single model: {glue:text}`real_routing_single:s`; against the best model per benchmark:
-# {glue:text}`real_routing_benchmark:s`.
+# Accuracy of MF minus that of a baseline, in points, with 95 % intervals over questions. Above 0, MF is better:
+#
+# - forecasting, against the per-benchmark majority: {glue:text}`real_forecasting_baseline:s`;
+# - forecasting, against KNN: {glue:text}`real_forecasting_knn:s`;
+# - routing, against the best single model: {glue:text}`real_routing_single:s`;
+# - routing, against the best model per benchmark: {glue:text}`real_routing_benchmark:s`.
 # ```
 #
 # Each value is marked with the run that computed it: *recorded* on a date, with a hash of the labels, or *this build*.
@@ -26,7 +28,7 @@
 #
 # **In the paper:** Table 1, Figure 4. **Published:** none of these data.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 folder: str = ""  # of the reported values; by default, of this checkout
 
 # %% tags=["remove-input"]
@@ -34,9 +36,10 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
+from embedllm.plots.baselines import plot_baselines
 from embedllm.plots.forecasting import plot_training_sizes
 from embedllm.plots.real_answers import plot_gains
 from embedllm.plots.routing import plot_routers
@@ -95,6 +98,15 @@ for table in tables_of(results, "forecasting-training-sizes"):
 # %%
 for table in tables_of(results, "routing-routers"):
     display(plot_routers(table))
+
+# %% [markdown]
+# ## Strong baselines
+#
+# MF beside simpler predictors and beside a stack of them ([Strong baselines](../notebooks/baselines)):
+
+# %%
+for table in tables_of(results, "baselines-baselines"):
+    display(plot_baselines(table, "benchmark mean", "best single model"))
 
 # %% [markdown]
 # ## The claims of the paper

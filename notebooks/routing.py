@@ -23,7 +23,7 @@
 #
 # **In the paper:** Figure 4, Section 5.2. **Published:** the time to route 3,000 questions; of the accuracies only a picture.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
@@ -37,7 +37,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 import numpy as np
 import pandas as pd
 from embedllm import (
@@ -109,7 +109,10 @@ percent_table(paper_routers(evaluation, mf="MF"), "router")
 # The router of the paper sends question $q$ to the model with the highest predicted probability $s(m, q)$ of a correct
 # answer; its accuracy is the share of correct answers $y$ that it obtains:
 #
-# $$\hat m(q) = \arg\max_m s(m, q), \qquad \text{accuracy} = \frac{1}{n} \sum_q y_{\hat m(q)\, q}.$$
+# $$\begin{aligned}
+# \hat m(q) &= \arg\max_m s(m, q), \\
+# \text{accuracy} &= \frac{1}{n} \sum_q y_{\hat m(q)\, q}.
+# \end{aligned}$$
 #
 # Here for the first run, over the models whose answer was observed:
 
@@ -145,12 +148,14 @@ print(
 # - `KNN`: as MF, by the predictions of {term}`KNN`.
 # - `SGD`: as MF, by the paper's training instead of the exact solution, **in the first run only**. The fit is that of the
 #   pages on [forecasting](../notebooks/forecasting) and [communities](../notebooks/communities).
-# - `uniform random`: all models alike.
+# - `uniform random`: each model with the same probability.
 # - `ceiling`, on the simulated pool only: as MF, by the expected probability given the text, from the
 #   {term}`ground truth`. No router that reads the text can be expected to be better.
 #
 # Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
-# Markers are means over the runs, bars two standard errors over questions to each side.
+# Markers are means over the runs, bars two standard errors over questions to each side. SGD's markers are those of the
+# first run: where the brackets show two numbers of questions, the runs differ in their test questions, and SGD is to be
+# compared with MF by the paired difference below, not by the markers.
 
 # %%
 (sgd,) = fit_runs(matrix, {"SGD": paper_training()}, seed, n_seeds=1)
@@ -261,7 +266,7 @@ load_published().loc[["routing_seconds", "embedllm_routing_accuracy"]]
 # %% [markdown]
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 report(route_values(tally, first), matrix.source)
 
 # %% [markdown]

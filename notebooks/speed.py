@@ -17,7 +17,7 @@
 #
 # **In the paper:** nothing, the page is ours. **Published:** none.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 record: str = ""  # a run recorded elsewhere; by default, the project's own
 
 # %% tags=["remove-input"]
@@ -25,7 +25,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.studies.speed import (
     case_table,
@@ -48,8 +48,8 @@ machine_table(run)
 # The fit is compared with three others. The first is like for like: the same package, the same data, the paper's training
 # with all of its 50 epochs. scikit-learn's logistic regression, one a model, minimizes the same objective: the penalty is
 # $C = 1 / (n_m \lambda)$, and the column "agreement" has the objective that each reaches. The third is a plain trainer that
-# takes the (model, question) pairs through a `DataLoader`, 2,048 at a time; its 50 epochs would take the better part of an
-# hour, so they are extrapolated from a part.
+# takes the (model, question) pairs through a `DataLoader`, 2,048 at a time; its 50 epochs are extrapolated
+# from a part.
 #
 # All *plain* implementations are written for this comparison, independently of the package, from what is published of the
 # procedure: beside the trainer, one scikit-learn classifier for each model as KNN; a router that takes one question after

@@ -13,11 +13,12 @@
 #
 # The values are those that the other pages reported, in this build or in a recorded run; nothing is computed again. Each
 # claim leads to the figure that shows it. Published values are of the paper's data, on which this companion has not
-# been run.
+# been run. The first table counts the verdicts. *No verdict*: a published value is not compared on other data. *Not
+# testable*: the data lack the models or the benchmarks of the claim.
 #
 # **In the paper:** all figures and tables. **Published:** as the table says.
 
-# %% tags=["parameters"]
+# %% tags=["parameters", "hide-input"]
 folder: str = ""  # of the reported values; by default, of this checkout
 
 # %% tags=["remove-input"]
@@ -25,7 +26,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %%
+# %% tags=["hide-input"]
 from pathlib import Path
 
 from embedllm.protocol.recorded import EXECUTED, all_results
@@ -33,11 +34,20 @@ from embedllm.studies.summary import (
     claims_html,
     claims_table,
     count_verdicts,
+    status_html,
     status_table,
 )
 
 results = all_results(Path(folder) if folder else EXECUTED)
 table = claims_table(results)
+count_verdicts(table)
+
+# %% [markdown]
+# ## Every claim
+#
+# Under a value stands its 95 % interval, and under both the verdict.
+
+# %%
 claims_html(table)
 
 # %% [markdown]
@@ -50,13 +60,10 @@ claims_html(table)
 # On simulated answers there is no verdict on the paper: what holds there is *in the ground truth*, what is contradicted
 # is *not in the ground truth*, and the rest *cannot be tested here*.
 
-# %%
-count_verdicts(table)
-
 # %% [markdown]
 # ## Every figure and table of the paper
 #
 # What is regenerated, on which data, and what is not attempted:
 
 # %%
-status_table(results)
+status_html(status_table(results))

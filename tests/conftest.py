@@ -130,6 +130,10 @@ def zeroeval(zeroeval_folder) -> CorrectnessMatrix:
 def same(left: CorrectnessMatrix, right: CorrectnessMatrix) -> None:
     np.testing.assert_array_equal(left.labels, right.labels)
     np.testing.assert_array_equal(left.embeddings, right.embeddings)
+    assert (left.costs is None) == (right.costs is None)
+    if left.costs is not None:
+        np.testing.assert_array_equal(left.costs, right.costs)
+        assert left.cost_unit == right.cost_unit
     # Without metadata the frame of the models has no columns, of no type worth comparing.
     pd.testing.assert_frame_equal(left.models, right.models, check_dtype=False, check_column_type=False)
     pd.testing.assert_frame_equal(left.questions, right.questions, check_dtype=False, check_like=True)

@@ -12,7 +12,9 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
-GROUPS = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
+# The reader of inspect_ai's logs is for those who have such logs: what it brings is not in the environment.
+EXTRAS = {name: group for name, group in PROJECT["optional-dependencies"].items() if name != "inspect"}
+GROUPS = [PROJECT["dependencies"], *EXTRAS.values()]
 REQUIREMENTS = [Requirement(specifier) for group in GROUPS for specifier in group]
 LOCK = {
     canonicalize_name(pin.name): pin.specifier

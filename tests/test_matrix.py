@@ -343,6 +343,55 @@ class TestWithLabels:
             small.with_labels(labels)
 
 
+class TestCosts:
+    @pytest.fixture
+    def costly(self):
+        costs = pd.DataFrame(np.arange(12.0).reshape(3, 4), MODELS, QUESTIONS)
+        costs.iloc[0, 3] = np.nan
+        labels, shuffled = pd.DataFrame(LABELS, MODELS, QUESTIONS), costs.iloc[[2, 0, 1], [3, 0, 2, 1]]
+        return CorrectnessMatrix(labels, questions_frame(), embeddings(), costs=shuffled, cost_unit="tokens")
+
+    def test_are_matched_by_name(self, costly):
+        expected = np.arange(12, dtype=np.float32).reshape(3, 4)
+        expected[0, 3] = np.nan
+        assert costly.costs.dtype == np.float32
+        np.testing.assert_array_equal(costly.costs, expected)
+        with pytest.raises(ValueError, match="read-only"):
+            costly.costs[0, 0] = 1
+
+    def test_follow_their_cells(self, costly):
+        part = costly.subset(models=["mid", "zeta"], questions=["q0", "q1"])
+        np.testing.assert_array_equal(part.costs, np.array([[11, 9], [np.nan, 1]], np.float32))
+        for split in costly.split(fractions=(0.5, 0.25, 0.25)):
+            columns = [QUESTIONS.index(name) for name in split.question_ids]
+            np.testing.assert_array_equal(split.costs, costly.costs[:, columns])
+            assert split.cost_unit == "tokens"
+        other = costly.with_labels(1 - LABELS.clip(0))
+        np.testing.assert_array_equal(other.costs, costly.costs)
+
+    def test_are_optional(self, small):
+        assert small.costs is None
+        assert small.subset(models=["mid"]).costs is None
+
+    @pytest.mark.parametrize(
+        ("costs", "unit", "message"),
+        [
+            (
+                pd.DataFrame(-1.0, MODELS, QUESTIONS),
+                "tokens",
+                r"cost -1\.0 of model 'zeta' on question 'q3': use a",
+            ),
+            (pd.DataFrame(np.inf, MODELS, QUESTIONS), "tokens", r"cost inf of model 'zeta'"),
+            (pd.DataFrame(1.0, MODELS[:2], QUESTIONS), "tokens", r"1 model\(s\) occur in models only, the first 'mid'"),
+            (pd.DataFrame(1.0, MODELS, QUESTIONS), "euros", r"cost_unit must be one of \['US dollars', 'tokens'\]"),
+        ],
+    )
+    def test_what_is_no_cost(self, costs, unit, message):
+        labels = pd.DataFrame(LABELS, MODELS, QUESTIONS)
+        with pytest.raises(ValueError, match=message):
+            CorrectnessMatrix(labels, questions_frame(), embeddings(), costs=costs, cost_unit=unit)
+
+
 class TestDisplay:
     def test_html_shows_shape_share_and_benchmarks(self, toy_with_holes):
         shown = toy_with_holes._repr_html_()
@@ -379,3 +428,24 @@ def test_text_is_no_list_of_names(toy):
 def test_bad_seed_is_named(toy, seed):
     with pytest.raises(ValueError, match="the seed"):
         toy.split(random_state=seed)
+
+
+@pytest.mark.parametrize("blank", ["", " ", "\t\n", "\u00a0"])
+def test_blank_names_are_refused(matrix_of, blank):
+    with pytest.raises(ValueError, match="the name of a model is blank"):
+        matrix_of([[1], [0]], ["a", blank], ["q"])
+    with pytest.raises(ValueError, match="the name of a question is blank"):
+        matrix_of([[1, 0]], ["a"], ["q", blank])
+    with pytest.raises(ValueError, match="'q' has no benchmark"):
+        matrix_of([[1]], ["a"], ["q"], benchmark=blank)
+
+
+@pytest.mark.parametrize("size", [0, -7, np.inf, -np.inf])
+def test_sizes_are_finite_and_positive(matrix_of, size):
+    matrix = matrix_of([[1], [0]], ["a", "b"], ["q"])
+    labels, models = (
+        pd.DataFrame(matrix.labels, ["a", "b"], ["q"]),
+        pd.DataFrame({"params_b": [np.nan, size]}, ["a", "b"]),
+    )
+    with pytest.raises(ValueError, match=r"params_b of model 'b' is .*: use a finite number above 0"):
+        CorrectnessMatrix(labels, matrix.questions, matrix.embeddings, models=models)

@@ -1,5 +1,6 @@
 """A matrix in a file comes back equal; the file is whole or not there."""
 
+import json
 import stat
 import zipfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import pandas as pd
 import pytest
 
 from embedllm import CorrectnessMatrix
+from embedllm.matrix import EncoderName
 
 ODD_NAMES = ["NA", "null", "007", "🦙 llama", "模型@v1.0 (chat)__x"]
 
@@ -16,7 +18,7 @@ ODD_NAMES = ["NA", "null", "007", "🦙 llama", "模型@v1.0 (chat)__x"]
 @pytest.fixture
 def odd():
     """A matrix of all that a file format likes to change: odd names, missing metadata, long and odd texts."""
-    ids = ["NA", "nan", "-1", "1000000007", "", " q "]
+    ids = ["NA", "nan", "-1", "1000000007", ".", " q "]
     rng = np.random.default_rng(0)
     questions = pd.DataFrame(
         {
@@ -47,6 +49,33 @@ class TestFile:
         assert loaded.embeddings.dtype == np.float32
         assert loaded.source == odd.source
         pd.testing.assert_frame_equal(loaded.report_, odd.report_, check_dtype=False)
+
+    def test_costs_and_the_encoder_travel(self, tmp_path, odd, assert_same):
+        costs = pd.DataFrame(np.random.default_rng(1).random(odd.labels.shape), odd.model_names, odd.question_ids)
+        costs.iloc[1, 2] = np.nan
+        labels = pd.DataFrame(odd.labels, odd.model_names, odd.question_ids)
+        encoder = EncoderName("org/encoder", "0" * 64)
+        matrix = CorrectnessMatrix(
+            labels, odd.questions, odd.embeddings, odd.models, costs=costs, cost_unit="tokens", encoder=encoder
+        )
+        matrix.save(tmp_path / "m")
+        loaded = CorrectnessMatrix.load(tmp_path / "m")
+        assert_same(loaded, matrix)
+        np.testing.assert_array_equal(loaded.costs, costs.to_numpy(np.float32))
+        assert (loaded.cost_unit, loaded.encoder) == ("tokens", encoder)
+
+    def test_file_without_costs_is_of_an_earlier_version(self, tmp_path, odd, assert_same):
+        odd.save(tmp_path / "m")
+        with zipfile.ZipFile(tmp_path / "m") as archive:
+            members = {name: archive.read(name) for name in archive.namelist()}
+        tables = json.loads(members["tables.json"])
+        members["tables.json"] = json.dumps({k: v for k, v in tables.items() if k not in ("cost_unit", "encoder")})
+        with zipfile.ZipFile(tmp_path / "old", "w") as archive:
+            for name, content in members.items():
+                archive.writestr(name, content)
+        loaded = CorrectnessMatrix.load(tmp_path / "old")
+        assert_same(loaded, odd)
+        assert (loaded.costs, loaded.encoder) == (None, None)
 
     def test_parts_travel_too(self, tmp_path, toy_with_holes, assert_same):
         for number, part in enumerate([*toy_with_holes.split(), toy_with_holes.subset(questions=[])]):

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from embedllm import MatrixFactorization, load_dataset
+from embedllm._files import check_writable, replacing
 from embedllm.protocol.recorded import answers_sha256
 from embedllm.studies.benchmark_prediction import SGD, closest_to_mathematics, predict_heldout
 
@@ -21,6 +22,7 @@ SEED, DIM, ALPHA = 0, 232, 0.05  # of the paper and the authors
 
 
 def main(pools: list[str]) -> None:
+    check_writable(TARGET.parent)  # before hours of work
     for pool in pools:
         known = json.loads(TARGET.read_text()) if TARGET.exists() else {}
         matrix = load_dataset(pool)
@@ -48,7 +50,8 @@ def main(pools: list[str]) -> None:
             "date": datetime.date.today().isoformat(),
             "frames": {key: json.loads(frame.to_json(orient="split", index=False)) for key, frame in frames.items()},
         }
-        TARGET.write_text(json.dumps(known | {pool: recorded}, separators=(",", ":")) + "\n")
+        with replacing(TARGET) as temporary:
+            temporary.write_text(json.dumps(known | {pool: recorded}, separators=(",", ":")) + "\n")
         print(f"recorded {pool}")
 
 

@@ -21,6 +21,7 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, load_dataset
+from embedllm._files import check_writable, replacing
 from embedllm.predictors._answers import Answers
 from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
@@ -29,7 +30,6 @@ from embedllm.protocol.scores import mean_scores
 from embedllm.studies.what_embedllm_is import SGD, fit_timed
 
 TARGET = Path("data/solvers.json")
-SIMULATED_SCALE = 0.1  # without effect on real answers
 EXACT, POOL = "exact", "exact, pool prior"
 ALPHAS = (0.0, 0.025, 0.05, 0.1)  # noise of SGD that is tried on the validation questions
 AUTHORS = 0.05
@@ -48,7 +48,7 @@ def compare_solvers(
     dims: Sequence[int] = (4, 8, 16, 232),
     seed: int = 0,
     n_seeds: int = 5,
-) -> tuple[pd.DataFrame, pd.DataFrame]:
+) -> pd.DataFrame:
     """Fit SGD, the exact solver and the exact solver with the pool prior on the same divisions of the questions.
 
     Each is fitted at the authors' alpha, 0.05, and at an alpha chosen on the validation questions: SGD's among
@@ -65,26 +65,19 @@ def compare_solvers(
 
     Returns
     -------
-    scores : DataFrame
+    DataFrame
         Columns `data`, `seed`, `solver`, `dim`, `tuned` (whether alpha was chosen), `alpha`, `seconds` of the fit,
         `objective` (training loss and ridge penalty at alpha 0.05, mean over models), and on the test questions
         `log_loss` (nats) and `accuracy`.
-    curves : DataFrame
-        Columns `data`, `seed`, `seconds`, `val_loss`: SGD at alpha 0.05 and the largest dim, epoch by epoch.
     """
-    rows, curves = [], []
+    rows = []
     for run_seed, (train, val, test) in split_runs(matrix, seed, n_seeds):
         problem = Problem(Answers(train, sorted(train.model_names), torch.device("cpu")))
         for solver, tuned, fit in fits_of_run(train, val, clone(sgd).set_params(random_state=run_seed), dims):
             row = {"seed": run_seed, "solver": solver, "dim": fit.mf.dim, "tuned": tuned, "alpha": fit.mf.alpha_}
             row |= {"seconds": fit.seconds, "objective": objective(problem, fit.mf, AUTHORS)}
             rows.append(row | mean_scores(fit.mf.predict_matrix(test), test))
-            if solver == SGD and not tuned and fit.mf.dim == dims[-1]:
-                loss = fit.mf.history_["val_loss"].to_numpy()
-                spent = fit.seconds * np.arange(1, len(loss) + 1) / len(loss)
-                curves.append(pd.DataFrame({"seed": run_seed, "seconds": spent, "val_loss": loss}))
-    scores, curve = pd.DataFrame(rows), pd.concat(curves, ignore_index=True)
-    return scores.assign(data=matrix.source), curve.assign(data=matrix.source)
+    return pd.DataFrame(rows).assign(data=matrix.source)
 
 
 def fits_of_run(
@@ -172,12 +165,12 @@ def changes(one: tuple[np.ndarray, np.ndarray], other: tuple[np.ndarray, np.ndar
 
 
 def record(pool: str) -> dict[str, object]:
-    matrix = load_dataset(pool, scale=SIMULATED_SCALE)
+    matrix = load_dataset(pool)
     sgd = MatrixFactorization(solver="sgd", device="cpu")
-    scores, curves = compare_solvers(matrix, sgd)
+    scores = compare_solvers(matrix, sgd)
     pair = {SGD: sgd, EXACT: MatrixFactorization(device="cpu", alpha=0.05)}
     changed = stability(matrix, {name: mf.set_params(alpha=0.05) for name, mf in pair.items()})
-    frames = {"scores": scores, "curves": curves, "stability": changed}
+    frames = {"scores": scores, "stability": changed}
     return {
         "date": datetime.date.today().isoformat(),
         "data": matrix.source,
@@ -188,11 +181,16 @@ def record(pool: str) -> dict[str, object]:
     }
 
 
-if __name__ == "__main__":
+def main(pools: list[str]) -> None:
+    check_writable(TARGET.parent)  # before an hour of work
     torch.set_num_threads(1)
-    pd.set_option("display.width", 160)
-    for pool in sys.argv[1:]:
+    for pool in pools:
         recorded = record(pool)
         known = (json.loads(TARGET.read_text()) if TARGET.exists() else {}) | {pool: recorded}
-        TARGET.write_text(json.dumps(known, indent=None, separators=(",", ":")) + "\n")
+        with replacing(TARGET) as temporary:
+            temporary.write_text(json.dumps(known, indent=None, separators=(",", ":")) + "\n")
         print(f"recorded {pool}")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -31,9 +31,6 @@ def check_pages(book: Path) -> str | None:
     str or None
         What is wrong and what to do, or None.
     """
-    for name in ("_config.yml", "_toc.yml"):
-        if not (book / name).is_symlink():
-            return f"{book / name} is no symbolic link to ../{name}: set git's core.symlinks and check it out again"
     html = book / "_build" / "html"
     if not any(html.rglob("*.html")):
         remedy = (

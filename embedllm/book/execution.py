@@ -32,11 +32,14 @@ TUNING = "tuning"
 SHARED_FIT = "communities"
 """The notebook that needs nothing but the paper's training, which others read from the cache."""
 
+LONG = {"baselines", "new_models"}
+"""Notebooks that take long: they begin early, so that none of them runs alone in the end."""
+
 COLLECTING = {"summary", "real_answers"}
 """Notebooks that show what the others reported."""
 
-PUBLISHED_SETTINGS = {"cost", "label_rules", "what_embedllm_is"}
-"""Notebooks that study the paper's own settings, and so take nothing from `tuning`."""
+OWN_SETTINGS = {"cost", "label_rules", "what_embedllm_is", "limits"}
+"""Notebooks that take nothing from `tuning`: they study the paper's own settings, or other data than the build's."""
 
 CHOSEN = {"n_neighbors": int}
 """Parameters that other notebooks take from `tuning`, and their types. Not the size of an embedding: the paper's is 232
@@ -97,6 +100,8 @@ def refresh(
     dict of str to str
         Name to error, for each notebook that failed. It leaves no stamp, so it runs again next time.
     """
+    if os.path.expanduser("~") == "~":  # no home is known, as in a container with any user, and Jupyter needs one
+        os.environ["HOME"] = str(root / "book" / "_build" / "home")
     notebooks = [Notebook(root, name) for name in names]
     for notebook in notebooks:
         if done := notebook.sync():
@@ -131,7 +136,7 @@ def refresh(
         say(f"notebooks/{notebook.name}: executing ({reason})")
         notebook.stamp.unlink(missing_ok=True)
         start = time.perf_counter()
-        error = notebook.execute(passed)
+        error = notebook.execute(passed, stdin)
         say(f"notebooks/{notebook.name}: {'FAILED' if error else 'done'} after {time.perf_counter() - start:.0f} s")
         if error is None:
             notebook.stamp.write_text(json.dumps(stamp, indent=1))
@@ -140,22 +145,29 @@ def refresh(
     # Workers take them in this order, so that whoever waits for a notebook waits for one that has begun.
     in_order = sorted(notebooks, key=lambda each: _turn(each.name, declared[each.name]))
     runs: dict[str, Future[str | None]] = {}
-    with ThreadPoolExecutor(WORKERS) as pool:
-        for position, notebook in enumerate(in_order):
-            runs[notebook.name] = pool.submit(run, notebook, [other.name for other in in_order[:position]])
-        errors = {name: runs[name].result() for name in names}
+    stdin, alive = os.pipe()
+    with os.fdopen(stdin), ThreadPoolExecutor(WORKERS) as pool:
+        try:
+            for position, notebook in enumerate(in_order):
+                runs[notebook.name] = pool.submit(run, notebook, [other.name for other in in_order[:position]])
+            errors = {name: runs[name].result() for name in names}
+        finally:  # of an interrupted build, none goes on, and none begins
+            pool.shutdown(wait=False, cancel_futures=True)
+            os.close(alive)
     return {name: error for name, error in errors.items() if error}
 
 
 def _turn(name: str, declared: Mapping[str, Any]) -> int:
     """Place of a notebook among the others: what others wait for goes first, what waits for others last."""
-    if name in (TUNING, SHARED_FIT) or name in COLLECTING:
-        return 3 if name in COLLECTING else 0
-    return 1 if _takes_chosen(name, declared) else 2
+    if name in COLLECTING:
+        return 4
+    if name in (TUNING, SHARED_FIT):
+        return 0
+    return 1 if name in LONG else 2 if _takes_chosen(name, declared) else 3
 
 
 def _takes_chosen(name: str, declared: Mapping[str, Any]) -> bool:
-    return bool(CHOSEN.keys() & declared.keys()) and name not in PUBLISHED_SETTINGS
+    return bool(CHOSEN.keys() & declared.keys()) and name not in OWN_SETTINGS
 
 
 def chosen_parameters(tuning: Notebook) -> dict[str, Any]:

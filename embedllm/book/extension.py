@@ -33,9 +33,18 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.add_config_value("embedllm_parameters", {}, "", types=[dict])
     for part in ("gallery", "reference", "repository"):
         app.setup_extension(f"embedllm.book.{part}")
+    app.connect("config-inited", check_copies)
     app.connect("config-inited", define_substitutions)
     app.connect("builder-inited", refresh_notebooks)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def check_copies(app: Sphinx, config: Config) -> None:
+    """Refuse a configuration or a table of contents other than that at the root, which the other commands read."""
+    book = Path(app.srcdir)
+    for name in ("_config.yml", "_toc.yml"):
+        if (book / name).read_text(encoding="utf-8") != (book.parent / name).read_text(encoding="utf-8"):
+            raise ConfigError(f"book/{name} is not a copy of {name}: edit that one, then cp _config.yml _toc.yml book/")
 
 
 def refresh_notebooks(app: Sphinx) -> None:

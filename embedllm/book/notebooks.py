@@ -38,6 +38,19 @@ WORKERS = 2
 AGREED = "embedllm_cells_sha256"
 """Key of a notebook's metadata: the hash of the cells on which it and its script last agreed."""
 
+# Papermill, until the book no longer waits for it: whatever ended the book, its end of stdin is closed. In the
+# background of a shell, where Ctrl-C is ignored, the signal would be ignored too.
+_PAPERMILL = """
+import os, signal, threading
+signal.signal(signal.SIGINT, signal.default_int_handler)
+def watch():
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGINT)
+threading.Thread(target=watch, daemon=True).start()
+from papermill.cli import papermill
+papermill()
+"""
+
 # Kernels choose their ports before they bind them, so two that start together can collide.
 PORT_RACE = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
 
@@ -93,7 +106,7 @@ class Notebook:
         Raises
         ------
         ValueError
-            If there is no such cell, or a default is no literal.
+            If there is no such cell, or a default is not a literal.
         """
         declared = inspect_notebook(self.ipynb)
         if not declared:
@@ -101,7 +114,7 @@ class Notebook:
         try:
             return {name: ast.literal_eval(each["default"]) for name, each in declared.items()}
         except (SyntaxError, ValueError) as error:
-            message = f"notebooks/{self.name}.py: a parameter has a default that is no literal: write its value"
+            message = f"notebooks/{self.name}.py: a parameter has a default that is not a literal: write its value"
             raise ValueError(message) from error
 
     def sync(self) -> str | None:
@@ -146,13 +159,15 @@ class Notebook:
             nbformat.write(written, temporary)
         return done
 
-    def execute(self, parameters: Mapping[str, Any]) -> str | None:
+    def execute(self, parameters: Mapping[str, Any], stdin: int) -> str | None:
         """Run the notebook and put the result, complete or not, where the book looks for it.
 
         Parameters
         ----------
         parameters : mapping
             Values for parameters that the notebook declares.
+        stdin : int
+            End of a pipe to read from; the run is stopped when the other end is closed.
 
         Returns
         -------
@@ -167,9 +182,9 @@ class Notebook:
             # Files of figures are named after their folder.
             output, quoted, drawn = (Path(folder, each) for each in ("executed.ipynb", "reported.json", self.name))
             drawn.mkdir()
-            error = self._papermill(output, quoted, drawn, parameters)
+            error = self._papermill(output, quoted, drawn, parameters, stdin)
             if error and PORT_RACE.search(error):
-                error = self._papermill(output, quoted, drawn, parameters)
+                error = self._papermill(output, quoted, drawn, parameters, stdin)
             for made, place in ((output, self.executed), (quoted, self.reported_values)):
                 if made.exists():
                     os.replace(made, place)
@@ -180,7 +195,9 @@ class Notebook:
             os.replace(drawn, self.figures)
         return error
 
-    def _papermill(self, output: Path, quoted: Path, drawn: Path, parameters: Mapping[str, Any]) -> str | None:
+    def _papermill(
+        self, output: Path, quoted: Path, drawn: Path, parameters: Mapping[str, Any], stdin: int
+    ) -> str | None:
         from embedllm.plots import _style as figures  # takes seconds, which a build without a stale notebook is spared
         from embedllm.protocol import reported_values
 
@@ -190,7 +207,7 @@ class Notebook:
         given = ["--parameters_yaml", yaml.safe_dump(dict(parameters))] if parameters else []
         pools = {POOLS: os.path.abspath(os.environ[POOLS])} if os.environ.get(POOLS) else {}
         run = subprocess.run(
-            [sys.executable, "-m", "papermill", "--no-progress-bar", *given, *paths],
+            [sys.executable, "-c", _PAPERMILL, "--no-progress-bar", *given, *paths],
             cwd=self.root,
             # Notebooks that run side by side share the cores instead of fighting for them, unless the user sets the
             # number of threads; and the kernel named python3 is this environment's, not one registered for the user.
@@ -202,7 +219,7 @@ class Notebook:
                 reported_values.TARGET: str(quoted),
                 figures.TARGET: str(drawn),
             },
-            stdin=subprocess.DEVNULL,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -22,6 +22,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
+from embedllm._files import check_writable
 from embedllm.book.contents import book_notebooks
 from embedllm.book.execution import refresh
 from embedllm.book.parameters import book_parameters
@@ -32,7 +33,12 @@ from embedllm.protocol.reported_values import ReportedValue, format_number
 STANDARD_ERRORS = 3
 ROUNDING = 1e-4
 
-MAIN_FIGURES = ("forecasting-training-sizes", "routing-routers", "benchmark_prediction-rank-correlations")
+MAIN_FIGURES = (
+    "forecasting-training-sizes",
+    "routing-routers",
+    "benchmark_prediction-rank-correlations",
+    "baselines-baselines",
+)
 """Figures whose tables are recorded, so that the page of real answers can draw them without the data."""
 
 Tolerance = tuple[float, float]
@@ -155,8 +161,15 @@ def _main(action: str) -> int:
     configuration = yaml.safe_load((root / "_config.yml").read_text(encoding="utf-8"))
     parameters = book_parameters(configuration["sphinx"]["config"]["embedllm_parameters"])
     path = expected_path(root, parameters)
-    if action == "compare" and not path.exists():
-        print(f"{path.relative_to(root)} does not exist: make expected records this data set", file=sys.stderr)
+    try:  # before the notebooks run
+        if path.exists():
+            load_results(path)
+        elif action == "compare":
+            raise ValueError(f"{path.relative_to(root)} does not exist: make expected records this data set")
+        if action == "record":
+            check_writable(path.parent)
+    except (OSError, ValueError) as fault:
+        print(fault, file=sys.stderr)
         return 1
     failed = refresh(root, book_notebooks(root), parameters, say=print)
     for name, error in failed.items():

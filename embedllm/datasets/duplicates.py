@@ -8,6 +8,8 @@ import numpy as np
 import pandas as pd
 
 from embedllm._division import question_groups
+from embedllm._files import check_limit
+from embedllm.datasets.report import Line
 from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 
 Duplicates = Literal["majority", "any", "last", "rows", "error"]
@@ -16,6 +18,8 @@ Duplicates = Literal["majority", "any", "last", "rows", "error"]
 "majority": most of them, and a tie is not observed. "any": correct if one of them is. "last": the one that came last.
 "rows": all of them, the second and further ones on copies of the question. "error": none, it is an error.
 """
+
+_SPARSE, _CELL = 100, 40  # cells for each label from which on a matrix is no pool; bytes of work that a cell takes
 
 _RULES = {
     "majority": "majority of the labels of a (model, question)",
@@ -38,14 +42,21 @@ class Resolved(NamedTuple):
         The number of each column among those of its question, from 0.
     n_seen : ndarray of shape (n_models, n_questions), int32
         Number of labels.
-    report : list of (what, count, rule)
+    report : list of Line
+    account : mapping from text to int
+        Which rows became no cell.
+    costs : ndarray of shape (n_models, n_columns), float32, or None
+        Where the labels came with costs: the mean of those of a (model, question), NaN where none is known, or the
+        label is not observed.
     """
 
     labels: np.ndarray
     positions: np.ndarray
     copies: np.ndarray
     n_seen: np.ndarray
-    report: list[tuple[str, int, str]]
+    report: list[Line]
+    account: dict[str, int]
+    costs: np.ndarray | None
 
 
 class LabelVotes:
@@ -60,15 +71,23 @@ class LabelVotes:
         self._shape, self._n_cells = (n_models, n_questions), n_models * n_questions
         self._type = np.int32 if 2 * self._n_cells < 2**31 else np.int64
         self._votes: list[np.ndarray] = []  # 2 * cell + label
+        self._costs: list[np.ndarray] = []
 
-    def add(self, models: np.ndarray, questions: np.ndarray, labels: np.ndarray) -> None:
-        """Add rows: positions of models and of questions, and labels, int8, each of shape (n_rows,)."""
+    def add(
+        self, models: np.ndarray, questions: np.ndarray, labels: np.ndarray, costs: np.ndarray | None = None
+    ) -> None:
+        """Add rows: positions of models and of questions, labels, int8, and costs, NaN where unknown: (n_rows,)."""
         cells = models.astype(self._type) * self._shape[1] + questions
         self._votes.append(2 * cells + labels)
+        if costs is not None:
+            self._costs.append(costs)
 
     def resolve(self, duplicates: Duplicates) -> Resolved:
         """Apply a rule; for "error", `n_seen` tells the caller where it is violated."""
         votes = np.concatenate(self._votes)
+        if len(votes) * _SPARSE < self._n_cells:
+            what = f"{self._shape[0]:,} models x {self._shape[1]:,} questions with only {len(votes):,} answers"
+            check_limit("memory", _CELL * self._n_cells, what)
         counts = np.bincount(votes, minlength=2 * self._n_cells).astype(np.int32)
         n_incorrect, n_correct = counts[0::2], counts[1::2]
         n_seen = n_incorrect + n_correct
@@ -85,14 +104,28 @@ class LabelVotes:
             even = n_correct == n_incorrect
             matrix = (n_correct > n_incorrect).astype(np.int8) - even  # 0 - 1 is not observed
             n_ties = int(np.count_nonzero(even & (n_seen > 0)))
-        rule = _RULES.get(duplicates, "")
+        rule, n_duplicates = _RULES.get(duplicates, ""), len(votes) - int(np.count_nonzero(n_seen))
+        n_conflicts = int(np.count_nonzero((n_correct > 0) & (n_incorrect > 0)))
         report = [
-            ("duplicated rows", len(votes) - int(np.count_nonzero(n_seen)), rule),
-            ("conflicting labels", int(np.count_nonzero((n_correct > 0) & (n_incorrect > 0))), rule),
-            ("tied labels", n_ties, "not observed"),
+            Line("duplicated rows", n_duplicates, rule, is_choice=True),
+            Line("conflicting labels", n_conflicts, rule, is_choice=True),
+            Line("tied labels", n_ties, "not observed", is_choice=True),
         ]
-        matrix = matrix.reshape(self._shape[0], -1)
-        return Resolved(matrix, positions, copies, n_seen.reshape(self._shape), report)
+        account = {"duplicates": 0 if duplicates == "rows" else n_duplicates, "ties": n_ties}
+        matrix = matrix.reshape(self._shape[0], len(positions))
+        costs = None
+        if self._costs:
+            costs = self._mean_costs(votes >> 1)[:, positions]
+            costs[matrix == NOT_OBSERVED] = np.nan
+        return Resolved(matrix, positions, copies, n_seen.reshape(self._shape), report, account, costs)
+
+    def _mean_costs(self, cells: np.ndarray) -> np.ndarray:
+        costs = np.concatenate(self._costs)
+        known = ~np.isnan(costs)
+        n_known = np.bincount(cells[known], minlength=self._n_cells)
+        sums = np.bincount(cells[known], costs[known], minlength=self._n_cells)
+        means = np.divide(sums, n_known, out=np.full(self._n_cells, np.nan), where=n_known > 0)
+        return means.astype(np.float32).reshape(self._shape)
 
     def _one_column_a_row(
         self, cells: np.ndarray, labels: np.ndarray, n_seen: np.ndarray

@@ -13,6 +13,9 @@ An encoder is identified by its content, not by its name: a local copy of a mode
 
 Nothing else counts: no README, no training data, no weights in other formats. A model that another version of
 sentence-transformers saved again may count as another one, since its configuration is then written differently.
+
+The libraries that run an encoder may change what it gives, which no fingerprint shows. Before new vectors join those in
+the cache, a probe text is encoded again, and where it differs by more than rounding the cache is emptied.
 """
 
 from __future__ import annotations
@@ -20,12 +23,11 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import math
 import os
 import sqlite3
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import lru_cache
@@ -36,7 +38,8 @@ import numpy as np
 from tqdm import tqdm
 
 from embedllm._checks import check_device, check_positive
-from embedllm._files import cache_folder, sha256_of
+from embedllm._files import cache_folder, read_json, sha256_of, user_path
+from embedllm.datasets._heads import heads_of
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -56,6 +59,9 @@ _CONFIGURATION = (
 _TOKENIZER = "tokenizer.json"
 _VOCABULARY = ("vocab.*", "merges.txt", "*.model")
 _ORIGIN = ("__version__", "transformers_version", "_name_or_path", "name_or_path")
+
+_PROBE = "What is 7 + 8?"  # in every cache, to be encoded again
+_SAME = 0.02  # of the length of a vector; processors and batches differ by 0.002, and libraries by far more
 
 _SLAB = 1024  # texts encoded between two commits: what an interruption loses is at most this much work
 
@@ -93,10 +99,10 @@ def find_encoder(encoder: str | os.PathLike[str] = DEFAULT_ENCODER) -> Encoder:
     ConnectionError
         If the Hub has to be asked and cannot.
     ValueError
-        If the folder holds no sentence-transformers model, or one whose weights are pickled or whose code is foreign.
+        If the folder holds no sentence-transformers model, or one with pickled weights or with code of its own.
     """
-    if str(encoder) and Path(encoder).is_dir():
-        folder = Path(encoder).resolve()
+    if str(encoder) and user_path(encoder).is_dir():
+        folder = user_path(encoder).resolve()
         return Encoder(str(folder), folder, _fingerprint(folder))
     folder = _download(str(encoder))
     return Encoder(str(encoder), folder, _fingerprint(folder))
@@ -136,12 +142,14 @@ def encode_questions(
     ValueError
         If a device is unknown or not there, a vector is not finite, or the cache is damaged.
     OSError
-        If the cache cannot be written.
+        If the cache cannot be used.
 
     Warns
     -----
     UserWarning
-        If texts are longer than the encoder reads: the rest is ignored. They are counted when they are encoded.
+        If the cache cannot be written, so that new vectors are not kept. If texts are longer than the encoder reads:
+        the rest is ignored. They are counted when they are encoded. If the libraries give other vectors than those in
+        the cache, which is then emptied.
 
     References
     ----------
@@ -158,20 +166,52 @@ def encode_questions(
         # Only a vector shows the width: no entry of a configuration states it for every encoder.
         return encode_questions(["any text"], encoder, batch_size, device)[:0]
     found = find_encoder(encoder)
-    keys = [hashlib.sha256(text.encode()).digest() for text in texts]
-    cache = _cache_file(found.fingerprint)
+    keys = [_key(text) for text in texts]
+    cache = cache_folder() / "embeddings" / f"{found.fingerprint}.sqlite"
     with _faults_of(cache):
-        connection = sqlite3.connect(cache, timeout=60)  # another process holds the lock for one slab's insertion only
+        connection = _connect(cache)
     with closing(connection):
         with _faults_of(cache):
             vectors = _read(connection, set(keys))
-        new = {key: text for key, text in zip(keys, texts, strict=True) if key not in vectors}
-        if new:
+        named = dict(zip(keys, texts, strict=True))
+        if new := {key: text for key, text in named.items() if key not in vectors}:
+            if _differs(cache, connection, [named[key] for key in vectors], found, device):
+                vectors, new = {}, named
             for slab in _encode(new, found, batch_size, device):
                 with _faults_of(cache):
                     _write(connection, slab)
                 vectors |= slab
     return np.stack([vectors[key] for key in keys]).astype(np.float32)
+
+
+def _key(text: str) -> bytes:
+    return hashlib.sha256(text.encode()).digest()
+
+
+def _differs(
+    cache: Path, connection: sqlite3.Connection, cached: list[str], encoder: Encoder, device: str | list[str]
+) -> bool:
+    """Encode the probe again, or, in a cache without it, a text that is there; where it differs, empty the cache."""
+    probe = _key(_PROBE)
+    with _faults_of(cache):
+        stored = _read(connection, {probe})
+    texts = {probe: _PROBE} | ({} if stored else {_key(text): text for text in cached[:1]})
+    fresh: dict[bytes, np.ndarray] = {}
+    for slab in _encode(texts, encoder, len(texts), device if isinstance(device, str) else "cpu"):
+        fresh |= slab
+    with _faults_of(cache):
+        pairs = [(fresh[key].astype(float), then.astype(float)) for key, then in _read(connection, set(texts)).items()]
+        if differs := any(np.linalg.norm(now - then) > _SAME * np.linalg.norm(now) for now, then in pairs):
+            with connection:
+                connection.execute("DELETE FROM embeddings")
+        _write(connection, {probe: fresh[probe]})
+    if differs:
+        warnings.warn(
+            f"the libraries on this machine give other vectors of the encoder {encoder.name} than those in the cache, "
+            f"which is emptied: import again the data sets, and fit again the routers, that were made before",
+            stacklevel=3,
+        )
+    return differs
 
 
 def _check_texts(texts: Sequence[str]) -> list[str]:
@@ -185,7 +225,7 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
             text.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"text {position} holds half a surrogate pair, which is no character: remove it"
+                f"text {position} holds half a surrogate pair, which is not a character: remove it"
             ) from error
     return texts
 
@@ -212,7 +252,7 @@ def _download(name: str) -> Path:
 
 def _fingerprint(folder: Path) -> str:
     try:
-        modules = json.loads((folder / "modules.json").read_bytes())
+        modules = read_json(folder / "modules.json")
         places = sorted({"", *(str(module["path"]) for module in modules)})
         kinds = [str(module["type"]) for module in modules]
     except FileNotFoundError as error:
@@ -251,7 +291,7 @@ def _sha256_of(path: Path) -> str:
         state = path.stat()
         return _sha256_of_bytes(path, state.st_size, state.st_mtime_ns)
     try:
-        value = json.loads(path.read_bytes())
+        value = read_json(path)
     except ValueError as error:
         raise ValueError(f"{path} is damaged: fetch the encoder again") from error
     if isinstance(value, dict):
@@ -265,10 +305,22 @@ def _sha256_of_bytes(path: Path, size: int, modified: int) -> str:
     return sha256_of(path)
 
 
-def _cache_file(fingerprint: str) -> Path:
-    folder = cache_folder() / "embeddings"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder / f"{fingerprint}.sqlite"
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the database of a cache; where it cannot be written, a copy of it in memory."""
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if all(os.access(place, os.W_OK) for place in (path.parent, path) if place == path.parent or place.exists()):
+        return sqlite3.connect(path, timeout=60)  # another process holds the lock for one slab's insertion only
+    warnings.warn(
+        f"the cache of embeddings {path} cannot be written, so new vectors are not kept: set EMBEDLLM_CACHE to a "
+        f"folder that can be written",
+        stacklevel=3,
+    )
+    connection = sqlite3.connect(":memory:")
+    if path.is_file():
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as kept:
+            kept.backup(connection)
+    return connection
 
 
 @contextmanager
@@ -305,13 +357,7 @@ def _encode(
     texts: dict[bytes, str], encoder: Encoder, batch_size: int, device: str | list[str]
 ) -> Iterator[dict[bytes, np.ndarray]]:
     """Vectors of distinct texts by key, (width,), float16, a slab at a time."""
-    if isinstance(device, str):
-        place = check_device(device)
-    else:
-        _check_devices(device)
-        place = "cpu"  # each process gets a copy, and brings it to its device
-    with _quiet():
-        model = _load(encoder.folder, encoder.fingerprint, place)
+    model = _model(encoder, device)
     # Sorted, since a batch is padded to its longest; longest first, so that memory that does not suffice shows at once.
     order = sorted(texts, key=lambda key: len(texts[key]), reverse=True)
     n_cut = 0
@@ -320,8 +366,9 @@ def _encode(
             keys = order[start : start + _SLAB]
             slab = [texts[key] for key in keys]
             with _quiet():
-                n_cut += _count_cut(model, slab)
-                found = model.encode(slab, batch_size=batch_size, show_progress_bar=False, pool=pool)
+                heads, n_longer = heads_of(slab, model)
+                n_cut += n_longer
+                found = model.encode(heads, batch_size=batch_size, show_progress_bar=False, pool=pool)
                 vectors = np.asarray(found, dtype="<f2")
             if not (finite := np.isfinite(vectors).all(axis=1)).all():
                 text = slab[int(np.argmin(finite))]
@@ -334,6 +381,16 @@ def _encode(
             f"reads: the rest is ignored",
             stacklevel=3,
         )
+
+
+def _model(encoder: Encoder, device: str | list[str]) -> SentenceTransformer:
+    if isinstance(device, str):
+        place = check_device(device)
+    else:
+        _check_devices(device)
+        place = "cpu"  # each process gets a copy, and brings it to its device
+    with _quiet():
+        return _load(encoder.folder, encoder.fingerprint, place)
 
 
 @lru_cache(maxsize=1)
@@ -391,13 +448,3 @@ def _pool(model: SentenceTransformer, device: str | list[str]) -> Iterator[Any]:
         yield pool
     finally:
         model.stop_multi_process_pool(pool)
-
-
-def _count_cut(model: SentenceTransformer, texts: list[str]) -> int:
-    """Number of texts of more tokens than the encoder reads; they are tokenized once more, at about 1 % of the cost."""
-    limit = model.max_seq_length
-    if limit is None or limit == math.inf:
-        return 0
-    prompt = model.prompts.get(model.default_prompt_name or "") or ""
-    tokens = model.tokenizer([prompt + text for text in texts], truncation=False, padding=False)["input_ids"]
-    return sum(len(ids) > limit for ids in tokens)

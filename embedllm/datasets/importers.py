@@ -7,33 +7,33 @@ fault of the input is reported before the first prompt is encoded, since encodin
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+import warnings
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from embedllm._files import check_new_folder
+from embedllm._files import check_file, check_new_folder, user_path
 from embedllm.datasets.duplicates import Duplicates
-from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions
+from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.formats.answers import Answers, answer_files, list_answers, read_answers
+from embedllm.datasets.formats.every_eval_ever import read_every_eval_ever
+from embedllm.datasets.formats.inspect_ai import read_inspect
 from embedllm.datasets.formats.lm_eval import read_lm_eval
-from embedllm.datasets.formats.long import write_long_form
+from embedllm.datasets.formats.long import read_order, write_long_form
 from embedllm.datasets.formats.resolved_lists import read_resolved
 from embedllm.datasets.formats.wide import read_wide
-from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix, report_table
+from embedllm.datasets.report import Line, account_line, refuse_choices
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix, EncoderName
 
 _Path = str | os.PathLike[str]
 
+_MOST_EQUAL = 0.01  # share of different questions with equal embeddings above which there is a warning
 
-def import_long(
-    source: _Path,
-    out: _Path,
-    *,
-    encoder: _Path = DEFAULT_ENCODER,
-    device: str | list[str] = "auto",
-    duplicates: Duplicates = "majority",
-) -> CorrectnessMatrix:
+
+def import_long(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
     """Import answers in the authors' long form, which need no order files and no embeddings.
 
     Parameters
@@ -41,11 +41,18 @@ def import_long(
     source : path
         A `.csv`, `.csv.gz` or `.parquet` file with columns prompt_id, model_name, category, label and prompt, or a
         folder with such a file named `correctness`, or with three named `train`, `val` and `test`. Models and questions
-        keep the order in which they first occur.
+        keep the order in which they first occur, or that of `model_order` and `question_order` where the folder has
+        these; what they say beyond, such as the prompt, the benchmark or `params_b`, is taken as `load_dataset` does.
+        Embeddings in the folder are ignored.
     out : path
         A folder that does not exist, or is empty.
     encoder, device
         As in `embedllm.datasets.encoder.encode_questions`.
+    strict : bool
+        Raise where the reader would have to choose between things in the data: two labels of an answer, two runs, two
+        texts of a question (`embedllm.datasets.report.Line`).
+    dry_run : bool
+        Report only: nothing is encoded or written, and the embeddings of the matrix that is returned are all ones.
     duplicates : "majority", "any", "last", "rows" or "error"
         What counts where a (model, question) has several rows, as in `embedllm.datasets.formats.long.read_long_form`.
 
@@ -57,32 +64,19 @@ def import_long(
         If there is no source.
     ValueError
         If a file is damaged or lacks a column, a name, id or prompt is empty, one id stands for two prompts, two
-        benchmarks or two splits, or a label is unknown: names file, row and value.
+        benchmarks or two splits, a label is unknown, or a model or question is missing from its order file: names
+        file, row and value.
 
     Examples
     --------
     >>> from embedllm import import_long
     >>> import_long("answers.csv.gz", "my-pool")  # doctest: +SKIP
     """
-    path = _checked(source, out)
-    files = answer_files(path) if path.is_dir() else {"all": path}
-    models, questions = list_answers(files)
-    answers, _ = read_answers(files, models, questions, duplicates=duplicates)
-    return _written(answers, path, out, encoder, device)
+    return _imported(_read_long, source, out, **options)
 
 
-def import_wide(
-    source: _Path,
-    out: _Path,
-    *,
-    encoder: _Path = DEFAULT_ENCODER,
-    device: str | list[str] = "auto",
-    prompt_column: str = "prompt",
-    benchmark_column: str = "benchmark",
-    id_column: str | None = None,
-    ignore: Sequence[str] = (),
-) -> CorrectnessMatrix:
-    """Import a table with a row for each question and a column for each model (see `embedllm.datasets.formats.wide`).
+def import_wide(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
+    """Import a table with a row for each question and a column for each model.
 
     Parameters
     ----------
@@ -90,42 +84,25 @@ def import_wide(
         A `.csv`, `.csv.gz` or `.parquet` file.
     out : path
         A folder that does not exist, or is empty.
-    encoder, device
-        As in `embedllm.datasets.encoder.encode_questions`.
-    prompt_column, benchmark_column, id_column, ignore
-        As in `embedllm.datasets.formats.wide.read_wide`.
+    **options
+        `encoder`, `device`, `strict` and `dry_run` as in `import_long`, the others as in
+        `embedllm.datasets.formats.wide.read_wide`.
 
     Raises
     ------
-    FileExistsError
-        If there is something at `out`.
-    FileNotFoundError
-        If there is no source.
-    ValueError
-        As `embedllm.datasets.formats.wide.read_wide` does.
+    FileExistsError, FileNotFoundError, ValueError
+        As `import_long` and the reader do.
 
     Examples
     --------
     >>> from embedllm import import_wide
     >>> import_wide("table.csv", "my-pool", ignore=["notes"])  # doctest: +SKIP
     """
-    path = _checked(source, out)
-    answers = read_wide(
-        path, prompt_column=prompt_column, benchmark_column=benchmark_column, id_column=id_column, ignore=ignore
-    )
-    return _written(answers, path, out, encoder, device)
+    return _imported(read_wide, source, out, **options)
 
 
-def import_lm_eval(
-    source: _Path,
-    out: _Path,
-    *,
-    encoder: _Path = DEFAULT_ENCODER,
-    device: str | list[str] = "auto",
-    metric: str | None = None,
-    filter: str | None = None,
-) -> CorrectnessMatrix:
-    """Import sample logs of the lm-evaluation-harness (see `embedllm.datasets.formats.lm_eval`).
+def import_lm_eval(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
+    """Import sample logs of the lm-evaluation-harness.
 
     Parameters
     ----------
@@ -133,25 +110,14 @@ def import_lm_eval(
         The `--output_path` of the harness, or any folder above it.
     out : path
         A folder that does not exist, or is empty.
-    encoder, device
-        As in `embedllm.datasets.encoder.encode_questions`.
-    metric, filter
-        As in `embedllm.datasets.formats.lm_eval.read_lm_eval`.
-
-    Returns
-    -------
-    CorrectnessMatrix
-        Question ids are `TASK/DOC_ID`. The category of a question is its task, from which its benchmark follows
-        (`embedllm.datasets.formats.answers.benchmark_of`). The prompt is the text given to the model.
+    **options
+        `encoder`, `device`, `strict` and `dry_run` as in `import_long`, the others as in
+        `embedllm.datasets.formats.lm_eval.read_lm_eval`.
 
     Raises
     ------
-    FileExistsError
-        If there is something at `out`.
-    FileNotFoundError
-        If there is no source, or no log in it.
-    ValueError
-        As `embedllm.datasets.formats.lm_eval.read_lm_eval` does.
+    FileExistsError, FileNotFoundError, ValueError
+        As `import_long` and the reader do.
 
     References
     ----------
@@ -162,19 +128,11 @@ def import_lm_eval(
     >>> from embedllm import import_lm_eval
     >>> import_lm_eval("logs", "my-pool", filter="strict-match")  # doctest: +SKIP
     """
-    path = _checked(source, out)
-    return _written(read_lm_eval(path, metric=metric, filter=filter), path, out, encoder, device)
+    return _imported(read_lm_eval, source, out, **options)
 
 
-def import_resolved(
-    source: _Path,
-    out: _Path,
-    *,
-    questions: _Path,
-    encoder: _Path = DEFAULT_ENCODER,
-    device: str | list[str] = "auto",
-) -> CorrectnessMatrix:
-    """Import lists of the tasks that each model resolved (see `embedllm.datasets.formats.resolved_lists`).
+def import_resolved(source: _Path, out: _Path, *, questions: _Path, **options: Any) -> CorrectnessMatrix:
+    """Import lists of the tasks that each model resolved.
 
     Parameters
     ----------
@@ -183,18 +141,15 @@ def import_resolved(
     out : path
         A folder that does not exist, or is empty.
     questions : path
-        As in `embedllm.datasets.formats.resolved_lists.read_resolved`.
-    encoder, device
-        As in `embedllm.datasets.encoder.encode_questions`.
+        A file with the id and the prompt of every task.
+    **options
+        `encoder`, `device`, `strict` and `dry_run` as in `import_long`, the others as in
+        `embedllm.datasets.formats.resolved_lists.read_resolved`.
 
     Raises
     ------
-    FileExistsError
-        If there is something at `out`.
-    FileNotFoundError
-        If there is no source, or no list in it.
-    ValueError
-        As `embedllm.datasets.formats.resolved_lists.read_resolved` does.
+    FileExistsError, FileNotFoundError, ValueError
+        As `import_long` and the reader do.
 
     References
     ----------
@@ -205,44 +160,152 @@ def import_resolved(
     >>> from embedllm import import_resolved
     >>> import_resolved("verified", "my-pool", questions="verified.jsonl")  # doctest: +SKIP
     """
-    path = _checked(source, out)
-    return _written(read_resolved(path, _existing(questions)), path, out, encoder, device)
+    return _imported(read_resolved, source, out, questions=user_path(questions), **options)
 
 
-def _checked(source: _Path, out: _Path) -> Path:
-    check_new_folder(out)
-    return _existing(source)
+def import_every_eval_ever(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
+    """Import records of Every Eval Ever.
+
+    Parameters
+    ----------
+    source : path
+        A folder with `UUID_samples.jsonl` at any depth.
+    out : path
+        A folder that does not exist, or is empty.
+    **options
+        `encoder`, `device`, `strict` and `dry_run` as in `import_long`, the others as in
+        `embedllm.datasets.formats.every_eval_ever.read_every_eval_ever`.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, ValueError
+        As `import_long` and the reader do.
+
+    References
+    ----------
+    https://github.com/evaleval/every_eval_ever
+
+    Examples
+    --------
+    >>> from embedllm import import_every_eval_ever
+    >>> import_every_eval_ever("data", "my-pool", metric="exact_match")  # doctest: +SKIP
+    """
+    return _imported(read_every_eval_ever, source, out, **options)
 
 
-def _existing(path: _Path) -> Path:
-    if not Path(path).exists():
+def import_inspect(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
+    """Import logs of inspect_ai; its package must be installed.
+
+    Parameters
+    ----------
+    source : path
+        A log, `.eval` or `.json`, or a folder with logs at any depth.
+    out : path
+        A folder that does not exist, or is empty.
+    **options
+        `encoder`, `device`, `strict` and `dry_run` as in `import_long`, the others as in
+        `embedllm.datasets.formats.inspect_ai.read_inspect`.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, ModuleNotFoundError, ValueError
+        As `import_long` and the reader do.
+
+    References
+    ----------
+    https://inspect.aisi.org.uk
+
+    Examples
+    --------
+    >>> from embedllm import import_inspect
+    >>> import_inspect("logs", "my-pool", threshold=0.5)  # doctest: +SKIP
+    """
+    return _imported(read_inspect, source, out, **options)
+
+
+def _read_long(path: Path, duplicates: Duplicates = "majority") -> Answers:
+    files, facts, known = {"all": path}, None, None
+    if path.is_dir():
+        files = answer_files(path)
+        facts, known = read_order(path, "model_order", "model_name"), read_order(path, "question_order", "prompt_id")
+    models, questions = list_answers(files, known)
+    answers, _ = read_answers(files, models if facts is None else facts.index, questions, duplicates=duplicates)
+    return answers._replace(models=facts)
+
+
+def existing(path: _Path) -> Path:
+    """Return the path of a file or a folder.
+
+    Raises
+    ------
+    FileNotFoundError
+        If nothing is there.
+    OSError, Malformed
+        As `embedllm._files.check_file` does.
+    """
+    found = user_path(path)
+    if not os.path.lexists(found):
         raise FileNotFoundError(f"{path} does not exist")
-    return Path(path)
+    if not found.is_dir():
+        check_file(found)
+    return found
 
 
-def _written(answers: Answers, source: Path, out: _Path, encoder: _Path, device: str | list[str]) -> CorrectnessMatrix:
-    """Encode the prompts, and write the matrix."""
+def _imported(
+    read: Callable[..., Answers],
+    source: _Path,
+    out: _Path,
+    *,
+    encoder: _Path = DEFAULT_ENCODER,
+    device: str | list[str] = "auto",
+    strict: bool = False,
+    dry_run: bool = False,
+    **options: Any,
+) -> CorrectnessMatrix:
+    """Read answers, encode their prompts, and write the matrix."""
+    check_new_folder(out)
+    source = existing(source)
+    answers = read(source, **options)
+    if strict:
+        refuse_choices(answers.report)
     observed = answers.labels.to_numpy() != NOT_OBSERVED
     answered = observed.any(axis=0)
     if not answered.any():
-        raise ValueError(f"{source} holds no answer that was observed")
+        line = account_line(0, answers.account)
+        raise ValueError(f"{source} holds no answer that was observed: {line.number:,} {line.what} {line.rule}")
     questions = answers.questions[answered]
     if (empty := questions["prompt"].str.strip() == "").any():
         raise ValueError(f"{source}: the prompt of question {questions.index[empty][0]!r} is empty: fill it in")
-    report = [
-        *answers.report,
-        ("questions without an answer", int((~answered).sum()), "left out"),
-        ("models without an answer", int((~observed.any(axis=1)).sum()), "kept, not observed"),
-    ]
     build = partial(
         CorrectnessMatrix,
         answers.labels.loc[:, answered],
         questions,
+        models=answers.models,
         source=source.resolve().name,
-        report=report_table(report),
+        report=answers.report_table(
+            Line("questions without an answer", int((~answered).sum()), "left out"),
+            Line("models without an answer", int((~observed.any(axis=1)).sum()), "kept, not observed"),
+        ),
+        costs=None if answers.costs is None else answers.costs.loc[:, answered],
+        cost_unit=answers.cost_unit,
     )
     # The matrix is checked here, before the prompts are encoded.
-    build(embeddings=np.ones((len(questions), 1)))
-    matrix = build(embeddings=encode_questions(questions["prompt"].tolist(), encoder, device=device))
-    write_long_form(matrix, out)
+    matrix = build(embeddings=np.ones((len(questions), 1)))
+    if not dry_run:
+        vectors, found = encode_questions(questions["prompt"].tolist(), encoder, device=device), find_encoder(encoder)
+        matrix = build(embeddings=vectors, encoder=EncoderName(found.name, found.fingerprint))
+        _warn_of_equal(matrix)
+        write_long_form(matrix, out)
     return matrix
+
+
+def _warn_of_equal(matrix: CorrectnessMatrix) -> None:
+    n_texts = matrix.questions["prompt"].nunique()
+    n_equal = n_texts - len({row.tobytes() for row in matrix.embeddings})
+    if n_equal > _MOST_EQUAL * n_texts:
+        warnings.warn(
+            f"{n_equal:,} of {n_texts:,} different questions have the embedding of another one, so that no predictor "
+            f"can tell them apart: does each begin with the same long text, such as few-shot examples, behind which "
+            f"the encoder reads no further? Import the question alone (prompt_field=..., --prompt-field)",
+            stacklevel=3,
+        )

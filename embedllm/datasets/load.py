@@ -11,9 +11,9 @@ from typing import Any
 import yaml
 
 from embedllm._checks import check_option
-from embedllm._files import cache_folder, cached
+from embedllm._files import cache_folder, cached, user_path
 from embedllm.datasets.duplicates import Duplicates
-from embedllm.datasets.formats._graded import NoAnswer
+from embedllm.datasets.formats.answers import CountsAs
 from embedllm.datasets.formats.long import read_long_form
 from embedllm.datasets.hub import fetch
 from embedllm.datasets.model_names import describe_models
@@ -26,7 +26,7 @@ REAL_POOLS = ("mmlu-pro", "mmlu-pro-full", "zeroeval")
 
 NAMED = ("simulated", *REAL_POOLS, "embedllm")
 
-_READER = 1  # version of the reader: to be increased when it gives another matrix for the same files
+_READER = 2  # version of the reader: to be increased when it gives another matrix for the same files
 
 
 def dataset_folder(name_or_path: str | os.PathLike[str]) -> Path | None:
@@ -39,7 +39,7 @@ def dataset_folder(name_or_path: str | os.PathLike[str]) -> Path | None:
     """
     if not str(name_or_path):
         raise ValueError(f"the name of a data set is empty: use a folder, or one of {', '.join(NAMED)}")
-    return None if name_or_path in NAMED else Path(name_or_path)
+    return None if name_or_path in NAMED else user_path(name_or_path)
 
 
 def load_dataset(
@@ -49,7 +49,7 @@ def load_dataset(
     random_state: int = 0,
     structure: Structure = "linear",
     duplicates: Duplicates = "majority",
-    no_answer: NoAnswer = "incorrect",
+    no_answer: CountsAs = "incorrect",
 ) -> CorrectnessMatrix:
     """Load a correctness matrix.
 
@@ -93,7 +93,7 @@ def load_dataset(
     """
     folder = dataset_folder(name_or_path)
     check_option("duplicates", duplicates, Duplicates)
-    check_option("no_answer", no_answer, NoAnswer)
+    check_option("no_answer", no_answer, CountsAs)
     if name_or_path == "simulated":
         return simulate_pool(scale, random_state, structure)[0]
     if folder is None:
@@ -119,7 +119,7 @@ def _read_release(duplicates: Duplicates) -> CorrectnessMatrix:
     return _cached(f"{repository.replace('/', '--')}@{revision}-{duplicates}-{_READER}", read)
 
 
-def _read_real(name: str, duplicates: Duplicates, no_answer: NoAnswer) -> CorrectnessMatrix:
+def _read_real(name: str, duplicates: Duplicates, no_answer: CountsAs) -> CorrectnessMatrix:
     entry = _catalogue()[name]
     if no_answer == "incorrect" and (folder := pool_folder(name)):
         return read_long_form(folder, source=entry["title"], duplicates=duplicates)

@@ -85,9 +85,11 @@ def write_lookalike(folder: str | os.PathLike[str], scale: float = 1.0, random_s
     matrix, _ = simulate_pool(scale=scale, random_state=random_state)
     rng = np.random.default_rng([check_seed(random_state), 1])  # another stream than the pool's
     names = [f"simulated__{name}" for name in matrix.model_names]
-    questions = matrix.questions.assign(
-        category=release_categories(matrix.questions), prompt=_prompts(matrix.questions["benchmark"], rng)
-    )
+    # As in the release, whose prompts are in the order of their categories.
+    questions = matrix.questions.assign(category=release_categories(matrix.questions))
+    questions = questions.sort_values("category", kind="stable")
+    questions["prompt"] = _prompts(questions, rng)
+    matrix = matrix.subset(questions=questions.index)
     category_ids = {name: number for number, name in enumerate(sorted(chain.from_iterable(CATEGORIES.values())))}
     with creating_folder(folder) as temporary:
         for split in SPLITS:
@@ -140,16 +142,18 @@ def draw_answers(
     return rows, drawn
 
 
-def _prompts(benchmarks: pd.Series, rng: np.random.Generator) -> list[str]:
-    """Prompts that differ, with line ends, commas, quotes and letters beyond ASCII."""
+def _prompts(questions: pd.DataFrame, rng: np.random.Generator) -> list[str]:
+    """Prompts that differ, with line ends, commas, quotes and letters beyond ASCII; MMLU's name their subject."""
     letters = np.array(list("aaabcdeeeefghiiijklmnoooprstuvwéß"))
     vocabulary = np.array(["".join(rng.choice(letters, length)) for length in rng.integers(2, 9, 2_000)])
     texts = []
-    for number, benchmark in enumerate(benchmarks):
+    for number, (benchmark, category) in enumerate(zip(questions["benchmark"], questions["category"], strict=True)):
+        subject = category.removeprefix("mmlu_").replace("_", " ")
+        first = f"Multiple choice questions about {subject}.\n\n" if benchmark == "MMLU" else ""
         words = rng.choice(vocabulary, _WORDS_IN_PROMPT * (4 if benchmark == "TruthfulQA" else 1))
         half = len(words) // 2
         texts.append(
-            f'Simulated {benchmark} question {number}: {" ".join(words[:half])}, "{words[half]}"?\n'
+            f'{first}Simulated {benchmark} question {number}: {" ".join(words[:half])}, "{words[half]}"?\n'
             f"{' '.join(words[half:])}\nAnswer:"
         )
     return texts

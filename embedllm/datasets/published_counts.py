@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from typing import NamedTuple
 
+import numpy as np
 import pandas as pd
 
 
@@ -40,3 +41,21 @@ def load_published_counts() -> PublishedCounts:
     with file.open(encoding="utf-8") as stream:
         table = pd.read_csv(stream, index_col="benchmark")
     return PublishedCounts(table.drop(columns="questions").T.rename_axis("model"), table["questions"])
+
+
+def baselines_of(share: pd.DataFrame, questions: pd.Series) -> dict[str, float]:
+    """Return the accuracies, from 0 to 1, of baselines that follow from counts of correct answers alone.
+
+    Parameters
+    ----------
+    share : DataFrame of shape (n_models, n_benchmarks)
+        Of correct answers.
+    questions : Series of shape (n_benchmarks,)
+    """
+    weight = questions[share.columns] / questions.sum()
+    return {
+        "mean accuracy": share.mean() @ weight,
+        "per-benchmark majority baseline": np.maximum(share, 1 - share).mean() @ weight,
+        "best single model": (share @ weight).max(),
+        "best model per benchmark": share.max() @ weight,
+    }

@@ -29,10 +29,10 @@ from tqdm import tqdm
 from embedllm._files import cache_folder
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import encode_questions
-from embedllm.datasets.formats._graded import NoAnswer
+from embedllm.datasets.formats.answers import CountsAs
 from embedllm.datasets.formats.mmlu_pro import read_mmlu_pro
 from embedllm.datasets.formats.zeroeval import read_zeroeval
-from embedllm.matrix import CorrectnessMatrix, report_table
+from embedllm.matrix import CorrectnessMatrix
 
 POOLS = "EMBEDLLM_POOLS"
 """Environment variable that names the folder of pools."""
@@ -69,7 +69,7 @@ def pool_folder(name: str) -> Path | None:
     if not (pools := os.environ.get(POOLS)):
         return None
     if not Path(pools).is_dir():
-        raise FileNotFoundError(f"{POOLS} names {pools!r}, which is no folder: correct it, or unset it")
+        raise FileNotFoundError(f"{POOLS} names {pools!r}, which is not a folder: correct it, or unset it")
     wanted = name.replace("-", "_")
     folders = sorted(path for path in Path(pools).absolute().iterdir() if path.is_dir())
     return next((path for path in folders if path.name.replace("-", "_") == wanted), None)
@@ -87,7 +87,7 @@ def pool_files(list_name: str, column: str | None = None) -> list[PoolFile]:
 
 
 def read_pool(
-    name: str, entry: Mapping[str, str], *, no_answer: NoAnswer = "incorrect", duplicates: Duplicates = "majority"
+    name: str, entry: Mapping[str, str], *, no_answer: CountsAs = "incorrect", duplicates: Duplicates = "majority"
 ) -> CorrectnessMatrix:
     """Download the files of a pool, read them and encode the questions.
 
@@ -117,7 +117,7 @@ def read_pool(
         answers.questions,
         encode_questions(answers.questions["prompt"].tolist()),
         source=entry["title"],
-        report=report_table(answers.report),
+        report=answers.report_table(),
     )
 
 

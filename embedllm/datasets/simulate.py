@@ -33,7 +33,7 @@ KNN, all training questions                    71.5 %  tuned, `"linear"` only: d
 agreement of a model with its nearest          79.0 %  free
 ==========================================  =========  ============================================================
 
-A result on this pool that one of these decides is no evidence about the paper.
+A result on this pool that one of these decides is not evidence about the paper.
 
 References
 ----------

@@ -11,6 +11,7 @@ import functools
 import inspect
 import itertools
 import os
+import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
@@ -24,7 +25,11 @@ import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
+from matplotlib.font_manager import get_font_names
+from matplotlib.text import Text
+from matplotlib.ticker import LogFormatter, PercentFormatter
+
+from embedllm._checks import printable
 
 TARGET = "EMBEDLLM_FIGURES"
 """Environment variable that names the folder to write to."""
@@ -46,6 +51,14 @@ COLORS = {
     "ceiling": "black",
 }
 MARKERS = dict(zip(COLORS, "osDDv^PXpd*", strict=True))
+
+# For letters that DejaVu Sans lacks, if installed; a letter that no font has is a box, and no warning on a page.
+_FALLBACKS = {"Noto Sans CJK SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "Noto Sans"}
+_STYLE: list[Any] = [
+    str(resources.files("embedllm.plots").joinpath("companion.mplstyle")),
+    {"text.parse_math": False, "font.family": ["DejaVu Sans", *sorted(_FALLBACKS & set(get_font_names()))]},
+]
+warnings.filterwarnings("ignore", r"Glyph \d+ .*missing from")
 
 _P = ParamSpec("_P")
 
@@ -75,8 +88,9 @@ def figure_of(
     def decorate(draw: Callable[_P, Figure]) -> Callable[_P, Figure]:
         @functools.wraps(draw)
         def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> Figure:
-            with plt.style.context(str(resources.files("embedllm.plots").joinpath("companion.mplstyle"))):
+            with plt.style.context(_STYLE):
                 drawn = draw(*args, **kwargs)
+                _as_text(drawn)
                 drawn.draw_without_rendering()  # the layout is part of the style
                 title = (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
                 function = f"{draw.__module__}.{draw.__name__}"
@@ -92,6 +106,27 @@ def figure_of(
         return wrapper
 
     return decorate
+
+
+def _lines(text: str) -> str:
+    return "\n".join(map(printable, text.split("\n")))
+
+
+def _ticks(plain: Callable[[Any], list[str]], at: Any) -> list[str]:
+    return list(map(_lines, plain(at)))
+
+
+def _as_text(drawn: Figure) -> None:
+    """Escape control characters in the texts of a figure, and write the powers on logarithmic axes as mathematics."""
+    axes = [axis for each in drawn.axes for axis in (each.xaxis, each.yaxis)]
+    for formatter in {axis.get_major_formatter() for axis in axes}:  # axes may share one
+        # No lambda, so that a figure can be pickled.
+        formatter.format_ticks = functools.partial(_ticks, formatter.format_ticks)  # type: ignore[method-assign]
+    for text in drawn.findobj(Text):
+        text.set_text(_lines(text.get_text()))
+    for axis in axes:
+        if isinstance(axis.get_major_formatter(), LogFormatter):
+            plt.setp(axis.get_ticklabels(which="both"), parse_math=True)
 
 
 def describe(title: str, drawn: Figure) -> str:
@@ -200,9 +235,15 @@ def label_rows(axes: Axes, labels: Sequence[str]) -> None:
 
 
 def label_benchmarks(axes: Axes, table: pd.DataFrame, count: str = "n_questions") -> list[str]:
-    """Make a row for each benchmark of a table, labelled with its count, and return the benchmarks from the top."""
-    counts = table.drop_duplicates("benchmark").set_index("benchmark")[count]
-    label_rows(axes, [f"{name} ({n:,})" for name, n in counts.items()])
+    """Make a row for each benchmark of a table, labelled with its counts, and return the benchmarks from the top.
+
+    Methods that ran on other divisions of the questions have other counts.
+    """
+    counts = table.groupby("benchmark", sort=False)[count].agg(["min", "max"]).round().astype(int)
+    rows = [
+        f"{least:,}" if least == most else f"{least:,} to {most:,}" for least, most in counts.itertuples(index=False)
+    ]
+    label_rows(axes, [f"{name} ({n})" for name, n in zip(counts.index, rows, strict=True)])
     return counts.index.tolist()
 
 

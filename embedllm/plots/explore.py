@@ -6,6 +6,7 @@ with the installed packages: a page with them needs no server and loads nothing 
 
 from __future__ import annotations
 
+import html
 import json
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
@@ -136,7 +137,7 @@ def explore_routes(choices: pd.DataFrame, n_tested: int) -> HTML:
     lists = [shown.columns.get_loc(name) for name in ("benchmark", "router", "model", "correct")]
     table = itables.to_html_datatable(
         shown,
-        caption=f"{source}: {n_shown:,} of {n_tested:,} test questions",
+        caption=f"{html.escape(source)}: {n_shown:,} of {n_tested:,} test questions",
         table_id="routes",
         connected=False,
         display_logo_when_loading=False,

@@ -34,7 +34,7 @@ def plot_structures(table: pd.DataFrame, label: str) -> Figure:
         axes.set(title=structure, yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
         axes.set_yticklabels(methods)
     figure.supxlabel(f"{label} (%)")
-    head(figure, sources(table))
+    head(figure, table["data"].iat[0])  # the panels name the structures
     return figure
 
 

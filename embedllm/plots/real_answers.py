@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import PALETTE, beside_row, figure_of, label_rows, offsets, sources
+from embedllm.plots._style import PALETTE, beside_row, figure_of, head, label_rows, offsets
 
 
 @figure_of()
@@ -30,6 +30,7 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
             beside_row(axes, place, f"{points:+.2f}")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.grid(axis="y", visible=False)
-    axes.set(xlabel="difference in accuracy (points)", title=sources(gains))
-    figure.legend(loc="outside upper center", ncols=2)
+    axes.set(xlabel="difference in accuracy (points): MF is better above 0")
+    head(figure, f"MF minus a baseline, on {' and '.join(name.partition(',')[0] for name in data)}")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure

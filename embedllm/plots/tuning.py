@@ -50,5 +50,5 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
         axes.set(xlabel=_PARAMETERS[parameter], ylabel=label)
     panels[0].set_title(data)
     panels[0].legend()
-    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=1))
+    panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
     return figure

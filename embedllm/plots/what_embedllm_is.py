@@ -82,7 +82,7 @@ def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
     scores : DataFrame
         `scores` of what ``tools/record_solvers.py`` recorded, of one data set or several.
     """
-    pools = list(pd.unique(scores["data"]))
+    pools = sorted(pd.unique(scores["data"]))
     figure, panels = _panels(pools, "test loss (nats per answer)")
     for axes, pool in zip(panels, pools, strict=True):
         means = scores[scores["data"] == pool].groupby(["solver", "tuned", "dim"])["log_loss"].mean()
@@ -108,7 +108,7 @@ def plot_paired_differences(table: pd.DataFrame) -> Figure:
     table : DataFrame
         From `embedllm.studies.what_embedllm_is.paired_differences`.
     """
-    pools = list(table.index.unique("data"))
+    pools = sorted(table.index.unique("data"))
     figure, panels = _panels(pools, "test loss minus SGD's (nats)")
     for axes, pool in zip(panels, pools, strict=True):
         part = table.loc[pool]

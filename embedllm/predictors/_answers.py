@@ -60,7 +60,8 @@ class Answers:
 
         The embeddings of a block last until the next one is asked for.
         """
-        buffer = torch.empty(_BLOCK, self.width)  # memory of its own for each block would cost a tenth of a fit
+        # Memory of its own for each block would cost a tenth of a fit.
+        buffer = torch.empty(_BLOCK, self.width, dtype=torch.float32)
         for start in range(0, len(self), _BLOCK):
             part = slice(start, start + _BLOCK)
             questions = self.embeddings[part]

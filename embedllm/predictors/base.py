@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._checks import name_positions
+from embedllm._checks import copied, name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 
 # An answer is predicted correct when its probability is above this; at exactly one half it is predicted incorrect.
@@ -118,11 +118,14 @@ def check_embeddings(embeddings: np.ndarray, width: int) -> torch.Tensor:
     Raises
     ------
     ValueError
-        If the shape is different, or a value is not finite.
+        If they are not numbers, the shape is different, or a value is not finite.
     """
-    vectors = torch.tensor(embeddings, dtype=torch.float32)
+    vectors = torch.from_numpy(copied(embeddings))
     if vectors.ndim != 2 or vectors.shape[1] != width:
-        raise ValueError(f"embeddings has shape {tuple(vectors.shape)}; the fit was on shape (n_questions, {width})")
+        raise ValueError(
+            f"embeddings has shape {tuple(vectors.shape)}; the fit was on shape (n_questions, {width}): pass vectors "
+            f"of the encoder that it was fitted with"
+        )
     if not (finite := vectors.isfinite().all(dim=1)).all():
         raise ValueError(f"the embedding in row {int((~finite).nonzero()[0])} is not finite")
     return vectors
@@ -134,7 +137,7 @@ def check_validation(matrix: CorrectnessMatrix, validation: object) -> Correctne
     Raises
     ------
     TypeError, ValueError
-        If they are no `CorrectnessMatrix`, lack a model, or have embeddings of another width.
+        If they are not of `CorrectnessMatrix`, lack a model, or have embeddings of another width.
     """
     if not isinstance(validation, CorrectnessMatrix):
         raise TypeError(f"validation must be a CorrectnessMatrix, got {type(validation).__name__}")

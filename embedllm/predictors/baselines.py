@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Self
 
 import numpy as np
 import pandas as pd
+from sklearn.linear_model import LogisticRegression
 from sklearn.utils.validation import check_is_fitted
 
 from embedllm.matrix import CORRECT, CorrectnessMatrix
@@ -52,10 +54,15 @@ class BenchmarkMean(CorrectnessPredictor):
     Thresholded, it is the majority label of each (model, benchmark): what a predictor that reads the question must
     beat. The estimate is (correct + 1) / (observed + 2), which is 1/2 where nothing is observed.
 
+    `predict_matrix` is told the benchmark of a question. `predict_proba` is not: it averages over the benchmarks, with
+    the probabilities that a logistic regression on the embedding gives them.
+
     Attributes
     ----------
     model_names_ : ndarray of shape (n_models,)
     probability_ : DataFrame of shape (n_models, n_benchmarks)
+    classifier_ : LogisticRegression
+        Of the benchmark on the embedding; fitted when it is first needed, since most uses are told the benchmark.
 
     Examples
     --------
@@ -69,6 +76,7 @@ class BenchmarkMean(CorrectnessPredictor):
     """
 
     probability_: pd.DataFrame
+    width_: int
 
     def fit(self, matrix: CorrectnessMatrix) -> Self:
         matrix = check_matrix(matrix)
@@ -76,12 +84,24 @@ class BenchmarkMean(CorrectnessPredictor):
         correct = (accuracy["accuracy"].fillna(0) * accuracy["n_observed"]).round()
         self.model_names_ = matrix.model_names
         self.probability_ = ((correct + 1) / (accuracy["n_observed"] + 2)).unstack("benchmark").loc[self.model_names_]
+        self.width_ = matrix.embeddings.shape[1]
+        self.__dict__.pop("classifier_", None)
+        self._train = matrix
         return self
 
+    @cached_property
+    def classifier_(self) -> LogisticRegression:
+        classifier = LogisticRegression(C=10, tol=1e-3, max_iter=1000)
+        return classifier.fit(self._train.embeddings, self._train.benchmarks.astype(str))
+
     def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        """Raise: the benchmark of a question does not follow from its embedding."""
         check_is_fitted(self, "model_names_")
-        raise NotImplementedError("BenchmarkMean needs the benchmark of a question: call predict_matrix")
+        vectors = check_embeddings(embeddings, self.width_).numpy()
+        names = self.probability_.columns
+        if len(names) == 1 or not len(vectors):
+            return np.tile(self.probability_.T.to_numpy(np.float32), (len(vectors), 1))
+        of_benchmark = self.classifier_.predict_proba(vectors)  # (n_questions, n_benchmarks)
+        return (of_benchmark @ self.probability_[self.classifier_.classes_].T.to_numpy()).astype(np.float32)
 
     def predict_matrix(self, matrix: CorrectnessMatrix) -> np.ndarray:
         positions = self._model_positions(matrix.model_names)

@@ -8,23 +8,24 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 
+from embedllm._files import check_file, parse_json, user_path
+from embedllm.datasets.formats._tensors import dense, load_tensors
 from embedllm.predictors.coordinates import Coordinates
 from embedllm.predictors.sgd import Parameters, TrainingPreset
 
 
 @contextmanager
-def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
-    """Name the file, and what it should be, in every error about its content.
+def reading(path: str | os.PathLike[str], kind: str) -> Iterator[Path]:
+    """Give the path of a file, and name it, and what it should be, in every error about its content.
 
     Raises
     ------
@@ -33,11 +34,15 @@ def reading(path: str | os.PathLike[str], kind: str) -> Iterator[None]:
     ValueError
         If reading it fails in any other way.
     """
-    if not Path(path).is_file():
+    file = user_path(path)
+    if not os.path.lexists(file):
         raise FileNotFoundError(f"no such file: {path}")
+    check_file(file)
     try:
-        yield
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        yield file
+    except OSError:
+        raise
+    except Exception as error:  # a file of others may hold anything
         raise ValueError(f"{path} is not {kind}: {error}") from error
 
 
@@ -50,7 +55,7 @@ def to_bytes(parameters: Parameters | Coordinates, header: dict[str, Any]) -> by
 def read(path: str | os.PathLike[str]) -> tuple[Parameters | Coordinates, dict[str, Any]]:
     """Read what `to_bytes` wrote: parameters, and the header with its hyperparameters as the constructor takes them."""
     with safe_open(path, framework="pt", device="cpu") as file:
-        header = dict(json.loads(file.metadata()["embedllm"]))
+        header = dict(parse_json(file.metadata()["embedllm"].encode(), "its header"))
         kind = Coordinates if header["hyperparameters"].get("solver") == "exact" else Parameters
         parameters = kind(*(file.get_tensor(name) for name in kind._fields))
     if "sha256" not in header:
@@ -64,14 +69,7 @@ def read(path: str | os.PathLike[str]) -> tuple[Parameters | Coordinates, dict[s
 
 def read_authors(path: str | os.PathLike[str]) -> Parameters:
     """Read the state dict of the authors' model, written by `torch.save`."""
-    try:
-        if zipfile.is_zipfile(path):  # all but files of before PyTorch 1.6; torch.load leaves checksums unread
-            with zipfile.ZipFile(path) as archive:
-                if (damaged := archive.testzip()) is not None:
-                    raise ValueError(f"{damaged} differs from its checksum")
-        state = torch.load(path, weights_only=True, map_location="cpu")
-    except Exception as error:  # neither reader keeps to a few classes of errors
-        raise ValueError("it is damaged, or holds objects other than tensors, which are never loaded") from error
+    state = load_tensors(Path(path))
     return Parameters(
         _tensor(state, 2, "P.weight"),
         _tensor(state, 2, "text_proj.weight", "text_proj.0.weight"),
@@ -118,10 +116,6 @@ def _tensor(state: object, ndim: int, *names: str) -> torch.Tensor:
     """Return the tensor of the first of these names in a state dict, in float32."""
     known = state if isinstance(state, Mapping) else {}
     for value in map(known.get, names):
-        if (
-            isinstance(value, torch.Tensor)
-            and (value.layout is torch.strided and not value.is_nested and value.device.type == "cpu")  # not "meta"
-            and (value.ndim == ndim and value.is_floating_point())
-        ):
-            return value.float().contiguous()
+        if (tensor := dense(value, ndim)) is not None:
+            return tensor
     raise ValueError(f"it holds no {names[0]}, a dense tensor of floating-point numbers with {ndim} dimension(s)")

@@ -49,6 +49,8 @@ class KNNCorrectness(CorrectnessPredictor):
     Attributes
     ----------
     model_names_ : ndarray of shape (n_models,)
+    train_ : CorrectnessMatrix
+        The answers that are counted.
 
     References
     ----------
@@ -77,7 +79,7 @@ class KNNCorrectness(CorrectnessPredictor):
             if mask.any():  # otherwise there is nothing to count
                 members.setdefault(np.packbits(mask).tobytes(), []).append(model)
         self._groups = [_group(matrix, np.array(models)) for models in members.values()]
-        self._shape = matrix.embeddings.shape
+        self.train_ = matrix
         self.model_names_ = matrix.model_names
         return self
 
@@ -99,7 +101,7 @@ class KNNCorrectness(CorrectnessPredictor):
         """
         check_is_fitted(self, "model_names_")
         ks = [check_positive("n_neighbors", k) for k in n_neighbors]
-        n_train, width = self._shape
+        n_train, width = self.train_.embeddings.shape
         vectors = check_embeddings(embeddings, width)
         # Long enough for a model with a typical share of its answers observed; others search again.
         typical = float(np.median([group.n_observed for group in self._groups]))

@@ -294,8 +294,8 @@ class MatrixFactorization(CorrectnessPredictor):
         ValueError
             If the file is not a complete and unchanged one; no pickled object is ever loaded.
         """
-        with checkpoints.reading(path, "a factorization written by MatrixFactorization.save"):
-            parameters, header = checkpoints.read(path)
+        with checkpoints.reading(path, "a factorization written by MatrixFactorization.save") as file:
+            parameters, header = checkpoints.read(file)
             loaded = cls(**header["hyperparameters"], device=device)
             return loaded._restore(parameters, header["model_names"], header["learned"])
 
@@ -324,8 +324,8 @@ class MatrixFactorization(CorrectnessPredictor):
             If the file is damaged, holds objects other than tensors (which are never loaded), lacks a tensor, or has
             tensors that fit neither each other nor the names.
         """
-        with checkpoints.reading(path, "a checkpoint of the authors' trainer"):
-            parameters = checkpoints.read_authors(path)
+        with checkpoints.reading(path, "a checkpoint of the authors' trainer") as file:
+            parameters = checkpoints.read_authors(file)
             loaded = cls(dim=parameters.model_embeddings.shape[1], solver="sgd", device=device)
             learned = {"history_": {}, "alpha_": AUTHORS_ALPHA}
             return loaded._restore(parameters, [str(name) for name in model_names], learned)

@@ -36,12 +36,15 @@ def pool_penalty(others: torch.Tensor, n_observed: torch.Tensor, rho: float, tau
     """
     mean = others.mean(dim=1, keepdim=True)
     deviations = (others - mean).double() / others.shape[1] ** 0.5  # B        (width + 1, n_others)
-    scale = deviations.square().sum() / len(deviations)
-    if not scale > 0:  # one other model, or equal ones: their mean is all that is known
-        scale = torch.ones_like(scale)
-    covariance = tau * deviations @ deviations.T
-    covariance.diagonal().add_(rho * scale)
-    precision = torch.cholesky_inverse(torch.linalg.cholesky(covariance))
+    own = rho * deviations.square().sum() / len(deviations)
+    if not own > 0:  # one other model, or equal ones: their mean is all that is known
+        own = torch.full_like(own, rho)
+    # The covariance is tau B B' + own I, with few directions beside the identity.
+    directions, size, _ = torch.linalg.svd(deviations, full_matrices=False)
+    shared = tau * size.square()
+    precision = -(directions * (shared / (shared + own))) @ directions.T
+    precision.diagonal().add_(1)
+    precision /= own
     return Penalty(precision.to(others.dtype), mean, 1 / n_observed)
 
 

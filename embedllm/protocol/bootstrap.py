@@ -69,7 +69,7 @@ def bootstrap_ratios(
 
 
 def interval(samples: pd.Series | np.ndarray, level: float = 0.95) -> tuple[float, float]:
-    """Return the percentile interval of resampled values; NaN if they are no numbers, or all the same."""
+    """Return the percentile interval of resampled values; NaN if they are not numbers, or all the same."""
     values = np.asarray(samples, dtype=float)
     values = values[~np.isnan(values)]
     if not len(values) or np.ptp(values) == 0:

@@ -88,12 +88,13 @@ def pair_logits(parameters: Parameters, questions: torch.Tensor, models: torch.T
 def count_step(shape: Shape, by_pair: bool, n: int = COUNTED) -> int:
     """Return the FLOPs of a training step on n pairs, or n questions with all models, as PyTorch counts them."""
     generator = torch.Generator().manual_seed(0)
-    questions = torch.randn(n, shape.width, generator=generator)
+    questions = torch.randn(n, shape.width, generator=generator, dtype=torch.float32)
     models, labels = torch.arange(n) % shape.n_models, torch.zeros(n, dtype=torch.long)
     fit = Parameters(*(value.requires_grad_() for value in initial_parameters(shape)))
     if by_pair:
         return count_flops(lambda: functional.cross_entropy(pair_logits(fit, questions, models), labels).backward())
-    return count_flops(lambda: block_loss(fit, questions, torch.zeros(n, shape.n_models)).backward())
+    unknown = torch.zeros(n, shape.n_models, dtype=torch.float32)
+    return count_flops(lambda: block_loss(fit, questions, unknown).backward())
 
 
 def count_flops(call: Callable[[], object]) -> int:

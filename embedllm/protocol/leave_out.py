@@ -97,6 +97,10 @@ def predict_in_splits(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0) 
 
 def benchmarks_named(benchmarks: Iterable[str], parts: Iterable[str]) -> list[str]:
     """Return the benchmarks whose name, in lower case and without punctuation, contains a part, in the parts' order."""
-    plain = {name: "".join(filter(str.isalnum, name.lower())) for name in benchmarks}
-    found = [name for part in parts for name, letters in plain.items() if part in letters]
-    return list(dict.fromkeys(found))
+    names = list(benchmarks)
+    return list(dict.fromkeys(name for part in parts for name in names if part in plain_name(name)))
+
+
+def plain_name(benchmark: str) -> str:
+    """Return the name of a benchmark in lower case and without punctuation."""
+    return "".join(filter(str.isalnum, benchmark.lower()))

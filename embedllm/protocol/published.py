@@ -33,7 +33,7 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If an entry lacks a key, a key occurs twice or is no identifier, or `verified` is neither true nor false.
+        If an entry lacks a key, a key occurs twice or is not an identifier, or `verified` is neither true nor false.
 
     Examples
     --------

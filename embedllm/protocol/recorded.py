@@ -23,10 +23,6 @@ PAPER = "RZ412/EmbedLLM"
 """How the source of the paper's release begins."""
 
 
-_OF_NO_BUILD = ("published", "simulated pools of this page")
-"""How the sources of pages begin that read no data set."""
-
-
 class RecordedComparison(NamedTuple):
     """What ``tools/record_solvers.py`` recorded.
 
@@ -34,13 +30,12 @@ class RecordedComparison(NamedTuple):
     ----------
     pools : DataFrame
         A row for each pool. Columns `data`, `n_models`, `n_questions`, `date`, `labels_sha256`.
-    scores, curves, stability : DataFrame
+    scores, stability : DataFrame
         Of all pools, as that tool computes them.
     """
 
     pools: pd.DataFrame
     scores: pd.DataFrame
-    curves: pd.DataFrame
     stability: pd.DataFrame
 
 
@@ -59,7 +54,7 @@ def load_recorded_comparison(path: Path | None = None) -> RecordedComparison:
         about = pd.DataFrame([[pool[column] for column in columns] for pool in pools.values()], columns=columns)
         frames = [
             pd.concat([pd.DataFrame(**pool[name]) for pool in pools.values()], ignore_index=True)
-            for name in ("scores", "curves", "stability")
+            for name in ("scores", "stability")
         ]
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise ValueError(f"{file} is not a complete record ({error!r}): run tools/record_solvers.py again") from error
@@ -194,7 +189,7 @@ def built_results(folder: Path) -> Results | None:
     """
     paths = sorted(folder.glob("*.reported.json"))
     pages = {path.name.removesuffix(".reported.json"): read_reported(path) for path in paths}
-    sources = sorted({source for source, _ in pages.values() if not source.startswith(_OF_NO_BUILD)})
+    sources = sorted({source for source, _ in pages.values() if source})
     if len(sources) > 1:
         raise ValueError(f"{folder} holds values of different data sets, {sources}: build the book again")
     values = {f"{name}.{key}": value for name, (_, found) in pages.items() for key, value in found.items()}
@@ -219,7 +214,7 @@ def load_results(path: Path) -> Results:
         return Results(**record, values=values, frames=frames)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ValueError(
-            f"{path} is no complete record of a data set ({error!r}): restore it, or remove it and run make expected"
+            f"{path} is not a complete record of a data set ({error!r}): restore it, or remove it and run make expected"
         ) from error
 
 
@@ -245,7 +240,9 @@ def write_results(results: Results, path: Path) -> None:
 
 
 def all_results(folder: Path = EXECUTED) -> list[Results]:
-    """Return the results of the build in a folder, first, and the records of the other real data sets.
+    """Return the results of the build in a folder and the records of the other real data sets.
+
+    The build is the first, or the last if its answers are simulated.
 
     Parameters
     ----------
@@ -255,4 +252,7 @@ def all_results(folder: Path = EXECUTED) -> list[Results]:
     built = built_results(folder)
     paths = sorted(resources.files("embedllm.data").joinpath("expected").iterdir(), key=str)
     records = [load_results(Path(str(path))) for path in paths if path.name != "simulated.json"]
-    return [built, *(each for each in records if each.source != built.source)] if built else records
+    if built is None:
+        return records
+    others = [each for each in records if each.source != built.source]
+    return [*others, built] if built.kind == "simulated" else [built, *others]

@@ -43,11 +43,13 @@ class ReportedValue:
         95 % interval of the mean, of whatever is uncertain about it beside the seed.
     count : bool
         Whether it is a count, which the regression check compares exactly.
+    reason : str
+        Why the data set cannot give it, if it is undefined.
 
     Raises
     ------
     ValueError
-        If the key is no identifier, or there is no value.
+        If the key is not an identifier, or there is no value.
     """
 
     key: str
@@ -56,6 +58,7 @@ class ReportedValue:
     unit: str = ""
     interval: tuple[float, float] | None = None
     count: bool = False
+    reason: str = ""
 
     def __post_init__(self) -> None:
         if not self.key.isidentifier():
@@ -76,17 +79,41 @@ class ReportedValue:
         """Standard error of the mean over the runs; 0 for a single one."""
         return float(np.std(self.runs, ddof=1) / math.sqrt(len(self.runs))) if len(self.runs) > 1 else 0.0
 
+    @property
+    def shown(self) -> str:
+        """The value with its unit, or that it is not testable and why."""
+        if math.isnan(self.value):
+            return "not testable on this data set" + (f": {self.reason}" if self.reason else "")
+        return f"{self._text(self.value)} {self.unit}".rstrip()
 
-def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFrame:
+    @property
+    def ends(self) -> str:
+        """The ends of the interval; empty if there is none."""
+        if self.interval is None or any(map(math.isnan, self.interval)):
+            return ""
+        return " to ".join(map(self._text, self.interval))
+
+    def _text(self, value: float) -> str:
+        """Write a number with as many decimals as its interval allows, a difference with its sign."""
+        low, high = self.interval or (math.nan, math.nan)
+        if not high > low:
+            return format_number(value)
+        decimals = max(0, 1 - math.floor(math.log10(high - low)))  # two digits of the width
+        sign = "+" if self.unit == "points" else ""
+        return f"{round(value, decimals) + 0.0:{sign},.{decimals}f}"  # + 0.0: zero has no minus
+
+
+def report(reported_values: Iterable[ReportedValue], source: str = "") -> pd.DataFrame:
     """Show the values of a page, glue them for its prose and, where the book asks for it, write them.
 
-    Each is glued as a float under its key, its interval under ``<key>_low`` and ``<key>_high``.
+    Each is glued as a float under its key, its interval under ``<key>_low`` and ``<key>_high``. Prose quotes what some
+    data set cannot give as ``<key>_words``, which says so.
 
     Parameters
     ----------
     reported_values : iterable of ReportedValue
     source : str
-        `matrix.source`: what the data are.
+        `matrix.source`: what the data are. Empty on a page that reads no data set of the build.
 
     Returns
     -------
@@ -108,6 +135,7 @@ def report(reported_values: Iterable[ReportedValue], source: str) -> pd.DataFram
         )
     for reported in reported_values:
         glue(reported.key, reported.value, display=False)
+        glue(f"{reported.key}_words", reported.shown + (f" ({reported.ends})" if reported.ends else ""), display=False)
         if reported.interval:
             for end, value in zip(("low", "high"), reported.interval, strict=True):
                 glue(f"{reported.key}_{end}", value, display=False)
@@ -124,6 +152,7 @@ def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:
     Returns
     -------
     source : str
+        Empty if the page reads no data set of the build.
     reported_values : dict of key to ReportedValue
 
     Raises
@@ -141,13 +170,11 @@ def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:
 
 
 def _row(reported: ReportedValue) -> dict[str, str]:
-    unit = f" {reported.unit}" if reported.unit else ""
-    low_high = "" if reported.interval is None else " to ".join(format_number(end) for end in reported.interval)
     many = len(reported.runs) > 1
     return {
         "number": reported.what,
-        "value": "undefined" if math.isnan(reported.value) else format_number(reported.value) + unit,
-        "95 % interval": low_high,
+        "value": reported.shown,
+        "95 % interval": reported.ends,
         "seed s.e.": format_number(reported.seed_stderr) if many else "",
         "seeds": str(len(reported.runs)),
     }

@@ -21,11 +21,13 @@ from typing import Self
 import numpy as np
 import pandas as pd
 from sklearn.base import BaseEstimator, clone
+from sklearn.neighbors import NearestNeighbors
 
-from embedllm._checks import name_positions
-from embedllm.matrix import CorrectnessMatrix
+from embedllm._checks import check_positive, name_positions
+from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.baselines import BenchmarkMean
+from embedllm.predictors.local import weighted_sums
 from embedllm.protocol.runs import Run
 
 
@@ -194,6 +196,48 @@ class BestSingleModel(HighestScore):
     def scores(self, matrix: CorrectnessMatrix) -> np.ndarray:
         positions = name_positions("model", matrix.model_names, self.accuracy_.index)
         return np.broadcast_to(self.accuracy_.to_numpy()[positions, None], matrix.labels.shape)
+
+
+class GuardedKNN(HighestScore):
+    """Leave the best single model only where the nearest training questions show that another is better.
+
+    The score of a model is the mean, over the nearest questions that both answered, of its label minus that of the
+    best single model, less z standard errors of that paired difference. Two answers are added, one in favour of each,
+    so that few answers that agree are no evidence. The best single model, or where it was not observed the next, has
+    the score 0.
+
+    Parameters
+    ----------
+    n_neighbors : int
+    z : float
+    """
+
+    def __init__(self, n_neighbors: int = 131, z: float = 2.0) -> None:
+        self.n_neighbors, self.z = n_neighbors, z
+
+    def fit(self, train: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor]) -> Self:
+        k = min(check_positive("n_neighbors", self.n_neighbors), train.n_questions)
+        self.search_ = NearestNeighbors(n_neighbors=k, algorithm="brute").fit(train.embeddings)
+        self.single_ = BestSingleModel().fit(train, predictors)
+        self.train_ = train
+        return self
+
+    def scores(self, matrix: CorrectnessMatrix) -> np.ndarray:
+        models = name_positions("model", matrix.model_names, self.train_.model_names)
+        correct, observed = (self.train_.labels == CORRECT).T[:, models] * 1.0, self.train_.observed.T[:, models]
+        nearest = self.search_.kneighbors(matrix.embeddings, return_distance=False)  # (n_questions, k)
+        singles = self.single_.shares(matrix).argmax(axis=0)
+        scores = np.zeros(matrix.labels.shape)
+        for single in np.unique(singles):
+            asked, both = singles == single, observed & observed[:, [single]]
+            gain = (correct - correct[:, [single]]) * both  # (n_train, n_models)
+            sums = weighted_sums(np.hstack([gain, gain**2, both]), nearest[asked], np.ones(nearest[asked].shape))
+            total, squares, n = np.hsplit(sums.astype(float), 3)
+            mean = total / (n + 2)
+            error = np.sqrt(((squares + 2) / (n + 2) - mean**2) / (n + 2))
+            scores[:, asked] = (mean - self.z * error).T
+            scores[single, asked] = 0
+        return scores
 
 
 class Oracle(HighestScore):

@@ -6,8 +6,9 @@ import numpy as np
 
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import THRESHOLD
+from embedllm.predictors.tuned import CLIP
 
-LOG_LOSS_CLIP = 1e-3
+LOG_LOSS_CLIP = CLIP
 """A certain prediction that is incorrect has an infinite log loss: probabilities are kept this far from 0 and 1."""
 
 METRICS = ("accuracy", "log_loss", "brier")

@@ -94,11 +94,10 @@ class Tally:
         means = self.sums.loc[rows.index].groupby(rows["seed"]).sum().div(counts.where(counts > 0), axis=0)
         return means.reindex(self.rows["seed"].unique())
 
-    def resampled(self, group: str = OVERALL) -> pd.DataFrame:
-        """Return the mean accuracy of each method over resampled questions, (n_resamples, n_methods)."""
+    def resampled(self, group: str = OVERALL, metric: str = "accuracy") -> pd.DataFrame:
+        """Return the mean of a metric of each method over resampled questions, (n_resamples, n_methods)."""
         sums, counts = self._questions(group)
-        accuracy = sums["accuracy"]
-        return bootstrap_ratios(accuracy, pd.DataFrame({method: counts for method in accuracy}))
+        return bootstrap_ratios(sums[metric], pd.DataFrame({method: counts for method in sums[metric]}))
 
     def differences(self, reference: str) -> pd.DataFrame:
         """Return each other method's accuracy minus that of the reference, with paired 95 % intervals over questions.

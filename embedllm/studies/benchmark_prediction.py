@@ -28,6 +28,7 @@ from embedllm.matrix import OVERALL, CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.bootstrap import MIN_MODELS, interval
 from embedllm.protocol.leave_out import (
+    MIN_SPLIT_MODELS,
     N_SPLITS,
     benchmark_accuracies,
     benchmarks_named,
@@ -183,7 +184,7 @@ def regress_out_of_fold(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0
 def count_significant(splits: pd.DataFrame) -> pd.DataFrame:
     """Count, for each benchmark, the splits whose tau is significant: the paper's measure.
 
-    The splits overlap, so that the count describes them and is no test. A benchmark is *significant*, by this
+    The splits overlap, so that the count describes them and is not a test. A benchmark is *significant*, by this
     companion's rule, if more than half of its splits are.
 
     Parameters
@@ -344,18 +345,22 @@ def heldout_values(heldout: Heldout) -> list[ReportedValue]:
     summary = summarize_correlations(heldout.models).set_index(["benchmark", "predictor"]).loc[OVERALL]
     entered = by_predictor[EXACT]
     tested = entered[entered["n_test"] > 0]
-    values = [
-        ReportedValue("heldout_benchmarks", "benchmarks held out, with at least 20 models", [len(tested)], count=True),
-        ReportedValue("test_models", "models tested in a split, at least", [tested["n_test"].min()]),
-        ReportedValue("least_tau", "smallest tau that is significant with so many", [tested["least"].max()]),
-    ]
+    few = f"no benchmark has {MIN_SPLIT_MODELS} models"
+    found = {
+        "test_models": ("models tested in a split, at least", tested["n_test"].min(), few),
+        "least_tau": ("smallest tau that is significant with so many", tested["least"].max(), few),
+    }
     for key, name in {"sgd": SGD, "exact": EXACT, "mean_accuracy": MEAN_ACCURACY}.items():
         rows = by_predictor.get(name, entered.iloc[:0])
+        reason = few if len(rows) else f"the vectors of {name} are not recorded"
         number, tau = rows["significant"].sum(min_count=1), rows["tau"].mean()
         what = "benchmarks with p < 0.05 in more than half of 100 splits"
-        values.append(ReportedValue(f"significant_{key}", f"{what}: {name}", [number]))
-        values.append(ReportedValue(f"median_tau_{key}", f"median tau over the splits, mean: {name}", [tau]))
+        found[f"significant_{key}"] = (f"{what}: {name}", number, reason)
+        found[f"median_tau_{key}"] = (f"median tau over the splits, mean: {name}", tau, reason)
     gain = f"{RIDGE} minus {MEAN_ACCURACY}"
     tau, low, high = summary.loc[gain, ["tau", "low", "high"]].astype(float)
-    values.append(ReportedValue("tau_gain", f"tau over all models, mean: {gain}", [tau], interval=(low, high)))
-    return values
+    return [
+        ReportedValue("heldout_benchmarks", "benchmarks held out, with at least 20 models", [len(tested)], count=True),
+        *(ReportedValue(key, what, [value], reason=reason) for key, (what, value, reason) in found.items()),
+        ReportedValue("tau_gain", f"tau over all models, mean: {gain}", [tau], interval=(low, high)),
+    ]

@@ -29,7 +29,7 @@ from embedllm.datasets.communities import PAPER, Community, find_communities, ta
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import fit_clone, split_runs
+from embedllm.protocol.runs import Run
 
 SPACES = ("SGD", "exact")
 """The embeddings that are compared: those of the paper's training, and those of the exact fit."""
@@ -45,28 +45,23 @@ _MIN_SIZE = 3  # models in a community, so that there are pairs to average over
 _PERPLEXITY = 10  # of t-SNE: about the size of a community
 
 
-def measure_distances(
-    matrix: CorrectnessMatrix, estimators: Mapping[str, MatrixFactorization], seed: int = 0
-) -> dict[str, pd.DataFrame]:
-    """Fit factorizations on the training questions and measure the distances between the embeddings of the models.
+def measure_distances(run: Run) -> dict[str, pd.DataFrame]:
+    """Measure the distances between the embeddings of the models.
 
     Parameters
     ----------
-    matrix : CorrectnessMatrix
-    estimators : mapping of str to MatrixFactorization
-        Clones of them are fitted.
-    seed : int
-        Of the run.
+    run : Run
+        Its factorizations count, and no other predictors.
 
     Returns
     -------
     dict of str to DataFrame of shape (n_models, n_models)
-        For each estimator the Euclidean distances, rows and columns by name, sorted. A model without a training answer
-        is left out.
+        For each factorization the Euclidean distances, rows and columns by name, sorted. A model without a training
+        answer is left out.
     """
-    (_, (train, val, _)), *_ = split_runs(matrix, seed, 1)
-    names = sorted(matrix.model_names[train.observed.any(axis=1)])
-    fits = {space: fit_clone(estimator, train, seed, validation=val) for space, estimator in estimators.items()}
+    train = run.split.train
+    names = sorted(train.model_names[train.observed.any(axis=1)])
+    fits = {space: fit for space, fit in run.predictors.items() if isinstance(fit, MatrixFactorization)}
     return {space: fit.distances(ability=fit.solver == "sgd").loc[names, names] for space, fit in fits.items()}
 
 
@@ -209,15 +204,13 @@ def _layout(distances: np.ndarray) -> np.ndarray:
     return sne.fit_transform(np.nan_to_num(distances)).astype(float)
 
 
-def choose_model(matrix: CorrectnessMatrix, model: str = "", seed: int = 0) -> str:
+def choose_model(train: CorrectnessMatrix, model: str = "") -> str:
     """Return the name of the given model or, if it is empty, of the best model in training.
 
     Parameters
     ----------
-    matrix : CorrectnessMatrix
+    train : CorrectnessMatrix
     model : str
-    seed : int
-        Of the division of the questions, where the source brings none.
 
     Raises
     ------
@@ -225,8 +218,7 @@ def choose_model(matrix: CorrectnessMatrix, model: str = "", seed: int = 0) -> s
         If the model is unknown; the message lists the known ones.
     """
     if model:
-        return str(matrix.model_names[name_positions("model", [model], matrix.model_names)[0]])
-    _, (train, _, _) = next(split_runs(matrix, seed, 1))
+        return str(train.model_names[name_positions("model", [model], train.model_names)[0]])
     return str(train.accuracy(by="model")["accuracy"].fillna(-1.0).sort_index().idxmax())
 
 
@@ -289,5 +281,8 @@ def community_values(communities: pd.DataFrame) -> list[ReportedValue]:
         for key, (what, column, how, paper) in named.items():
             rows = found[(found["space"] == space) & (found["paper"] | (not paper))]
             value = rows[column].agg(how) if len(rows) >= MIN_COMMUNITIES else np.nan
-            values.append(ReportedValue(f"{space.lower()}_{key}", f"{what}, {space}", [value], count=how == "sum"))
+            whose = "the paper's" if paper else "its"
+            reason = f"fewer than {MIN_COMMUNITIES} of {whose} communities have {_MIN_SIZE} models here"
+            key = f"{space.lower()}_{key}"
+            values.append(ReportedValue(key, f"{what}, {space}", [value], count=how == "sum", reason=reason))
     return values

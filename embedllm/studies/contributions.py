@@ -21,6 +21,7 @@ with e_added the error if all benchmarks but j are in training, and e_removed if
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,7 +32,7 @@ from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.bootstrap import MIN_MODELS, bootstrap_ratios, interval
-from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, predict_in_splits
+from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, plain_name, predict_in_splits
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
@@ -239,17 +240,12 @@ _PUBLISHED = {
 """Contributor and testee of the values that the paper reports, by key of the published value."""
 
 
-def _by_plain_name(benchmarks: list[str]) -> dict[str, str]:
-    """Return the benchmarks by their names in lower case, without punctuation."""
-    return {"".join(filter(str.isalnum, name.lower())): name for name in benchmarks}
-
-
 def published_cells(contributions: Contributions) -> pd.DataFrame:
     """Return the contributions that the paper reports beside ours, of the benchmarks that the data have.
 
     Indexed by `contributor` and `testee`. Columns: `data`, `published`, and ours: `contribution`, `low`, `high`.
     """
-    published, names = load_published()["value"], _by_plain_name(contributions.benchmarks)
+    published, names = load_published()["value"], {plain_name(name): name for name in contributions.benchmarks}
     table = contributions.table().set_index(["contributor", "testee"])
     cells = {tuple(names.get(name.lower()) for name in pair): published[key] for key, pair in _PUBLISHED.items()}
     known = [cell for cell in cells if cell in table.index]
@@ -258,30 +254,33 @@ def published_cells(contributions: Contributions) -> pd.DataFrame:
 
 
 def contribution_values(contributions: dict[str, Contributions]) -> list[ReportedValue]:
-    """Return the values that the page reports; NaN where the data have no benchmark of the name.
+    """Return the values that the page reports; undefined where the data have no benchmark of the name.
 
     Those of the test MSE answer the paper's claims, each of which holds where its value is positive: MMLU gives most,
     the others together hurt GPQA, and three benchmarks of mathematics contribute to each other. Of the other measures,
     there is what a benchmark loses without its own training questions, and without those of another one, in the mean.
     """
     paper = contributions[MSE]
-    by_name = _by_plain_name(paper.benchmarks)
-    undefined = (np.nan, pd.Series([np.nan]))
-    mmlu, gpqa = by_name.get("mmlu"), by_name.get("gpqa")
-    lead = paper.lead(mmlu) if mmlu else undefined
-    gains, resampled = paper._total(gpqa, 1) if gpqa else undefined
-    found = {
-        "mmlu_lead": ("MMLU gives, minus the most that another one gives", *lead),
-        "gpqa_hurt": ("the others hurt GPQA (minus the sum of its column)", -gains, -resampled),
-    }
-    for key, pair in _PUBLISHED.items():
-        cell = tuple(by_name.get(name.lower(), "") for name in pair)
-        known = cell in paper.cells.index
-        values = (paper.cells[cell], paper.resampled[cell]) if known else undefined
-        found[key] = (f"contribution of {pair[0]} to {pair[1]}", *values)
-    reported = [
-        ReportedValue(key, f"{MSE}: {what}", [value], "", interval(s)) for key, (what, value, s) in found.items()
+    names = {plain_name(name): name for name in paper.benchmarks}
+
+    def lost(testee: str) -> tuple[float, pd.Series]:
+        gained, resampled = paper._total(testee, 1)
+        return -gained, -resampled
+
+    def cell(*pair: str) -> tuple[float, pd.Series]:
+        return paper.cells[pair], paper.resampled[pair]
+
+    wanted: list[tuple[str, str, Callable[..., tuple[float, pd.Series]], tuple[str, ...]]] = [
+        ("mmlu_lead", "MMLU gives, minus the most that another one gives", paper.lead, ("MMLU",)),
+        ("gpqa_hurt", "the others hurt GPQA (minus the sum of its column)", lost, ("GPQA",)),
+        *((key, f"contribution of {pair[0]} to {pair[1]}", cell, pair) for key, pair in _PUBLISHED.items()),
     ]
+    reported = []
+    for key, what, find, needed in wanted:
+        absent = [name for name in needed if name.lower() not in names]
+        value, samples = (np.nan, pd.Series([np.nan])) if absent else find(*(names[name.lower()] for name in needed))
+        reason = f"it has no {' and no '.join(absent)}" if absent else "too few models have answers"
+        reported.append(ReportedValue(key, f"{MSE}: {what}", [value], "", interval(samples), reason=reason))
     for measure, suffix in ((ACCURACY, ""), (ORDER, "_order")):
         cells, resampled = contributions[measure].cells, contributions[measure].resampled
         own = cells.index.get_level_values(0) == cells.index.get_level_values(1)

@@ -19,7 +19,7 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from embedllm._division import question_groups
-from embedllm.datasets.published_counts import load_published_counts
+from embedllm.datasets.published_counts import baselines_of, load_published_counts
 from embedllm.datasets.simulate import ANCHORS
 from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
 from embedllm.protocol.published import load_published
@@ -237,27 +237,16 @@ def anchor_table(matrix: CorrectnessMatrix, agreement: Agreement) -> pd.DataFram
     counts, published = load_published_counts(), load_published()["value"]
     own = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
     nearest = agreement.agreement.mask(np.eye(matrix.n_models, dtype=bool)).max(axis=1).mean()
-    pool = _baselines(own, matrix.questions["benchmark"].value_counts())
+    pool = baselines_of(own, matrix.questions["benchmark"].value_counts())
     pool |= {"oracle": (matrix.labels == CORRECT).any(axis=0).mean(), "agreement with the nearest model": nearest}
     keys = {"oracle": "oracle_accuracy", "MF": "mf_accuracy", "KNN": "knn_accuracy"}
     keys["agreement with the nearest model"] = "nearest_agreement"
     paper = {name: float(published[key]) / 100 for name, key in keys.items()}
-    paper |= _baselines(counts.correct / counts.questions, counts.questions)
+    paper |= baselines_of(counts.correct / counts.questions, counts.questions)
     shares = 100 * pd.DataFrame({"published (%)": paper, "pool (%)": pool})
     table = shares.assign(**{"in the pool": pd.Series(ANCHORS)}).loc[list(ANCHORS)].rename_axis("quantity")
     table.insert(0, "data", matrix.source)
     return table
-
-
-def _baselines(share: pd.DataFrame, questions: pd.Series) -> dict[str, float]:
-    """What follows from the accuracies (n_models, n_benchmarks) and the numbers of questions alone."""
-    weight = questions[share.columns] / questions.sum()
-    return {
-        "mean accuracy": share.mean() @ weight,
-        "per-benchmark majority baseline": np.maximum(share, 1 - share).mean() @ weight,
-        "best single model": (share @ weight).max(),
-        "best model per benchmark": share.max() @ weight,
-    }
 
 
 def dataset_values(matrix: CorrectnessMatrix, agreement: Agreement) -> list[ReportedValue]:

@@ -173,19 +173,14 @@ def fit_tuned(
     """
     if isinstance(predictor, KNNCorrectness) and val.observed.any():
         knn = fit_clone(predictor, train, seed)
-        each = knn.predict_proba_each(val.embeddings, values).transpose(0, 2, 1)
-        return knn.set_params(n_neighbors=values[_most_accurate(each, knn, val)])
+        each = knn.predict_proba_each(val.embeddings, values)  # (n_values, n_questions, n_models)
+        columns = name_positions("model", val.model_names, knn.model_names_)
+        hits = (each[:, :, columns] > THRESHOLD) == (val.labels == CORRECT).T
+        return knn.set_params(n_neighbors=values[hits[:, val.observed.T].mean(axis=1).argmax()])
     if isinstance(predictor, MatrixFactorization) and predictor.solver == "exact" and val.observed.any():
         mf = fit_clone(clone(predictor).set_params(dim=max(values)), train, seed, val)
-        parts = [mf.truncated(dim) for dim in values]
-        return parts[_most_accurate((part.predict_proba(val.embeddings).T for part in parts), mf, val)]
+        return max((mf.truncated(dim) for dim in values), key=lambda part: part.score(val))
     return fit_clone(predictor, train, seed, val)
-
-
-def _most_accurate(probabilities: Iterable[np.ndarray], fitted: CorrectnessPredictor, val: CorrectnessMatrix) -> int:
-    """Position of the probabilities (n_models, n_questions), models as in the fit, with the highest accuracy."""
-    labels = val.labels[name_positions("model", fitted.model_names_, val.model_names)]
-    return int(np.argmax([((each > THRESHOLD) == (labels == CORRECT))[labels >= 0].mean() for each in probabilities]))
 
 
 def learning_curve(runs: Iterable[Run], values: Mapping[str, Sequence[int]] | None = None) -> pd.DataFrame:
@@ -283,33 +278,21 @@ def size_table(curve: pd.DataFrame) -> pd.DataFrame:
     return wide[list(pd.unique(curve["predictor"]))].round(2)
 
 
-def forecast_values(
-    tally: Tally,
-    first: Tally,
-    bins: pd.DataFrame,
-    curve: pd.DataFrame,
-    mf: str = "MF",
-    knn: str = "KNN",
-    sgd: str = "SGD",
-    baseline: str = "benchmark mean",
-    model_baseline: str = "model mean",
-) -> list[ReportedValue]:
+def forecast_values(tally: Tally, first: Tally, bins: pd.DataFrame, curve: pd.DataFrame) -> list[ReportedValue]:
     """Return the values that the forecasting page reports.
 
     Parameters
     ----------
     tally : Tally
-        From `tally_runs`.
+        From `tally_runs`, of `MF`, `KNN`, `benchmark mean` and `model mean`.
     first : Tally
-        Of the first run alone, with the predictions of MF and SGD.
+        Of the first run alone, with the predictions of `MF` and `SGD`.
     bins : DataFrame
         From `embedllm.protocol.calibration.reliability`.
     curve : DataFrame
         From `learning_curve`.
-    mf, knn, sgd, baseline, model_baseline : str
-        Names of the predictors that are reported under the keys `mf_...`, `knn_...`, `sgd_...`, `floor_accuracy` and
-        `model_floor_accuracy`.
     """
+    mf, knn, sgd, baseline, model_baseline = "MF", "KNN", "SGD", "benchmark mean", "model mean"
     errors = 100 * calibration_errors(bins)
     accuracy = {group: tally.by_seed(group)["accuracy"] for group in tally.groups[1:]}
     tested = pd.DataFrame({group: each[mf].notna() for group, each in accuracy.items()})

@@ -22,11 +22,12 @@ from embedllm.datasets.formats.answers import resolve_answers
 from embedllm.datasets.load import load_dataset
 from embedllm.datasets.lookalike import draw_answers, release_categories
 from embedllm.datasets.simulate import N_QUESTIONS
-from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, CorrectnessMatrix, report_table
+from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone
+from embedllm.protocol.tally import units_of
 
 RULES: tuple[Duplicates, ...] = ("majority", "any", "rows", "last")
 """The published rules; `majority` is this companion's."""
@@ -85,22 +86,23 @@ def _with_duplicates(pool: CorrectnessMatrix, missing: float, random_state: int)
     rng = np.random.default_rng([check_seed(random_state), 2])  # another stream than those of the pool and its files
     questions = pool.questions.assign(category=release_categories(pool.questions))
     kept = rng.random(pool.labels.shape, dtype=np.float32) >= missing
-    votes = LabelVotes(*pool.labels.shape)
+    votes, n_read = LabelVotes(*pool.labels.shape), 0
     for split in SPLITS:
         rows, labels = draw_answers(pool.labels, questions, split, pool.n_questions / N_QUESTIONS, rng)
         question = rows["question"].to_numpy()
         model, row = np.nonzero(kept[:, question])  # model after model, as in the files
         votes.add(model, question[row], labels[model, row])
+        n_read += len(row)
     readings: dict[str, CorrectnessMatrix] = {}
     for rule in RULES:
-        answers, positions = resolve_answers(votes, pool.models.index, pool.questions, rule, [])
+        answers, positions = resolve_answers(votes, pool.models.index, pool.questions, rule, [], {"rows read": n_read})
         readings[rule] = CorrectnessMatrix(
             answers.labels,
             answers.questions,
             pool.embeddings[positions],
             models=pool.models,
             source=f"{pool.source} with simulated duplicates and missing entries ({missing:.0%})",
-            report=report_table(answers.report),
+            report=answers.report_table(),
         )
     return readings
 
@@ -153,6 +155,8 @@ def compare_protocols(
     protocols = {reading: dict.fromkeys(predictors, reading) for reading in (*RULES, _MAJORITY_INCORRECT)}
     protocols[_AUTHORS] = {name: _ANY_INCORRECT if name == knn else _ROWS_INCORRECT for name in predictors}
 
+    units = units_of(test)
+
     @functools.cache
     def forecast(name: str, reading: CorrectnessMatrix) -> np.ndarray:
         part = reading.subset(questions=np.isin(_without_copies(reading, majority), train.question_ids))
@@ -171,7 +175,7 @@ def compare_protocols(
             counts[name] = np.bincount(column, observed.sum(axis=0), test.n_questions)
         correct, counted = pd.DataFrame(hits), pd.DataFrame(counts)
         accuracy = 100 * correct.sum() / counted.sum().where(lambda total: total > 0)
-        samples = 100 * bootstrap_ratios(correct[[method, knn]], counted[[method, knn]])
+        samples = 100 * bootstrap_ratios(*(each[[method, knn]].set_axis(units) for each in (correct, counted)))
         low, high = interval(samples[method] - samples[knn])
         rows.append(
             {"data": majority.source, "protocol": protocol, "scored on": way, "difference": f"{method} minus {knn}"}

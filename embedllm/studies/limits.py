@@ -16,7 +16,7 @@ from scipy.linalg import subspace_angles
 from scipy.spatial.distance import pdist
 from scipy.special import logit
 
-from embedllm.matrix import OVERALL, CorrectnessMatrix
+from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.ceiling import Ceiling
 from embedllm.predictors.mf import MatrixFactorization
@@ -48,13 +48,11 @@ def structure_table(tallies: Mapping[str, Tally], baseline: str) -> pd.DataFrame
     """
     rows = []
     for structure, tally in tallies.items():
-        table = tally.table()
-        table = table[table[tally.by] == OVERALL].set_index(tally.method)
-        samples, accuracy = 100 * tally.resampled(), 100 * table["accuracy"]
-        for method in table.index:
-            points = accuracy[method] - accuracy[baseline] if method != baseline else np.nan
+        samples, accuracy = 100 * tally.resampled(), 100 * tally.by_seed()["accuracy"].mean()
+        for method, share in accuracy.items():
+            points = share - accuracy[baseline] if method != baseline else np.nan
             above = interval(samples[method] - samples[baseline])
-            rows.append((tally.data, structure, method, accuracy[method], *interval(samples[method]), points, *above))
+            rows.append((tally.data, structure, method, share, *interval(samples[method]), points, *above))
     columns = ["data", "structure", "method", "accuracy", "low", "high", "points", "points_low", "points_high"]
     return pd.DataFrame(rows, columns=columns)
 
@@ -96,9 +94,8 @@ def recovery(
     rows = []
     for part in parts:
         fitted = _beyond_benchmark(fit_clone(mf, part, 0, val), parts[-1])
-        spaces = [
-            np.linalg.svd(logits @ logits.T)[0] for logits in (true, fitted)
-        ]  # (n_models, n_models), largest first
+        # (n_models, n_models), largest first
+        spaces = [np.linalg.svd(logits @ logits.T)[0] for logits in (true, fitted)]
         angles = {f"angle_{d}": np.degrees(subspace_angles(*(each[:, :d] for each in spaces)).mean()) for d in dims}
         correlation = np.corrcoef(pdist(true), pdist(fitted))[0, 1]
         rows.append({"data": part.source, "size": part.n_questions, **angles, "correlation": correlation})

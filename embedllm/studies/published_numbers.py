@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from embedllm.datasets.model_names import describe_models
+from embedllm.datasets.published_counts import baselines_of
 from embedllm.protocol.published import PublishedCounts, load_published
 from embedllm.protocol.reported_values import ReportedValue
 
@@ -64,9 +65,9 @@ def _baselines(counts: PublishedCounts, weights: pd.Series) -> dict[str, float]:
     """Accuracy of each baseline in percent, with a weight for each benchmark."""
     share = counts.correct / counts.questions  # (n_models, n_benchmarks)
     of_model = share @ weights / weights.sum()
-    majority = np.maximum(share, 1 - share) @ weights / weights.sum()
-    values = (1 - of_model, np.maximum(of_model, 1 - of_model), majority)
-    return {name: float(100 * value.mean()) for name, value in zip(_BASELINES, values, strict=True)}
+    majority = baselines_of(share, weights)["per-benchmark majority baseline"]
+    values = ((1 - of_model).mean(), np.maximum(of_model, 1 - of_model).mean(), majority)
+    return {name: float(100 * value) for name, value in zip(_BASELINES, values, strict=True)}
 
 
 def routing_numbers(counts: PublishedCounts) -> pd.DataFrame:
@@ -77,15 +78,12 @@ def routing_numbers(counts: PublishedCounts) -> pd.DataFrame:
     DataFrame indexed by `router`
         Columns `data`, `accuracy` (%) and `how`: what it was chosen or trained on.
     """
-    of_model = 100 * counts.correct.sum(axis=1) / counts.questions.sum()
-    best = str(of_model.idxmax()).replace("__", "/")
+    baselines = baselines_of(counts.correct / counts.questions, counts.questions)
+    best = str(counts.correct.sum(axis=1).idxmax()).replace("__", "/")
     rows = {
-        "a random model": (of_model.mean(), "expected"),
-        "best single model": (of_model.max(), f"{best}, on test"),
-        "best model per benchmark": (
-            100 * counts.correct.max().sum() / counts.questions.sum(),
-            "by test accuracy",
-        ),
+        "a random model": (100 * baselines["mean accuracy"], "expected"),
+        "best single model": (100 * baselines["best single model"], f"{best}, on test"),
+        "best model per benchmark": (100 * baselines["best model per benchmark"], "by test accuracy"),
     }
     published = load_published()
     for method in ("EmbedLLM", "LOCUS"):

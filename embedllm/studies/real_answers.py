@@ -7,7 +7,7 @@ them.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import pandas as pd
 
@@ -57,7 +57,8 @@ def pools_table(results: Sequence[Results]) -> pd.DataFrame:
     """
     rows = {
         each.source: (
-            *(each.values[f"dataset.data_{key}"].value for key in ("models", "questions", "observed")),
+            *(int(each.values[f"dataset.data_{key}"].value) for key in ("models", "questions")),
+            each.values["dataset.data_observed"].value,
             *(each.when or "in this build", each.version, str(each.data.get("sha256", ""))[:12]),
         )
         for each in results
@@ -66,20 +67,13 @@ def pools_table(results: Sequence[Results]) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("data")
 
 
-def accuracy_table(results: Sequence[Results], shown: Mapping[str, str] = ACCURACIES) -> pd.DataFrame:
-    """Return reported accuracies in percent, a row for each method and a column for each data set.
-
-    Parameters
-    ----------
-    results : sequence of Results
-    shown : mapping of str to str
-        Keys, ``<page>.<key>``, to names.
-    """
+def accuracy_table(results: Sequence[Results]) -> pd.DataFrame:
+    """Return the `ACCURACIES` in percent, a row for each method and a column for each data set."""
     found = {
-        each.title: {name: each.values[key].value for key, name in shown.items() if key in each.values}
+        each.title: {name: each.values[key].value for key, name in ACCURACIES.items() if key in each.values}
         for each in results
     }
-    return pd.DataFrame(found, index=list(shown.values())).rename_axis("accuracy (%)")
+    return pd.DataFrame(found, index=list(ACCURACIES.values())).rename_axis("accuracy (%)")
 
 
 def gains_table(results: Sequence[Results]) -> pd.DataFrame:

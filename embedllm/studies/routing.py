@@ -139,18 +139,17 @@ def paper_routers(evaluation: pd.DataFrame, mf: str) -> pd.DataFrame:
     return table[["data", "router", "benchmark", "accuracy", "n_questions"]]
 
 
-def route_values(tally: Tally, first: Tally, mf: str = "MF", knn: str = "KNN", sgd: str = "SGD") -> list[ReportedValue]:
+def route_values(tally: Tally, first: Tally) -> list[ReportedValue]:
     """Return the values that the routing page reports.
 
     Parameters
     ----------
     tally : Tally
-        From `tally_routes`, with the routers of `standard_policies(mf, knn)`.
+        From `tally_routes`, with the routers of `standard_policies()`.
     first : Tally
         Of the first run alone, with those of MF and SGD.
-    mf, knn, sgd : str
-        Names of the routers that are reported under the keys `route_mf`, `route_knn` and `route_sgd`.
     """
+    mf, knn, sgd = "MF", "KNN", "SGD"
     accuracies = {
         "route_mf": mf,
         "route_knn": knn,

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import html
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -35,7 +35,7 @@ _SIMULATED = {
     "contradicted": "not in the ground truth",
     "not run": "not run",
 }
-"""What the verdicts are called on simulated answers, which are no evidence about the paper."""
+"""What the verdicts are called on simulated answers, which are not evidence about the paper."""
 
 _ROUNDING = 1e-9  # equal methods leave an interval that ends this close to 0
 
@@ -119,14 +119,13 @@ _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
 CLAIMS = tuple(Claim(text, place, page, *rest) for (place, page), rows in _BY_PAGE.items() for text, *rest in rows)
 
 
-def claims_table(results: Sequence[Results], claims: Sequence[Claim] = CLAIMS) -> pd.DataFrame:
+def claims_table(results: Sequence[Results]) -> pd.DataFrame:
     """Compare every claim with the results of each data set.
 
     Parameters
     ----------
     results : sequence of Results
         From `embedllm.protocol.recorded.all_results`.
-    claims : sequence of Claim
 
     Returns
     -------
@@ -137,7 +136,7 @@ def claims_table(results: Sequence[Results], claims: Sequence[Claim] = CLAIMS) -
     published = load_published()
     texts = published_values(published)
     rows = []
-    for claim in claims:
+    for claim in CLAIMS:
         for each in results:
             ours, total = (each.values.get(f"{claim.page}.{key}") for key in (claim.reported, claim.of))
             found = verdict(claim.rule, each.kind, ours, published["value"].get(claim.published), total)
@@ -203,12 +202,10 @@ def _verdict(rule: Rule, kind: str, ours: ReportedValue | None, published: objec
 
 
 def _shown(ours: ReportedValue | None, total: ReportedValue | None) -> dict[str, str]:
-    """Our value and its interval as text."""
+    """Our value and its interval as text, or why there is no value."""
     if ours is None or math.isnan(ours.value):
-        return {"value": "", "interval": ""}
-    text = f"{format_number(ours.value)} {ours.unit}".strip() + (f" of {format_number(total.value)}" if total else "")
-    ends = ours.interval if ours.interval and not any(map(math.isnan, ours.interval)) else ()
-    return {"value": text, "interval": " to ".join(map(format_number, ends))}
+        return {"value": ours.reason if ours else "", "interval": ""}
+    return {"value": ours.shown + (f" of {format_number(total.value)}" if total else ""), "interval": ours.ends}
 
 
 def count_verdicts(table: pd.DataFrame) -> pd.DataFrame:
@@ -218,10 +215,6 @@ def count_verdicts(table: pd.DataFrame) -> pd.DataFrame:
 
 def claims_html(table: pd.DataFrame) -> HTML:
     """Show a table of claims: a row for each, a column for each data set, each claim with a link to its figure."""
-    from IPython.display import HTML
-
-    data = list(pd.unique(table["data"]))
-    heads = ["claim", "published", *data]
     rows = []
     for _, rows_of in table.groupby("claim", sort=False):
         first = rows_of.iloc[0]
@@ -230,9 +223,18 @@ def claims_html(table: pd.DataFrame) -> HTML:
         for row in rows_of.to_dict("records"):
             interval = f"<br><small>{row['interval']}</small>" if row["interval"] else ""
             cells.append(f"{html.escape(row['value'])}{interval}<br><em>{row['verdict']}</em>")
-        rows.append("".join(map('<td data-head="{}">{}</td>'.format, map(html.escape, heads), cells)))
-    titles = "".join(f"<th>{html.escape(head)}</th>" for head in heads)
-    body = "".join(f"<tr>{row}</tr>" for row in rows)
+        rows.append(cells)
+    return _stacked(["claim", "published", *pd.unique(table["data"])], rows)
+
+
+def _stacked(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> HTML:
+    """Show cells of HTML as a table whose cells stand one below the other on a narrow screen."""
+    from IPython.display import HTML
+
+    escaped = [html.escape(head) for head in heads]
+    cell = '<td data-head="{}">{}</td>'.format
+    body = "".join(f"<tr>{''.join(map(cell, escaped, cells))}</tr>" for cells in rows)
+    titles = "".join(f"<th>{head}</th>" for head in escaped)
     return HTML(f'<table class="stacked"><thead><tr>{titles}</tr></thead><tbody>{body}</tbody></table>')
 
 
@@ -271,3 +273,12 @@ def status_table(results: Sequence[Results]) -> pd.DataFrame:
         rows.append((place, what, here, "yes" if papers else "not attempted" if not otherwise else "", page))
     columns = ["in the paper", "what", "here", "on the paper's data", "page"]
     return pd.DataFrame(rows, columns=columns).set_index("in the paper")
+
+
+def status_html(table: pd.DataFrame) -> HTML:
+    """Show a status table, each row with a link to its page."""
+    rows = []
+    for place, *cells, page in table.itertuples():
+        path = f"../{page}" if page == "paper" else page  # what is on no notebook's page
+        rows.append([*map(html.escape, [place, *cells]), f'<a href="{path}.html">{page}</a>'])
+    return _stacked([str(table.index.name), *table.columns], rows)

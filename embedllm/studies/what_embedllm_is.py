@@ -116,7 +116,7 @@ def optimum_from_random_starts(
     reference = predict(problem.solve(problem.ridge(alpha), tol=tol).weights)
     generator, rows = torch.Generator().manual_seed(seed), {}
     for number in range(1, n_starts + 1):
-        start = problem.start + torch.randn(problem.start.shape, generator=generator)
+        start = problem.start + torch.randn(problem.start.shape, generator=generator, dtype=problem.dtype)
         solved = problem.solve(problem.ridge(alpha), start=start, tol=tol).weights
         rows[number] = {
             "at_start": float((predict(start) - reference).abs().max()),
@@ -196,6 +196,8 @@ def loss_against_time(
     exact: Mapping[str, MatrixFactorization],
 ) -> pd.DataFrame:
     """Fit SGD and exact solvers and note the validation loss and the time, for SGD after each epoch.
+
+    The time of a fit is measured as a whole; all epochs of SGD count as equally long.
 
     Returns
     -------

@@ -1,14 +1,19 @@
 """A small repository laid out like this one, and its book."""
 
+import functools
+import http.server
 import os
 import re
 import shutil
 import subprocess
 import sys
+import threading
+from contextlib import contextmanager
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import sync_playwright
 
 ROOT = Path(__file__).parents[2]
 
@@ -132,7 +137,7 @@ class Book:
         pages += "".join(f"  - file: {name}\n" for name in ("gallery", "api"))
         (root / "_toc.yml").write_text(f"format: jb-book\nroot: index\nchapters:\n{pages}")
         for name in ("_config.yml", "_toc.yml"):
-            (root / "book" / name).symlink_to(f"../{name}")
+            shutil.copy(root / name, root / "book")
         (root / "book" / "index.md").write_text(INDEX)
         (root / "book" / "api.md").write_text(API)
         shutil.copy(ROOT / "book" / "gallery.md", root / "book")
@@ -185,8 +190,14 @@ class Book:
 
 
 @pytest.fixture(scope="session")
-def clean_build(tmp_path_factory):
-    book = Book.create(tmp_path_factory.mktemp("clean") / "repository")
+def new_book(tmp_path_factory):
+    """Return the function that makes a repository that was not built yet."""
+    return lambda: Book.create(tmp_path_factory.mktemp("book") / "repository")
+
+
+@pytest.fixture(scope="session")
+def clean_build(new_book):
+    book = new_book()
     return book, *book.build()
 
 
@@ -194,3 +205,42 @@ def clean_build(tmp_path_factory):
 def book(clean_build, tmp_path):
     """A copy of a book that was just built: by content, nothing in it is stale."""
     return Book(shutil.copytree(clean_build[0].root, tmp_path / "repository", symlinks=True))
+
+
+class Quiet(http.server.SimpleHTTPRequestHandler):
+    """Serves files without a line for each."""
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture(scope="session")
+def serve():
+    """Return the context in which a folder is served, which gives its address."""
+
+    @contextmanager
+    def served(folder):
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder)) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            yield f"http://127.0.0.1:{server.server_port}"
+            server.shutdown()
+
+    return served
+
+
+@pytest.fixture(scope="session")
+def missing():
+    """Return what to do where something is not there: skip the test, or, in CI, fail."""
+    return lambda what: (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {what}")
+
+
+@pytest.fixture(scope="module")
+def chromium(missing):
+    """One browser for all tests of a module."""
+    if (path := shutil.which("chromium")) is None:
+        missing("chromium: apt-get install --no-install-recommends chromium")
+    with sync_playwright() as driver:
+        # Root, as in a container, has no sandbox.
+        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
+        yield browser
+        browser.close()

@@ -3,15 +3,10 @@
 Needs chromium and a book (``make book``); without either the tests skip, except in CI, where they fail.
 """
 
-import functools
-import http.server
-import os
-import shutil
-import threading
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 
 from embedllm.book.contents import toc_pages
 
@@ -23,38 +18,13 @@ PAGES = toc_pages(ROOT / "_toc.yml")
 PHONE = {"width": 390, "height": 844}
 
 
-class Quiet(http.server.SimpleHTTPRequestHandler):
-    """Serves files without a line for each."""
-
-    def log_message(self, *_):
-        pass
-
-
 @pytest.fixture(scope="module")
-def site():
+def site(serve, missing):
     """Address of the built book."""
     if not (BOOK / "index.html").is_file():
         missing("a built book: make book")
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=BOOK)) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.fixture(scope="module")
-def chromium():
-    """One browser for all tests."""
-    if (path := shutil.which("chromium")) is None:
-        missing("chromium: apt-get install --no-install-recommends chromium")
-    with sync_playwright() as driver:
-        # Root, as in a container, has no sandbox.
-        browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox", "--disable-gpu", "--disable-quic"])
-        yield browser
-        browser.close()
-
-
-def missing(what):
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(f"needs {what}")
+    with serve(BOOK) as address:
+        yield address
 
 
 @pytest.fixture

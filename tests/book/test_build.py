@@ -207,7 +207,11 @@ def test_book_without_html_explains_itself(book):
     assert re.search("has no page.*pip install 'jupyter-book>=1.0.4,<2'", check_pages(book.root / "book"))
 
 
-def test_checkout_without_symbolic_links_explains_itself(book):
-    (book.root / "book" / "_toc.yml").unlink()
-    (book.root / "book" / "_toc.yml").write_text("../_toc.yml")
-    assert "_toc.yml is no symbolic link" in check_pages(book.root / "book")
+@pytest.mark.parametrize("name", ["_config.yml", "_toc.yml"])
+def test_copy_that_differs_is_refused(book, name):
+    path = book.root / name
+    path.write_text(path.read_text() + "# edited\n")
+    status, output, executed = book.build()
+    assert status
+    assert f"book/{name} is not a copy of {name}: edit that one, then cp _config.yml _toc.yml book/" in output
+    assert not executed

@@ -4,6 +4,7 @@ A block that cannot run here says so in its opening fence, after the language: `
 Commands of the package run in the order of their page, between its Python blocks, since they share files.
 """
 
+import json
 import os
 import re
 import shlex
@@ -185,8 +186,29 @@ def test_bibtex_says_what_the_citation_file_says():
     ]
 
 
+def test_archive_says_what_the_citation_file_says():
+    work = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    archive = json.loads((ROOT / ".zenodo.json").read_text(encoding="utf-8"))
+    assert [archive[key] for key in ("title", "version", "license")] == [
+        work[key] for key in ("title", "version", "license")
+    ]
+    assert archive["creators"] == work["authors"]
+    assert archive["related_identifiers"][0]["identifier"] == work["references"][0]["identifiers"][0]["value"]
+    assert f"## {work['version']}" in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+
+
 def test_table_of_contents_is_read_in_order():
     pages = toc_pages(ROOT / "_toc.yml")
     assert pages[0] == "index"
     assert pages.index("api") + 1 == pages.index("api/matrix-and-datasets")
     assert set(pages) == {path.strip() for path in re.findall(r"(?:root|file): (.*)", (ROOT / "_toc.yml").read_text())}
+
+
+def test_checkout_needs_no_symbolic_links():
+    """`jupyter-book build book/` works from a clean checkout, also where git writes links as text files."""
+    listed = subprocess.run(["git", "ls-files", "--stage"], cwd=ROOT, capture_output=True, text=True)
+    if listed.returncode:
+        pytest.skip("needs a git checkout")
+    assert not [line for line in listed.stdout.splitlines() if line.startswith("120000")]
+    for name in ("_config.yml", "_toc.yml"):
+        assert (ROOT / "book" / name).read_bytes() == (ROOT / name).read_bytes(), f"make book copies {name}"

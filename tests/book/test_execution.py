@@ -230,7 +230,7 @@ def test_parameter_that_no_notebook_declares_is_refused(root, papermill):
     ("old", "new", "message"),
     [
         ("parameters", "params", r"notebooks/one\.py has no parameters cell: begin it"),
-        ("= 0", "= zero()", r"notebooks/one\.py: a parameter has a default that is no literal"),
+        ("= 0", "= zero()", r"notebooks/one\.py: a parameter has a default that is not a literal"),
     ],
 )
 def test_unsuitable_parameters_cell_is_named(root, old, new, message):

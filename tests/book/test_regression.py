@@ -5,6 +5,7 @@ import math
 
 import pandas as pd
 import pytest
+import yaml
 
 from embedllm import CorrectnessMatrix, load_dataset
 from embedllm.book import regression
@@ -150,6 +151,19 @@ def test_file_has_one_line_for_each_value(root, monkeypatch):
     assert found.data["models"] == 112
 
 
+@pytest.mark.parametrize("content", ["", '{"source": "ZeroEval", "val'], ids=["empty", "truncated"])
+@pytest.mark.parametrize("action", ["compare", "record"])
+def test_damaged_record_is_refused_before_a_notebook_runs(root, monkeypatch, capsys, action, content):
+    (root / "_config.yml").write_text(yaml.safe_dump({"sphinx": {"config": {"embedllm_parameters": PARAMETERS}}}))
+    monkeypatch.chdir(root)
+    monkeypatch.setattr(regression, "refresh", lambda *_, **__: pytest.fail("a notebook ran"))
+    path = expected_path(root, PARAMETERS)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(content)
+    assert regression._main(action) == 1
+    assert f"{path} is not a complete record of a data set" in capsys.readouterr().err
+
+
 def test_tables_of_main_figures_are_recorded(root):
     folder = root / "book" / "notebooks" / "figures" / "routing"
     folder.mkdir(parents=True)
@@ -191,7 +205,7 @@ class TestRealAnswers:
         record(root, self.REAL)
         path = expected_path(root, self.REAL)
         path.write_text(path.read_text()[:cut])
-        with pytest.raises(ValueError, match=r"mmlu-pro\.json is no complete record"):
+        with pytest.raises(ValueError, match=r"mmlu-pro\.json is not a complete record"):
             checked(root, self.REAL)
 
     @pytest.mark.parametrize("part", ["values", "frames", "data", "when", "source"])
@@ -201,7 +215,7 @@ class TestRealAnswers:
         content = json.loads(path.read_text())
         del content[part]
         path.write_text(json.dumps(content))
-        with pytest.raises(ValueError, match=r"mmlu-pro\.json is no complete record"):
+        with pytest.raises(ValueError, match=r"mmlu-pro\.json is not a complete record"):
             checked(root, self.REAL)
 
     def test_record_without_a_value_is_refused(self, root):
@@ -222,7 +236,7 @@ def test_other_parameters_are_not_compared(root):
 def test_damaged_record_are_an_error(root):
     record(root, PARAMETERS)
     expected_path(root, PARAMETERS).write_text("{")
-    with pytest.raises(ValueError, match=r"simulated\.json is no complete record"):
+    with pytest.raises(ValueError, match=r"simulated\.json is not a complete record"):
         checked(root)
 
 

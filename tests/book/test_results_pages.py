@@ -1,6 +1,6 @@
 """What a reader of the built book must be told on each page of results.
 
-Needs a book (``make book``); without one the tests skip, except in CI, where they fail.
+Needs a book (``make book``); without one the tests of its pages skip, except in CI, where they fail.
 """
 
 import html
@@ -13,13 +13,12 @@ import pytest
 from embedllm.book.contents import book_notebooks
 from embedllm.studies.summary import CLAIMS
 
-pytestmark = pytest.mark.slow
-
 ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book" / "_build" / "html" / "notebooks"
 PAGES = sorted(set(book_notebooks(ROOT)) - {"from_formula_to_code"})
 
 VERDICTS = r"\b(holds|contradicted|agrees|differs|undecided)\b"
+ABOUT_THE_PAPER = r"\b(paper|claims?|published)\b"
 
 
 def markup(page):
@@ -28,22 +27,65 @@ def markup(page):
     return re.search("<article.*</article>", path.read_text(encoding="utf-8"), re.DOTALL)[0]
 
 
+def text_of(markup):
+    return html.unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", markup)))
+
+
 def text(page):
-    return html.unescape(re.sub(r"\s+", " ", re.sub("<[^>]*>", " ", markup(page))))
+    return text_of(markup(page))
 
 
+def prose(markup):
+    """A page without its code."""
+    return re.sub(r"<(pre|script)\b.*?</\1>", " ", markup, flags=re.DOTALL)
+
+
+def verdicts(markup):
+    """The verdicts of a page: elements that begin with one, and sentences on the paper or a claim that have one."""
+    elements = re.findall(rf"<(?:em|strong|td)\b[^>]*>(\s*{VERDICTS}[^<]*)</", prose(markup))
+    sentences = re.split(r"(?<=[.;:?!]) ", text_of(prose(markup)))
+    return [found for found, _ in elements] + [
+        each for each in sentences if re.search(ABOUT_THE_PAPER, each) and re.search(VERDICTS, each)
+    ]
+
+
+@pytest.mark.parametrize(
+    "planted",
+    [
+        "<p>MMLU gives most: <em>holds</em></p>",
+        "<td>holds for 4 of 6</td>",
+        "<strong>contradicted</strong>",
+        "<p>On 112 models, the claim of the paper\n<span>holds</span> in all <code>six</code> cases.</p>",
+        "<p>The gain is 2.1 points. This agrees with the published one.</p>",
+        "<p>What the paper claims of GPQA is contradicted by these data.</p>",
+    ],
+)
+def test_a_planted_verdict_is_found(planted):
+    assert verdicts(f"<p>The paper has Figure 5.</p>{planted}<p>The checkpoint holds 112 vectors.</p>")
+
+
+def test_what_is_no_verdict_is_not_found():
+    assert not verdicts(
+        "<p>The paper has Figure 5. The checkpoint holds 112 vectors; only the training differs.</p>"
+        "<pre>the claim of the paper holds</pre><em>in the ground truth</em><td>a pair agrees on 79 %</td>"
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_names_its_place_in_the_paper(page):
     """A figure, a table or a section of the paper, or that the page is ours."""
     assert re.search(r"In the paper: *((Figure|Table|Section) \d|all figures|nothing, the page is ours)", text(page))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_says_what_is_published(page):
     """The published value, or that there is none."""
     assert re.search(r"Published: *\S", text(page))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", ["summary", "real_answers"])
 def test_no_verdict_on_the_paper_from_simulated_data(page):
     cells = re.findall(r'<td data-head="([^"]*)">(.*?)</td>', markup(page), re.DOTALL)
@@ -52,7 +94,14 @@ def test_no_verdict_on_the_paper_from_simulated_data(page):
     assert not [content for content in simulated if re.search(VERDICTS, re.sub("<[^>]*>", " ", content))]
 
 
-@pytest.mark.parametrize("page", sorted({claim.page for claim in CLAIMS}))
+@pytest.mark.slow
+@pytest.mark.parametrize("page", sorted(set(PAGES) - {"summary", "real_answers"}))
 def test_pages_of_results_pass_no_verdict(page):
-    """The summary does, by its rules."""
-    assert not re.search(r"<em>[^<]*(contradicted|undecided)|\b(confirms|refutes) the paper", markup(page))
+    """The summary does, by its rules, and on real answers alone."""
+    assert not verdicts(markup(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_what_a_data_set_cannot_give_is_said_in_words(page):
+    assert not re.search(r"\bnan\b", text_of(prose(markup(page))))

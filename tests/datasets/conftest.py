@@ -1,10 +1,13 @@
 """Fixtures of the importers' tests."""
 
+from pathlib import Path
+
 import pytest
 from import_helpers import vectors_of
 
 from embedllm import load_dataset
 from embedllm.datasets import importers
+from embedllm.datasets.encoder import Encoder
 
 
 @pytest.fixture
@@ -17,6 +20,7 @@ def encoded(monkeypatch) -> list:
         return vectors_of(texts)
 
     monkeypatch.setattr(importers, "encode_questions", encode)
+    monkeypatch.setattr(importers, "find_encoder", lambda name: Encoder(str(name), Path(), "0" * 64))
     return calls
 
 

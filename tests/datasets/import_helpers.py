@@ -1,6 +1,7 @@
 """What tests of the importers share: inputs, what they come to, and an encoder that takes no time."""
 
 import csv
+import gzip
 import hashlib
 import io
 import json
@@ -27,7 +28,12 @@ def expect(models, ids, labels, benchmarks, prompts, **more) -> CorrectnessMatri
 
 
 def reports(matrix) -> list:
-    return matrix.report_.to_numpy().tolist()
+    """The lines of a report but the last, which says what all that was read has become."""
+    return matrix.report_[:-1].to_numpy().tolist()
+
+
+def account(matrix) -> str:
+    return "{1:,} {0} {2}".format(*matrix.report_.iloc[-1])
 
 
 def csv_bytes(rows, header) -> bytes:
@@ -36,6 +42,7 @@ def csv_bytes(rows, header) -> bytes:
     return text.getvalue().encode()
 
 
+OTHER_RUNS = "one without a limit counts, with the most questions, the latest; passed over: "
 TIME = "2024-07-01T12-30-45.123456"
 
 
@@ -54,15 +61,24 @@ def sample(doc_id, *, doc=None, context="Question?", filter="none", **metrics):
     return {"doc_id": doc_id, "doc": doc, "arguments": arguments, **answers, **named, **hashes, **metrics}
 
 
-def write_samples(folder: Path, model: str, task: str, lines, time: str = TIME) -> Path:
-    """Write a file of samples with, beside it, that of the results."""
-    path = folder / model / f"samples_{task}_{time}.jsonl"
+def write_samples(folder: Path, model: str, task: str, lines, time: str = TIME, suffix: str = ".jsonl") -> Path:
+    """Write a file of samples in the folder of a model."""
+    path = folder / model / f"samples_{task}_{time}{suffix}"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines), encoding="utf-8")
-    (path.parent / f"results_{time}.json").write_text('{"results": {}}', encoding="utf-8")
+    data = "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode()
+    path.write_bytes(gzip.compress(data) if suffix.endswith(".gz") else data)
     return path
+
+
+def write_results(folder: Path, time: str = TIME, name: str = "results", limit=None, shots=None, **about) -> None:
+    """Write the results file of a run; `about` has its model_args, model_name, chat_template_sha and so on."""
+    config = {"model": "hf", "limit": limit, "model_args": about.pop("model_args", "")}
+    config |= {key: about.pop(key) for key in ("gen_kwargs", "model_revision") if key in about}
+    put(folder / f"{name}_{time}.json", {"results": {}, "config": config, "n-shot": shots or {}, **about})
 
 
 def put(path: Path, content) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
+    if not isinstance(content, bytes):
+        content = (content if isinstance(content, str) else json.dumps(content)).encode()
+    path.write_bytes(content)

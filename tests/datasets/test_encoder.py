@@ -1,6 +1,8 @@
 """Encoding: the encoder's own vectors, each text once, whatever interrupts or runs beside it."""
 
+import hashlib
 import multiprocessing
+import os
 import shutil
 import sqlite3
 import subprocess
@@ -14,6 +16,7 @@ import pytest
 
 import embedllm.datasets.encoder
 from embedllm import encode_questions
+from embedllm.datasets._heads import heads_of
 
 TEXTS = [
     "How many eggs are left?",
@@ -61,11 +64,11 @@ def instead(monkeypatch):
 
 @pytest.fixture
 def encoded(instead):
-    """Return the list to which every text is added that goes through the encoder."""
+    """Return the list to which every text is added that goes through the encoder, but for the probe of the cache."""
     seen = []
 
     def count(run, texts):
-        seen.extend(texts)
+        seen.extend(text for text in texts if text != embedllm.datasets.encoder._PROBE)
         return run()
 
     instead(count)
@@ -181,8 +184,34 @@ class TestCache:
             process.join()
         assert [process.exitcode for process in processes] == [0, 0]
         with sqlite3.connect(database(cache)) as connection:
-            assert connection.execute("SELECT count(*) FROM embeddings").fetchone() == (60,)
+            assert connection.execute("SELECT count(*) FROM embeddings").fetchone() == (61,)  # and the probe
         connection.close()
+
+    def test_vectors_of_libraries_that_encode_differently_are_not_mixed(self, encode, encoded, instead):
+        then = encode(["a", "b"])
+        instead(lambda run, _: -run())  # a library that gives other vectors for the same weights
+        np.testing.assert_array_equal(encode(["a", "b"]), then)  # from the cache as a whole
+        encoded.clear()
+        with pytest.warns(UserWarning, match="give other vectors of the encoder .* than those in the cache, which is"):
+            now = encode(["a", "b", "c"])
+        np.testing.assert_allclose(now[:2], -then, atol=2**-13)
+        assert sorted(encoded) == ["a", "b", "c"]
+        np.testing.assert_array_equal(encode(["c", "b", "a"]), now[::-1])
+
+    def test_cache_without_the_probe_is_judged_by_a_text_that_it_has(self, encode, cache, instead):
+        encode(["a", "b"])
+        with sqlite3.connect(database(cache)) as connection:
+            connection.execute("DELETE FROM embeddings WHERE key = ?", (hashlib.sha256(b"What is 7 + 8?").digest(),))
+        connection.close()
+        instead(lambda run, _: 2 * run())  # of the same direction, but not normalized
+        with pytest.warns(UserWarning, match="give other vectors of the encoder"):
+            encode(["b", "c"])
+
+    def test_rounding_is_no_difference(self, encode, encoded, instead):
+        encode(["a"])
+        instead(lambda run, _: run() * 1.001)
+        encode(["a", "b"])
+        assert encoded == ["a", "b"]
 
     def test_waits_for_another_writer(self, encode, cache):
         encode(["a"])
@@ -257,7 +286,7 @@ sys.stdout.buffer.write(vectors.tobytes())
     def test_folder_that_cannot_be_one(self, encode, tmp_path, monkeypatch):
         (tmp_path / "file").touch()
         monkeypatch.setenv("EMBEDLLM_CACHE", str(tmp_path / "file"))
-        with pytest.raises(OSError, match="file"):
+        with pytest.warns(UserWarning, match=r"the cache .*file cannot be made .* set EMBEDLLM_CACHE"):
             encode(["a"])
         (tmp_path / "folder").mkdir()
         monkeypatch.setenv("EMBEDLLM_CACHE", str(tmp_path / "folder"))
@@ -267,6 +296,19 @@ sys.stdout.buffer.write(vectors.tobytes())
         path.mkdir()
         with pytest.raises(OSError, match=rf"{path.name} cannot be used .*set EMBEDLLM_CACHE"):
             encode(["a"])
+
+    @pytest.mark.parametrize("is_there", [True, False])
+    def test_cache_that_cannot_be_written(self, encode, cache, monkeypatch, is_there):
+        """What it holds is used, and what is new is encoded all the same."""
+        known = encode(["a", "b"]) if is_there else None
+        before = {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()}
+        monkeypatch.setattr(os, "access", lambda *_: False)
+        with pytest.warns(UserWarning, match="cannot be written, so new vectors are not kept: set EMBEDLLM_CACHE"):
+            found = encode(["b", "c", "a"])
+        assert np.isfinite(found).all()
+        if known is not None:
+            np.testing.assert_array_equal(found[[2, 0]], known)
+        assert {path: path.read_bytes() for path in cache.rglob("*") if path.is_file()} == before
 
     def test_default_folder(self, encode, tmp_path, monkeypatch):
         monkeypatch.delenv("EMBEDLLM_CACHE")
@@ -314,7 +356,7 @@ class TestTexts:
             encode(texts)
 
     def test_vector_that_is_not_finite_is_refused_and_not_kept(self, encode, encoded, instead):
-        factors = [np.inf, 1]
+        factors = [1, np.inf, 1, 1]  # the probe goes first
         instead(lambda run, _: run() * factors.pop(0))
         with pytest.raises(ValueError, match=r"gives no finite vector \(in float16\) for 'a'"):
             encode(["a"])
@@ -362,3 +404,13 @@ def test_path_of_an_encoder_may_be_text_or_relative(encode, small_encoder, monke
     vectors = encode(["a"])
     np.testing.assert_array_equal(encode_questions(["a"], "model"), vectors)
     np.testing.assert_array_equal(encode_questions(["a"], Path("model")), vectors)
+
+
+def test_long_texts_are_cut_where_it_makes_no_difference(small_encoder):
+    model = embedllm.datasets.encoder._load.__wrapped__(small_encoder, "", "cpu")
+    words = " ".join(f"word{number}," for number in range(3_000))
+    texts = [words, "x" * 100_000, " " * 50_000 + "end", "short", words[:1_000]]
+    heads, n_longer = heads_of(texts, model)
+    assert [len(head) for head in heads] == [16 * 256, 256 * 256, 50_003, 5, 1_000]
+    assert n_longer == sum(len(ids) > 256 for ids in model.tokenizer(texts)["input_ids"]) + 1  # the long word is cut
+    np.testing.assert_allclose(model.encode(heads), model.encode(texts), atol=1e-6)

@@ -13,7 +13,7 @@ from import_helpers import NAMES, TEXTS, csv_bytes, expect, put, reports, sample
 from embedllm import load_dataset
 from embedllm.__main__ import main
 from embedllm.datasets import importers
-from embedllm.datasets.encoder import encode_questions
+from embedllm.datasets.encoder import encode_questions, find_encoder
 from embedllm.datasets.importers import import_lm_eval, import_long, import_resolved, import_wide
 
 pytestmark = pytest.mark.usefixtures("encoded")
@@ -82,6 +82,96 @@ class TestLong:
         assert_same(matrix, long_expected(rows[2:]))
         assert_same(load_dataset(tmp_path / "out"), matrix)
         assert ["questions without an answer", 1, "left out"] in reports(matrix)
+
+
+class TestOrderFiles:
+    """A folder that the package itself wrote, or the paper's release, can be imported with another encoder."""
+
+    @pytest.fixture
+    def folder(self, tmp_path, write_csv):
+        rows = [["2", "B", 1], ["1", "A", 0], ["2", "A", 1]]
+        (tmp_path / "in").mkdir()
+        write_csv(tmp_path / "in" / "correctness.csv", [["prompt_id", "model_name", "label"], *rows])
+        order = [["prompt_id", "benchmark", "category", "split", "prompt", "item"]]
+        order += [[str(n), "sums", "easy", "test", f"p{n}", f"i{n}"] for n in (1, 2, 3)]
+        write_csv(tmp_path / "in" / "question_order.csv", order)
+        models = [["model_id", "model_name", "params_b", "family"], [0, "A", 7, "x"], [1, "B", "", "y"]]
+        write_csv(tmp_path / "in" / "model_order.csv", models)
+        return tmp_path / "in"
+
+    def test_prompts_and_metadata(self, tmp_path, folder, assert_imported):
+        matrix = import_long(folder, tmp_path / "out")
+        models = pd.DataFrame({"params_b": [7.0, np.nan], "family": ["x", "y"]}, ["A", "B"])
+        expected = expect(
+            ["A", "B"], ["1", "2"], [[0, 1], [-1, 1]], ["sums"] * 2, ["p1", "p2"], category="easy", split="test",
+            item=["i1", "i2"],
+        )  # fmt: skip
+        expected.models = models.rename_axis("model").set_axis(expected.models.index)
+        assert_imported(matrix, expected, tmp_path / "out")
+        assert reports(matrix) == [["questions without an answer", 1, "left out"]]
+
+    def test_as_load_dataset_reads_the_folder(self, tmp_path, folder, assert_same):
+        matrix = import_long(folder, tmp_path / "out")
+        np.save(folder / "question_embeddings.npy", np.vstack([matrix.embeddings, np.ones((1, 8))]))
+        assert_same(load_dataset(folder), matrix)
+
+    @pytest.mark.parametrize("stem", ["model_order", "question_order"])
+    def test_either_alone(self, tmp_path, folder, write_csv, stem):
+        other = {"model_order", "question_order"} - {stem}
+        (folder / f"{other.pop()}.csv").unlink()
+        rows = [["2", "B", 1, "p2", "easy"], ["1", "A", 0, "p1", "easy"]]
+        write_csv(folder / "correctness.csv", [["prompt_id", "model_name", "label", "prompt", "category"], *rows])
+        matrix = import_long(folder, tmp_path / "out")
+        assert matrix.model_names.tolist() == (["A", "B"] if stem == "model_order" else ["B", "A"])
+        assert matrix.question_ids.tolist() == (["2", "1"] if stem == "model_order" else ["1", "2"])
+        assert ("family" in matrix.models) == (stem == "model_order")
+
+    def test_prompt_of_the_rows_that_differs_is_named(self, tmp_path, folder, write_csv, assert_refused):
+        rows = [["1", "A", 0, "p1"], ["2", "B", 1, "another"]]
+        write_csv(folder / "correctness.csv", [["prompt_id", "model_name", "label", "prompt"], *rows])
+        assert_refused((import_long, folder, {}), r"prompt_id '2' stands for two prompts, 'p2' and 'another'")
+
+    def test_what_no_order_file_lists_is_named(self, tmp_path, folder, write_csv, assert_refused):
+        (folder / "model_order.csv").write_text("model_name\nA\n")
+        assert_refused((import_long, folder, {}), r"row 1: model_name 'B' is not in model_order: add it there")
+
+
+class TestCosts:
+    @pytest.mark.parametrize(("column", "unit"), [("cost_usd", "US dollars"), ("cost_tokens", "tokens")])
+    @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet"])
+    def test_of_rows(self, tmp_path, write_csv, assert_same, column, unit, form):
+        header = [*LONG, column]
+        rows = [["1", "A", "own", 1, "p", "0.5"], ["2", "A", "own", 0, "q", ""], ["1", "A", "own", 1, "p", "1.5"]]
+        if form == "parquet":
+            pd.DataFrame(rows, columns=header).to_parquet(tmp_path / "a.parquet")
+        else:
+            write_csv(tmp_path / f"a.{form}", [header, *rows])
+        matrix = import_long(tmp_path / f"a.{form}", tmp_path / "out")
+        np.testing.assert_array_equal(matrix.costs, [[1.0, np.nan]])  # the mean of the two rows
+        assert matrix.cost_unit == unit
+        assert_same(load_dataset(tmp_path / "out"), matrix)
+
+    def test_each_row_on_a_copy_of_its_question(self, tmp_path, write_csv):
+        rows = [["1", "A", "own", 1, "p", 3], ["1", "A", "own", 0, "p", 5], ["1", "B", "own", 1, "p", 7]]
+        write_csv(tmp_path / "a.csv", [[*LONG, "cost_usd"], *rows])
+        matrix = import_long(tmp_path / "a.csv", tmp_path / "out", duplicates="rows")
+        np.testing.assert_array_equal(matrix.costs, [[4, 4], [7, np.nan]])
+
+    @pytest.mark.parametrize(
+        ("columns", "cells", "message"),
+        [
+            (["cost_usd"], ["-1"], r"row 1: '-1' in column 'cost_usd' is not a cost"),
+            (["cost_tokens"], ["many"], r"row 1: 'many' in column 'cost_tokens' is not a cost"),
+            (
+                ["cost_usd", "cost_tokens"],
+                ["1", "1"],
+                r"the columns of costs \['cost_usd', 'cost_tokens'\]: keep",
+            ),
+        ],
+    )
+    def test_malformed(self, tmp_path, write_csv, assert_refused, columns, cells, message):
+        write_csv(tmp_path / "a.csv", [[*LONG, *columns], ["1", "A", "own", 1, "p", *cells]])
+        assert_refused((import_long, tmp_path / "a.csv", {}), message)
 
 
 def long_case(header, *rows, name="a.csv", **options):
@@ -168,7 +258,7 @@ class TestFolder:
     def test_parent_that_is_a_file_is_found_first(self, tmp_path, encoded):
         (tmp_path / "file").touch()
         (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
-        with pytest.raises(NotADirectoryError, match=r"out cannot be made, since .*file is no folder"):
+        with pytest.raises(NotADirectoryError, match=r"nothing can be written in .*, since .*file is not a folder"):
             import_wide(tmp_path / "a.csv", tmp_path / "file" / "out")
         assert encoded == []
 
@@ -187,14 +277,19 @@ class TestFolder:
             ("enc", ["cuda:0"]),
             ("sentence-transformers/all-mpnet-base-v2", "auto"),
         ]
+        names = [load_dataset(tmp_path / folder).encoder.name for folder in ("one", "two")]
+        assert names == ["enc", "sentence-transformers/all-mpnet-base-v2"]
 
     def test_with_a_real_encoder(self, tmp_path, monkeypatch, small_encoder):
         monkeypatch.setattr(importers, "encode_questions", encode_questions)
+        monkeypatch.setattr(importers, "find_encoder", find_encoder)
         rows = [["What is two plus two?", "sums", 1], ["Who wrote Faust?", "books", 0]]
         (tmp_path / "t.csv").write_bytes(csv_bytes(rows, ["prompt", "benchmark", "A"]))
         import_wide(tmp_path / "t.csv", tmp_path / "out", encoder=small_encoder, device="cpu")
         vectors = encode_questions([row[0] for row in rows], small_encoder, device="cpu")
-        np.testing.assert_array_equal(load_dataset(tmp_path / "out").embeddings, vectors)
+        loaded = load_dataset(tmp_path / "out")
+        np.testing.assert_array_equal(loaded.embeddings, vectors)
+        assert loaded.encoder == (str(small_encoder), find_encoder(small_encoder).fingerprint)
 
 
 @pytest.mark.parametrize("importer", [import_long, import_wide, import_lm_eval, import_resolved])
@@ -217,13 +312,14 @@ def command_wide(folder):
 def command_lm_eval(folder):
     lines = [sample(0, filter=name, acc_norm=0.0, f=name == "g") for name in ("g", "h")]
     write_samples(folder / "logs", "A", "t", lines)
-    return ["lm-eval", folder / "logs", "--metric", "acc_norm", "--filter", "g"], []
+    report = [["samples by", "1"], ["samples by other", "1"]]
+    return ["lm-eval", folder / "logs", "--metric", "acc_norm", "--filter", "g"], report
 
 
 def command_resolved(folder):
     put(folder / "board" / "A.json", {"resolved": [], "submitted_ids": ["i-0"]})
     put(folder / "q.csv", "prompt_id,prompt\ni-0,p\ni-1,q\n")
-    return ["resolved", folder / "board", "--questions", folder / "q.csv"], [["questions", "1"], ["questions", "1"]]
+    return ["resolved", folder / "board", "--questions", folder / "q.csv"], [["tasks", "1"], ["questions", "1"]]
 
 
 COMMANDS = [command_long, command_wide, command_lm_eval, command_resolved]
@@ -237,14 +333,35 @@ class TestCommand:
         assert main(["import", *map(str, arguments), "--out", str(out), "--encoder", "enc", "--device", "cpu"]) == 0
         assert load_dataset(out).labels.tolist() == [[0]]
         assert encoded == [(["p"] if prepare is not command_lm_eval else ["Question?"], "enc", "cpu")]
-        first, *middle, last = capsys.readouterr().out.splitlines()
+        first, *middle, account, last = capsys.readouterr().out.splitlines()
         name = "in.csv" if prepare in (command_long, command_wide) else str(arguments[1].name)
         assert first == f"CorrectnessMatrix ({name}): 1 models x 1 questions, 1 benchmarks, 100.0% observed"
         assert last == f"data set written to {out}; load it with load_dataset({str(out)!r})"
-        assert len(middle) == (len(report) + 1 if report else 0)
-        for (what, count), line in zip(report, middle[1:], strict=True):
-            assert what in line
-            assert f" {count} " in line
+        assert "read = 1 cells" in account
+        for (what, count), line in zip(report, middle, strict=True):
+            assert line.startswith(f"{count:>12}  {what}")
+
+    @pytest.mark.parametrize("prepare", COMMANDS)
+    def test_dry_run_writes_nothing(self, tmp_path, capsys, encoded, prepare):
+        arguments, _ = prepare(tmp_path)
+        before = sorted(tmp_path.rglob("*"))
+        assert main(["import", *map(str, arguments), "--out", str(tmp_path / "out"), "--dry-run"]) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == "dry run: nothing was encoded or written"
+        assert (encoded, sorted(tmp_path.rglob("*"))) == ([], before)
+
+    def test_strict(self, tmp_path, capsys, encoded):
+        arguments, _ = command_long(tmp_path)
+        assert main(["import", *map(str, arguments), "--out", str(tmp_path / "out"), "--strict"]) == 1
+        assert capsys.readouterr().err == (
+            "error: strict: 1 duplicated rows (the label of a (model, question) that was read last); 1 conflicting "
+            "labels (the label of a (model, question) that was read last): correct the data, or import them without "
+            "strict (--strict)\n"
+        )
+        assert (encoded, (tmp_path / "out").exists()) == ([], False)
+
+    def test_strict_takes_what_is_not_observed(self, tmp_path):
+        arguments, _ = command_wide(tmp_path)
+        assert main(["import", *map(str, arguments), "--out", str(tmp_path / "out"), "--strict"]) == 0
 
     def test_defaults_are_those_of_the_importer(self, tmp_path, encoded):
         (tmp_path / "t.csv").write_text(OK)

@@ -1,6 +1,7 @@
 """The look-alike of the release has the files, columns, counts, duplicates and conflicts known of the real one."""
 
 import csv
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 
 from embedllm import load_dataset
 from embedllm.datasets.formats.answers import benchmark_of
-from embedllm.datasets.lookalike import CATEGORIES, write_lookalike
+from embedllm.datasets.lookalike import CATEGORIES, release_categories, write_lookalike
 from embedllm.datasets.simulate import simulate_pool
 
 PARTS = ("train", "val", "test")
@@ -36,6 +37,7 @@ def test_files_and_columns(release):
     assert lines[0] == ",model_id,model_name"
     assert len(lines) == 113
     questions = pd.read_csv(release / "question_order.csv")
+    assert questions.columns.tolist() == ["prompt_id", "prompt"]  # no unnamed index column
     assert questions["prompt_id"].tolist() == list(range(357))
     assert questions["prompt"].is_unique
     vectors = torch.load(release / "question_embeddings.pth", weights_only=True)
@@ -62,6 +64,19 @@ def test_counts(answers, part):
     assert (frame.groupby("category")["category_id"].nunique() == 1).all()
 
 
+def test_prompts_are_grouped_by_category_and_those_of_mmlu_name_it(release):
+    questions = load_dataset(release).questions
+    categories = questions["category"].tolist()
+    alone = [name for name in categories if not name.startswith("gpqa_")]  # the others have several
+    assert len(set(alone)) > 40
+    assert len(list(itertools.groupby(alone))) == len(set(alone))
+    assert len(list(itertools.groupby(questions["benchmark"]))) == 10
+    prompts = pd.read_csv(release / "question_order.csv")["prompt"]
+    for category, prompt in zip(categories, prompts, strict=True):
+        subject = category.removeprefix("mmlu_").replace("_", " ")
+        assert (f"about {subject}." in prompt.splitlines()[0]) == category.startswith("mmlu_")
+
+
 def test_duplicates_are_on_few_prompts_and_some_conflict(answers):
     frame = pd.concat(answers.values())
     cells = frame.groupby(["model_name", "prompt_id"])["label"].agg(["size", "nunique"])
@@ -76,6 +91,7 @@ def test_duplicates_are_on_few_prompts_and_some_conflict(answers):
 
 def test_reads_as_the_pool_that_it_was_made_from(release):
     pool, _ = simulate_pool(scale=0.01)
+    pool = pool.subset(questions=pool.question_ids[np.argsort(release_categories(pool.questions), kind="stable")])
     matrix = load_dataset(release, duplicates="majority")
     assert [f"simulated__{name}" for name in pool.model_names] == matrix.model_names.tolist()
     assert pool.benchmarks.tolist() == matrix.benchmarks.tolist()

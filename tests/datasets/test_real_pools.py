@@ -86,7 +86,7 @@ class TestDownload:
         assert repr(first).startswith("CorrectnessMatrix (MMLU-Pro): 2 models x 3 questions")
         assert first.labels.tolist() == [[1, 0, 0], [0, 1, 1]]
         assert first.models.loc["a-7B-Instruct"].tolist() == [7.0, "", "chat"]
-        assert first.report_["count"].tolist() == [2]
+        assert first.report_["count"].tolist() == [2, 6]
         np.testing.assert_array_equal(first.embeddings, vectors_of(first.questions["prompt"]))
         raw.requests.clear()
         assert_same(load_dataset("mmlu-pro"), first)
@@ -182,7 +182,7 @@ class TestFaults:
         (raw.folder / A).write_bytes((raw.folder / A).read_bytes()[:-5])
         files = raw.files()
         monkeypatch.setattr(real_pools, "pool_files", lambda name, column: files)
-        with pytest.raises(ValueError, match="is no complete zip file"):
+        with pytest.raises(ValueError, match="is not a complete zip file"):
             load_dataset("mmlu-pro")
 
 
@@ -206,7 +206,7 @@ class TestStandIn:
 
     def test_no_folder(self, monkeypatch, tmp_path):
         monkeypatch.setenv("EMBEDLLM_POOLS", str(tmp_path / "missing"))
-        with pytest.raises(FileNotFoundError, match=r"EMBEDLLM_POOLS names .*missing', which is no folder"):
+        with pytest.raises(FileNotFoundError, match=r"EMBEDLLM_POOLS names .*missing', which is not a folder"):
             load_dataset("zeroeval")
 
     @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 import nbformat
 import pytest
 import yaml
+from hostile import with_hostile_names
 
 from embedllm.book.execution import COLLECTING
 from embedllm.book.parameters import declared_parameters
@@ -78,31 +79,43 @@ def calls(notebook, pattern):
     return sum(len(re.findall(pattern, cell.source)) for cell in notebook.cells if cell.cell_type == "code")
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in COLLECTING])
+WITHOUT_DATA = ["limits", "published_numbers", "speed"]
+"""Notebooks that take no data set of the reader."""
+
+
+@pytest.mark.parametrize("name", ["routing", *WITHOUT_DATA])
 def test_runs_at_small_scale_from_another_folder(papermill, tmp_path, name):
     process, notebook = papermill(name, **small(name))
     assert process.returncode == 0, process.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["out.ipynb"]
     code = [cell for cell in notebook.cells if cell.cell_type == "code"]
     assert all(cell.execution_count for cell in code)
-    # One picture for each figure that is drawn, and nothing that belongs on a terminal.
-    assert len(outputs(notebook, "image/png")) == calls(notebook, r"\bplot_\w+\(")
-    assert calls(notebook, r"\b(plot|explore)_\w+\(") > 0
     stderr = [output["text"] for cell in code for output in cell.outputs if output.get("name") == "stderr"]
     assert not [text for text in stderr if "Warning" in text or "Error" in text]
+    # One picture for each figure that is drawn.
+    assert len(outputs(notebook, "image/png")) == calls(notebook, r"\bplot_\w+\(")
     # Simulated data are named as such.
     source = "published values" if name == "published_numbers" else "simulated"
     assert any(source in shown for shown in outputs(notebook, "text/html"))
 
 
-@pytest.mark.parametrize(
-    "name", [name for name in NAMES if name not in {*COLLECTING, "speed", "published_numbers", "limits"}]
-)
+@pytest.mark.parametrize("name", [name for name in NAMES if name not in {*COLLECTING, *WITHOUT_DATA}])
 def test_runs_on_own_data_with_missing_answers(papermill, tmp_path, write_long_form, toy_with_holes, name):
-    """Two benchmarks, six models without metadata, a model that was not run on one of the benchmarks."""
-    folder = write_long_form(tmp_path / "own pool", toy_with_holes)
+    """Two benchmarks, six models, one of which was not run on one of the benchmarks; names that are not only letters.
+
+    The name of the folder, which every page shows, would run as markup, and is mathematics and a foreign language.
+    """
+    matrix = with_hostile_names(toy_with_holes, 0)
+    folder = write_long_form(tmp_path / "own <img src=x onerror=alert(1)> $\\frac{$ 模型", matrix)
     process, notebook = papermill(name, **small(name) | {"dataset": folder.name})
     assert process.returncode == 0, process.stderr
+    assert calls(notebook, r"\b(plot|explore)_\w+\(") > 0
+    # What an export to HTML, or the book, takes as it is.
+    for kind in ("text/html", "text/markdown", "image/svg+xml"):
+        assert not re.search(r"<img src=x|<script>alert", "".join(outputs(notebook, kind)))
+    assert not any(
+        " missing from " in output.get("text", "") for cell in notebook.cells for output in cell.get("outputs", [])
+    )
     if name != "what_embedllm_is":  # it shows records of other pools, named
         assert not any("simulated" in text for text in outputs(notebook, "text/html"))
 
@@ -120,9 +133,9 @@ def test_summary_shows_the_build_and_the_records(papermill, built):
     process, notebook = papermill("summary", folder=built)
     assert process.returncode == 0, process.stderr
     header, *rows = table_of(notebook, "claim", "published", "simulated pool, this build")
-    assert [head.partition(",")[0] for head in header[3:]] == ["MMLU-Pro", "ZeroEval"]
+    assert [head.partition(",")[0] for head in header[2:]] == ["MMLU-Pro", "ZeroEval", "simulated pool"]
     (row,) = [row for row in rows if row[0].startswith("The MF router beats the best single model")]
-    assert row[1:3] == ["stated without a value", "2 points1 to 3in the ground truth"]
+    assert (row[1], row[-1]) == ("stated without a value", "+2.0 points+1.0 to +3.0in the ground truth")
     assert all(len(row) == len(header) for row in rows)
     assert len(rows) == len(CLAIMS)
 
@@ -130,8 +143,8 @@ def test_summary_shows_the_build_and_the_records(papermill, built):
 def test_real_answers_are_shown_from_the_records(papermill, built):
     process, notebook = papermill("real_answers", folder=built)
     assert process.returncode == 0, process.stderr
-    # One figure of the gains, and two of each data set.
-    assert len(outputs(notebook, "image/png")) == 5
+    # One figure of the gains, and three of each data set.
+    assert len(outputs(notebook, "image/png")) == 7
     shown = "".join(outputs(notebook, "text/html"))
     assert "MMLU-Pro, recorded" in shown
     assert "simulated" not in shown

@@ -9,6 +9,7 @@ from itertools import product
 import numpy as np
 import pandas as pd
 import pytest
+from hostile import text, with_hostile_names
 
 from embedllm import (
     BenchmarkMean,
@@ -19,6 +20,7 @@ from embedllm import (
     fit_runs,
     route_shares,
 )
+from embedllm.plots.baselines import plot_baselines
 from embedllm.plots.benchmark_prediction import plot_heldout, plot_rank_correlations
 from embedllm.plots.communities import plot_communities, plot_model_map, plot_raw_distances
 from embedllm.plots.contributions import plot_contribution_sums, plot_contributions
@@ -27,6 +29,7 @@ from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_compositi
 from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliability, plot_training_sizes
 from embedllm.plots.label_rules import plot_protocols
 from embedllm.plots.limits import plot_recovery, plot_structures
+from embedllm.plots.new_models import plot_asking, plot_benchmark_errors, plot_new_models
 from embedllm.plots.published_numbers import (
     plot_published_forecasts,
     plot_published_routes,
@@ -56,14 +59,21 @@ from embedllm.studies.what_embedllm_is import paired_differences
 
 
 @pytest.fixture(scope="session")
-def pool(make_matrix):
+def hostile(request):
+    """Number of the first of the hostile texts that come after names; None where there are none."""
+    return getattr(request, "param", None)
+
+
+@pytest.fixture(scope="session")
+def pool(make_matrix, hostile):
     """Four benchmarks, a third of the answers missing, and all answers of some models to a benchmark."""
     matrix = make_matrix(n_models=9, n_questions=200, n_benchmarks=4, missing=0.3, seed=5)
     keep = (matrix.benchmarks != "bench-3") | (np.arange(200) < 60)
     labels = matrix.labels.copy()
     labels[2, matrix.benchmarks == "bench-1"] = -1
     labels[:4, matrix.benchmarks == "bench-2"] = -1
-    return matrix.with_labels(labels).subset(questions=keep)
+    matrix = matrix.with_labels(labels).subset(questions=keep)
+    return matrix if hostile is None else with_hostile_names(matrix, hostile)
 
 
 @pytest.fixture(scope="session")
@@ -160,11 +170,11 @@ def heldout(pool):
     actual = pool.accuracy(by=["model", "benchmark"])["accuracy"]
     models["actual"] = [actual[model, benchmark] for benchmark, _, model in keys]
     models["predicted"] = models["actual"] + 0.1 * rng.standard_normal(len(models))
-    models.loc[models["benchmark"] == "bench-3", "predicted"] = np.nan
+    models.loc[models["benchmark"] == pool.benchmark_names[3], "predicted"] = np.nan
     keys = list(product(names[:2], pool.benchmark_names, range(100)))
     splits = pd.DataFrame(keys, columns=["predictor", "benchmark", "split"]).assign(data=pool.source, n_models=112)
     splits = splits.assign(n_test=23, tau=rng.random(len(splits)), p_value=0.1 * rng.random(len(splits)))
-    splits.loc[splits["benchmark"] == "bench-3", ["n_test", "tau", "p_value"]] = 0, np.nan, np.nan
+    splits.loc[splits["benchmark"] == pool.benchmark_names[3], ["n_test", "tau", "p_value"]] = 0, np.nan, np.nan
     return Heldout(splits, models)
 
 
@@ -181,7 +191,7 @@ def contributions(pool):
 
 
 @pytest.fixture(scope="session")
-def communities(pool):
+def communities(pool, hostile):
     """One community of the paper, one that is undefined and another, in two spaces."""
     table = pd.DataFrame(
         [
@@ -194,11 +204,12 @@ def communities(pool):
         ],
         columns=["space", "community", "paper", "n_models", "within", "between", "ratio", "limit", "p_corrected"],
     )
-    return table.assign(data=pool.source)
+    named = [f"{name}{text(number % 3, hostile)}" for number, name in enumerate(table["community"])]
+    return table.assign(data=pool.source, community=named)
 
 
 @pytest.fixture(scope="session")
-def positions_of(pool):
+def positions_of(pool, hostile):
     """Return the function that places models in three clusters; of some no size or specialization is known."""
 
     def place(n_models, seed=0):
@@ -206,8 +217,9 @@ def positions_of(pool):
         kind = np.arange(n_models) % 3
         centres = np.array([[0.0, 0], [8, 1], [3, 9]])[kind]
         x, y = (centres + rng.standard_normal((n_models, 2))).T
-        names = [f"organisation__Model-{number}-of-a-long-name" for number in range(n_models)]
-        sizes, tags = rng.choice([0.5, 7, 70, np.nan], n_models), np.array(["", "chat", "code"])[kind]
+        names = [f"organisation__Model-{number}-of-a-long-name{text(number, hostile)}" for number in range(n_models)]
+        specializations = np.array(["", *(f"{name}{text(n, hostile)}" for n, name in enumerate(("chat", "code")))])
+        sizes, tags = rng.choice([0.5, 7, 70, np.nan], n_models), specializations[kind]
         columns = {"data": pool.source, "x": x, "y": y, "params_b": sizes, "specialization": tags}
         return pd.DataFrame(columns, names)
 
@@ -242,7 +254,7 @@ def draw(
         "plot_agreement": lambda: plot_agreement(agreement.pairs(), agreement.order(), pool.source),
         "plot_protocols": lambda: plot_protocols(comparison),
         "plot_heldout": lambda: plot_heldout(
-            count_significant(heldout.splits), heldout.models[heldout.models["benchmark"] == "bench-0"]
+            count_significant(heldout.splits), heldout.models[heldout.models["benchmark"] == pool.benchmark_names[0]]
         ),
         "plot_rank_correlations": lambda: plot_rank_correlations(summarize_correlations(heldout.models, 50)),
         "plot_contribution_sums": lambda: plot_contribution_sums(contributions.sums()),
@@ -263,9 +275,11 @@ def draw(
         "plot_route_shares": lambda: plot_route_shares(shares, pool.source),
         "plot_speed": lambda: plot_speed(case_times(run | {"data": pool.source})),
         "plot_gains": lambda: plot_gains(_made_up_gains(pool)),
+        "plot_baselines": lambda: plot_baselines(_made_up_baselines(pool), "benchmark mean", "best single model"),
         **_solver_figures(pool),
         **_published_figures(pool),
         **_limit_figures(pool),
+        **_new_model_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -300,6 +314,35 @@ def _limit_figures(pool):
     return {
         "plot_structures": lambda: plot_structures(table, "answers predicted correctly"),
         "plot_recovery": lambda: plot_recovery(pd.DataFrame(recovered)),
+    }
+
+
+def _made_up_baselines(pool):
+    names = ["MF", "benchmark mean", "stack", "best single model", "oracle"]
+    table = pd.DataFrame({"data": pool.source, "method": names, "loss_minus": [-0.1, 0, -0.2, np.nan, np.nan]})
+    table["gain"] = [1.0, 2.0, 3.0, 0.0, 20.0]
+    ends = {"low": -1, "high": 1}
+    return table.assign(**{f"loss_{end}": table["loss_minus"] + step / 20 for end, step in ends.items()}).assign(
+        **{f"gain_{end}": table["gain"] + step for end, step in ends.items()}
+    )
+
+
+def _new_model_figures(pool):
+    """Those of the page on new models, on made-up results."""
+    keys = [
+        *product(("pool prior", "ridge, no pool"), ("random", "stratified"), (8, 64)),
+        ("all answers", "random", 900),
+    ]
+    table = pd.DataFrame(keys, columns=["method", "asking", "n"]).assign(data=pool.source)
+    for name, value in (("accuracy", 70.0), ("log_loss", 0.5)):
+        table[name] = value + 0.01 * np.arange(len(table))
+        table[f"{name}_low"], table[f"{name}_high"] = table[name] - 0.1, table[name] + 0.1
+    errors = pd.DataFrame(list(product(("predictions", "subset mean"), (8, 64))), columns=["estimate", "n"])
+    errors = errors.assign(data=pool.source, error=[9.0, 5.0, 20.0, 6.0], low=4.0, high=21.0)
+    return {
+        "plot_new_models": lambda: plot_new_models(table[table["asking"] == "random"]),
+        "plot_asking": lambda: plot_asking(table[table["method"] != "ridge, no pool"]),
+        "plot_benchmark_errors": lambda: plot_benchmark_errors(errors),
     }
 
 

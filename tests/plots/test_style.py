@@ -12,7 +12,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from embedllm.plots import _style as figures
-from embedllm.plots._style import TARGET, figure_of, styles_of
+from embedllm.plots._style import TARGET, figure_of, label_benchmarks, styles_of
 
 
 @figure_of()
@@ -136,3 +136,10 @@ def test_unknown_methods_have_colours_and_markers_of_their_own():
     for part in ("color", "marker"):
         assert len({style[part] for style in styles.values()}) == 4
     assert len(styles_of(map(str, range(30)))) == 30  # more than there are colours and markers
+
+
+def test_rows_say_how_many_questions_each_method_had():
+    table = pd.DataFrame({"benchmark": ["b", "b", "a", "a"], "n_questions": [90, 82.6, 1200.0, 1200]})
+    axes = plt.figure().subplots()
+    assert label_benchmarks(axes, table) == ["b", "a"]
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["b (83 to 90)", "a (1,200)"]

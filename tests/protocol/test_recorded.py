@@ -21,7 +21,7 @@ def frame(**columns):
 def pool(data):
     about = {"date": "2026-01-01", "data": data, "n_models": 3, "n_questions": 9, "labels_sha256": "ab"}
     scores = frame(data=[data, data], log_loss=[0.5, 0.25])
-    return about | {"scores": scores, "curves": frame(data=[data]), "stability": frame(data=[data])}
+    return about | {"scores": scores, "stability": frame(data=[data])}
 
 
 def test_pools_are_put_together(tmp_path):

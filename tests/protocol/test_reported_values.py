@@ -1,16 +1,21 @@
 """The values that pages quote."""
 
 import math
+import re
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from embedllm.protocol.recorded import load_results
 from embedllm.protocol.reported_values import TARGET, ReportedValue, format_number, read_reported, report
+
+ROOT = Path(__file__).parents[2]
 
 LINES = [
     ReportedValue("accuracy", "accuracy of MF", [71.0, 73.0, 72.0], "%", (70.5, 73.25)),
     ReportedValue("models", "models", [112], count=True),
-    ReportedValue("tau", "undefined tau", [math.nan, math.nan], interval=(math.nan, math.nan)),
+    ReportedValue("tau", "undefined tau", [math.nan] * 2, interval=(math.nan, math.nan), reason="it has one model"),
 ]
 
 
@@ -31,9 +36,9 @@ def test_unsuitable_value_is_refused(key, runs, message):
 
 def test_table_says_what_is_known():
     table = report(LINES, "toy")
-    assert table.loc["accuracy of MF"].tolist() == ["72 %", "70.5 to 73.25", "0.5774", "3"]
+    assert table.loc["accuracy of MF"].tolist() == ["72.0 %", "70.5 to 73.2", "0.5774", "3"]
     assert table.loc["models"].tolist() == ["112", "", "", "1"]
-    assert table.loc["undefined tau", "value"] == "undefined"
+    assert table.loc["undefined tau", "value"] == "not testable on this data set: it has one model"
 
 
 def test_keys_are_glued(monkeypatch):
@@ -43,7 +48,47 @@ def test_keys_are_glued(monkeypatch):
     assert glued["accuracy"] == 72
     assert (glued["accuracy_low"], glued["accuracy_high"]) == (70.5, 73.25)
     assert "models_low" not in glued
-    assert all(type(value) is float for value in glued.values())
+    words = {key: value for key, value in glued.items() if key.endswith("_words")}
+    assert words == {
+        "accuracy_words": "72.0 % (70.5 to 73.2)",
+        "models_words": "112",
+        "tau_words": "not testable on this data set: it has one model",
+    }
+    assert all(type(glued[key]) is float for key in glued.keys() - words)
+
+
+def test_shown_without_a_reason_or_an_interval():
+    assert ReportedValue("a", "a", [math.nan]).shown == "not testable on this data set"
+    assert ReportedValue("a", "a", [0.5], interval=(math.nan, math.nan)).ends == ""
+    assert ReportedValue("a", "a", [0.5], "points", (0.25, 1)).ends == "+0.25 to +1.00"
+
+
+@pytest.mark.parametrize(
+    ("value", "unit", "interval", "shown", "ends"),
+    [
+        (68.95, "%", (68.32, 69.55), "69.0 %", "68.3 to 69.5"),
+        (0.3639, "points", (-0.05496, 0.7583), "+0.36 points", "-0.05 to +0.76"),
+        (-1.493, "points", (-2.985, -1e-14), "-1.5 points", "-3.0 to +0.0"),
+        (12345.6, "", (12000.0, 13000.0), "12,346", "12,000 to 13,000"),
+        (0.5, "points", (0.5, 0.5), "0.5 points", "0.5 to 0.5"),
+    ],
+)
+def test_decimals_follow_from_the_interval(value, unit, interval, shown, ends):
+    reported = ReportedValue("a", "a", [value], unit, interval)
+    assert (reported.shown, reported.ends) == (shown, ends)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "data" / "expected").glob("*.json")), ids=lambda path: path.stem)
+def test_pages_quote_in_words_what_a_recorded_data_set_cannot_give(path):
+    """As `{glue:text}`key_words:s``; with a format for numbers the page would show `nan`."""
+    quoted = {
+        page.stem: set(re.findall(r"\{glue:text\}`(\w+):[^s`]*`", page.read_text(encoding="utf-8")))
+        for page in (ROOT / "notebooks").glob("*.py")
+    }
+    for key, value in load_results(path).values.items():
+        page, _, name = key.partition(".")
+        parts = {name: value.value} | dict(zip((f"{name}_low", f"{name}_high"), value.interval or (), strict=False))
+        assert not {part for part, number in parts.items() if math.isnan(number)} & quoted[page], key
 
 
 def test_written_only_where_the_book_asks_for_it(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ from embedllm import (
 from embedllm.protocol.routers import (
     BestModelPerBenchmark,
     BestSingleModel,
+    GuardedKNN,
     HighestScore,
     Oracle,
     PredictedBest,
@@ -260,6 +261,41 @@ class Halves(HighestScore):
 
     def scores(self, matrix):
         return self.predictor_.predict_matrix(matrix) - self.bias_
+
+
+class TestGuardedKNN:
+    def test_scores_equal_a_loop(self, make_matrix):
+        train, test = make_matrix(n_questions=60, missing=0.3), make_matrix(n_questions=9, seed=4)
+        scores = GuardedKNN(n_neighbors=12, z=1.5).fit(train, {}).scores(test)
+        best = int(train.accuracy(by="model")["accuracy"].argmax())
+        for q, vector in enumerate(test.embeddings.astype(float)):
+            nearest = np.argsort(((train.embeddings - vector) ** 2).sum(axis=1))[:12]
+            for name in train.model_names:
+                model = list(train.model_names).index(name)
+                both = nearest[train.observed[model, nearest] & train.observed[best, nearest]]
+                gains = (train.labels[model, both] == 1).astype(int) - (train.labels[best, both] == 1)
+                gains = np.array([*gains, 1, -1])
+                expected = 0 if model == best else gains.mean() - 1.5 * gains.std() / np.sqrt(len(gains))
+                assert scores[list(test.model_names).index(name), q] == pytest.approx(expected, abs=1e-6)
+
+    def test_stays_with_the_best_single_model_without_evidence(self, make_matrix):
+        matrix = make_matrix(n_questions=200)
+        shuffled = matrix.labels.copy()
+        for row in shuffled:
+            np.random.default_rng(0).shuffle(row)  # one order for all: models differ, questions do not
+        noise = matrix.with_labels(shuffled)
+        guarded = GuardedKNN(n_neighbors=50, z=6.0).fit(noise, {}).shares(noise)
+        np.testing.assert_array_equal(guarded, BestSingleModel().fit(noise, {}).shares(noise))
+
+    def test_few_answers_that_agree_are_no_evidence(self):
+        train = matrix_of([[1, 1, 1, 0, 1, -1], [-1, -1, -1, 1, -1, 0], [0, 1, 0, 1, 0, 1]])
+        assert GuardedKNN(n_neighbors=6).fit(train, {}).scores(train)[1, :5].max() < 0  # zeta was observed
+
+    def test_stays_with_the_next_where_the_best_was_not_observed(self):
+        train = matrix_of([[1, 1, 1, 1, 0], [1, 1, 1, 0, 0], [0, 0, 0, 0, 1]])
+        asked = matrix_of([[-1, 1], [0, 1], [1, 1]])
+        shares = GuardedKNN(n_neighbors=5).fit(train, {}).shares(asked)
+        np.testing.assert_array_equal(shares, [[0, 1], [1, 0], [0, 0]])
 
 
 class TestOfARun:

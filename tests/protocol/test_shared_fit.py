@@ -106,8 +106,8 @@ def test_damaged_entry_is_fitted_again_with_one_warning(cache, fits, toy, damage
 
 
 def test_cache_that_cannot_be_written(tmp_path, monkeypatch, toy):
-    (tmp_path / "file").write_text("")
-    monkeypatch.setenv("EMBEDLLM_CACHE", str(tmp_path / "file"))
+    (tmp_path / "fits").write_text("")
+    monkeypatch.setenv("EMBEDLLM_CACHE", str(tmp_path))
     with pytest.warns(UserWarning, match="the fit cannot be cached .* set EMBEDLLM_CACHE"):
         fitted = CachedFactorization(**SGD).fit(toy)
     np.testing.assert_array_equal(fitted.coef_, MatrixFactorization(**SGD).fit(toy).coef_)

@@ -201,7 +201,7 @@ class TestRuns:
         pd.testing.assert_frame_equal(once, twice)
 
 
-def values_of(runs, **names):
+def values_of(runs):
     rows = [
         (run.seed, size, name, accuracy)
         for run in runs
@@ -212,7 +212,7 @@ def values_of(runs, **names):
     # KNN stands for the paper's training, too.
     beside = Run(runs[0].seed, runs[0].split, {}, {"SGD": runs[0].probabilities["KNN"]})
     first = tally_runs([runs[0].with_those_of(beside)])
-    return {one.key: one for one in forecast_values(tally_runs(runs), first, reliability(runs), curve, **names)}
+    return {one.key: one for one in forecast_values(tally_runs(runs), first, reliability(runs), curve)}
 
 
 class TestValues:
@@ -257,11 +257,6 @@ class TestValues:
         assert {key for key, each in reported.items() if each.count} == {
             "smallest_size", "forecast_benchmarks", "forecast_answers",
         }  # fmt: skip
-
-    def test_are_of_the_names_given(self, runs):
-        turned = values_of(runs, mf="KNN", knn="MF")
-        assert turned["mf_accuracy"].runs == values_of(runs)["knn_accuracy"].runs
-        assert turned["mf_minus_knn"].what == "Forecasting accuracy of KNN minus MF"
 
     def test_benchmark_without_a_test_answer_does_not_count(self, make_matrix):
         matrix = make_matrix(n_questions=300, n_benchmarks=3)

@@ -93,7 +93,7 @@ def built(tmp_path):
 
 def test_a_build_has_the_values_of_all_pages(built):
     built("routing", "a pool", "gain")
-    folder = built("published_numbers", "published values", "baseline")
+    folder = built("published_numbers", "", "baseline")
     (folder / "figures" / "routing").mkdir(parents=True)
     (folder / "figures" / "routing" / "routing-routers.csv").write_text("router\nMF\n")
     found = built_results(folder)
@@ -115,3 +115,8 @@ def test_a_build_takes_the_place_of_the_record_of_its_data_set(built, tmp_path):
     sources = [each.source for each in all_results(tmp_path)]
     folder = built("routing", "another pool", "b")
     assert [each.source for each in all_results(folder)] == ["another pool", *sources]
+
+
+def test_simulated_answers_stand_last(built):
+    folder = built("routing", "simulated pool", "b")
+    assert [each.kind for each in all_results(folder)] == ["real", "real", "simulated"]

@@ -286,13 +286,6 @@ class TestRuns:
         assert reported["route_questions"].count
         assert reported["route_questions"].runs == [float(run.split.test.observed.any(axis=0).sum()) for run in runs]
 
-    def test_values_are_of_the_names_given(self, routes):
-        named = [each._replace(shares=each.shares | {"mine": each.shares["KNN"]}) for each in routes]
-        found = {one.key: one for one in route_values(tally_routes(named), first_of(named), mf="mine")}
-        assert found["route_mf"].runs == found["route_knn"].runs
-        assert found["route_mf_minus_knn"].value == 0
-        assert found["route_mf"].what == "Routing accuracy of mine"
-
     def test_gain_of_the_oracle_is_positive_in_every_resample(self, routes):
         gains = tally_routes(routes).differences("best single model").set_index("router")
         lows = gains.loc["oracle", "low"].dropna()  # of benchmarks with enough questions

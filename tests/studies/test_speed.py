@@ -12,7 +12,7 @@ from benchmarks import reference
 from benchmarks.__main__ import main
 from benchmarks.growth import points, random_matrix, sgd_seconds
 from embedllm import PRESETS, KNNCorrectness, MatrixFactorization
-from embedllm.router import best_two
+from embedllm.predictors.ranking import best_models, pool_logits
 from embedllm.studies.speed import (
     case_table,
     case_times,
@@ -144,7 +144,9 @@ class TestReference:
     def test_routes(self, fitted, plain, toy_with_holes):
         chosen = reference.route(plain, torch.arange(toy_with_holes.n_questions))
         assert chosen == fitted.predict_proba(toy_with_holes.embeddings).argmax(axis=1).tolist()
-        assert chosen == best_two(fitted, toy_with_holes.embeddings)[0][:, 0].tolist()
+        assert (
+            chosen == best_models(pool_logits(fitted, toy_with_holes.embeddings), fitted.model_names_, 1)[:, 0].tolist()
+        )
 
     def test_loss_over_all_pairs(self, fitted, plain, toy_with_holes):
         pairs = reference.Pairs(toy_with_holes.labels)

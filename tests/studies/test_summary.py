@@ -9,7 +9,16 @@ import pytest
 from embedllm.protocol.published import load_published
 from embedllm.protocol.recorded import Results
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.studies.summary import CLAIMS, Claim, claims_html, claims_table, count_verdicts, status_table, verdict
+from embedllm.studies.summary import (
+    CLAIMS,
+    Claim,
+    claims_html,
+    claims_table,
+    count_verdicts,
+    status_html,
+    status_table,
+    verdict,
+)
 
 NAN = math.nan
 
@@ -81,12 +90,19 @@ def test_table_has_a_row_for_each_claim_and_data_set(two):
     rows = table.set_index(["claim", "data"])
     first = rows.loc[("Forecasting accuracy of MF", "simulated pool, this build")]
     assert first.tolist() == [
-        "Table 1", "74.09 %", "74 points", "73.5 to 74.6", "cannot be tested here", "forecasting",
+        "Table 1", "74.09 %", "+74.0 points", "+73.5 to +74.6", "cannot be tested here", "forecasting",
         "forecasting-forecasts",
     ]  # fmt: skip
     second = rows.loc[("MF forecasts better than KNN", "MMLU-Pro, recorded 2026-01-02")]
-    assert second[["value", "interval", "verdict"]].tolist() == ["-2 points", "-3 to -1", "contradicted"]
+    assert second[["value", "interval", "verdict"]].tolist() == ["-2.0 points", "-3.0 to -1.0", "contradicted"]
     assert rows.loc[("The MF router beats the best single model", "MMLU-Pro, recorded 2026-01-02"), "value"] == ""
+
+
+def test_value_that_a_data_set_cannot_give_has_a_reason():
+    lead = ReportedValue("mmlu_lead", "what", [NAN], reason="it has no MMLU")
+    found = Results("MMLU-Pro", "", "1", {}, {}, {"contributions.mmlu_lead": lead}, {})
+    row = claims_table([found]).set_index("claim").loc["MMLU gives most to the other benchmarks"]
+    assert row[["value", "interval", "verdict"]].tolist() == ["it has no MMLU", "", "not testable"]
 
 
 def test_verdicts_are_counted_by_data_set(two):
@@ -116,6 +132,13 @@ def test_status_says_what_is_regenerated_on_which_data(two):
     assert table.loc["Figure 4", "here"] == "cannot be tested on these data"
     papers = results("RZ412/EmbedLLM, revision 1", forecasting__mf_minus_knn=(2, 1, 3))
     assert status_table([papers]).loc["Table 1", "on the paper's data"] == "yes"
+
+
+def test_status_links_to_pages(two):
+    shown = status_html(status_table(two)).data
+    assert '<td data-head="page"><a href="forecasting.html">forecasting</a></td>' in shown
+    assert '<a href="../paper.html">paper</a>' in shown
+    assert "regenerated on: simulated pool, this build; MMLU-Pro, recorded 2026-01-02</td>" in shown
 
 
 def test_claims_name_what_exists():

@@ -1,27 +1,20 @@
-"""JSON and JSON lines, with errors that name the file and the line."""
+"""JSON lines, lists as text, and the fields of objects, with errors that name the file and the line."""
 
 from __future__ import annotations
 
-import json
-import re
+import ast
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from embedllm._files import lines_of, opened, parse_json
 
-def read_json(path: Path) -> Any:
-    """Read a file that holds one JSON value.
-
-    Raises
-    ------
-    ValueError
-        If it is empty, not UTF-8 or not JSON, or holds half a surrogate pair.
-    """
-    return parse_json(path.read_bytes(), str(path))
+_LONGEST_LIST = 1 << 20  # characters; Python takes 100 bytes for each to read it
 
 
 def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Read a file with one JSON object a line, a line at a time; blank lines are skipped.
+    """Read a file with one JSON object a line, a line at a time, `.gz` or plain; blank lines are skipped.
 
     Yields
     ------
@@ -32,16 +25,35 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises
     ------
     ValueError
-        If a line is not UTF-8, not JSON or no object, or holds half a surrogate pair.
+        As `embedllm._files.opened` and `embedllm._files.parse_json` do, or if a line is no object.
     """
     # In bytes, a line ends at a line feed only; as text, it would also end at some that may stand inside a JSON string.
-    with path.open("rb") as stream:
-        for number, data in enumerate(stream, start=1):
+    with opened(path) as stream:
+        for number, data in enumerate(lines_of(stream, path), start=1):
             if data.strip():
-                line = parse_json(data, f"{path}, line {number}")
-                if not isinstance(line, dict):
-                    raise ValueError(f"{path}, line {number} is {_kind(line)}, not an object with the fields of a row")
-                yield number, line
+                yield number, as_object(parse_json(data, f"{path}, line {number}"), f"{path}, line {number}")
+
+
+def files_below(folder: Path) -> list[Path]:
+    """Return the files in a folder and below it, in sorted order; hidden ones, such as checkpoints, are skipped.
+
+    Pipes, devices and links that lead nowhere are among them: whoever opens one is told so.
+    """
+    found = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
+    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
+
+
+def as_object(value: Any, where: str) -> dict[str, Any]:
+    """Return an object.
+
+    Raises
+    ------
+    ValueError
+        If a value is none.
+    """
+    if not isinstance(value, dict):
+        raise ValueError(f"{where} is {_kind(value)}, not an object with the fields of a row")
+    return value
 
 
 def field(entry: dict[str, Any], name: str, kind: type | tuple[type, ...], where: str) -> Any:
@@ -59,25 +71,12 @@ def field(entry: dict[str, Any], name: str, kind: type | tuple[type, ...], where
     return value
 
 
-def parse_json(data: bytes, where: str) -> Any:
-    """Return the value that bytes hold.
-
-    Raises
-    ------
-    ValueError
-        As `read_json` does; `where` names the place.
-    """
-    try:
-        value = json.loads(data.decode("utf-8-sig"))
-        if re.search(rb"\\u[dD][89a-fA-F]", data):
-            json.dumps(value, ensure_ascii=False).encode()
-        return value
-    except UnicodeEncodeError as error:
-        raise ValueError(f"{where} holds half a surrogate pair, which is no character: remove it") from error
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{where} is not UTF-8: save it as UTF-8") from error
-    except (ValueError, RecursionError) as error:  # also a number of thousands of digits, and lists in lists in lists
-        raise ValueError(f"{where} is not JSON ({error}): was it cut short, or edited?") from error
+def list_in(text: str) -> list[Any] | None:
+    """Return the list that Python would write as this text, or None."""
+    if len(text) <= _LONGEST_LIST:
+        with suppress(ValueError, SyntaxError, MemoryError, RecursionError):
+            return value if isinstance(value := ast.literal_eval(text), list) else None
+    return None
 
 
 def _kind(value: Any) -> str:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -15,12 +15,19 @@ from embedllm._checks import check_option
 from embedllm._division import SPLITS
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats._tables import Rows, find_table, read_header, read_rows
-from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
+from embedllm.datasets.report import Line, account_line
+from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, CostUnit, report_table
 
 LABELS = {"1": CORRECT, "0": INCORRECT, "1.0": CORRECT, "0.0": INCORRECT, "true": CORRECT, "false": INCORRECT}
 """Texts that stand for a label, in lower case and without spaces around them."""
 
+CountsAs = Literal["incorrect", "not observed"]
+"""What counts where a model gave no answer that could be read, or its evaluation ended in an error."""
+
 ROW_COLUMNS = ["prompt_id", "model_name", "label"]
+
+COST_COLUMNS: dict[str, CostUnit] = {"cost_usd": "US dollars", "cost_tokens": "tokens"}
+"""Columns of rows that hold what the answer cost, and in which unit."""
 
 # The release's categories that are not named after their benchmark in the paper.
 _BENCHMARK_OF = {
@@ -36,10 +43,6 @@ _BENCHMARK_OF = {
 _BENCHMARK_OF_PREFIX = {"mmlu_": "MMLU", "gpqa_": "GPQA"}
 
 
-Report = list[tuple[str, int, str]]
-"""What was resolved while answers were read: what, how often, and by which rule."""
-
-
 class Answers(NamedTuple):
     """Answers of models to questions, as they were read.
 
@@ -49,13 +52,36 @@ class Answers(NamedTuple):
         Index: model names. Columns: question ids.
     questions : DataFrame indexed by question id
         With column `benchmark` and, as far as they are known, `category`, `prompt` and `split`.
-    report : list of (what, count, rule)
-        What was resolved while they were read.
+    report : list of Line
+        What was skipped, resolved or excluded while they were read.
+    account : mapping from text to int
+        First what was read, such as "rows read", and how many; then what of it became no observed cell. No count is
+        left out: see `embedllm.datasets.report.account_line`.
+    models : DataFrame indexed by model name, or None
+        What is known of the models.
+    costs : DataFrame of shape (n_models, n_questions), float32, or None
+        What each answer cost, with the names of `labels`; NaN where unknown.
+    cost_unit : "US dollars" or "tokens"
     """
 
     labels: pd.DataFrame
     questions: pd.DataFrame
-    report: Report
+    report: list[Line]
+    account: dict[str, int]
+    models: pd.DataFrame | None = None
+    costs: pd.DataFrame | None = None
+    cost_unit: CostUnit = "US dollars"
+
+    def report_table(self, *more: Line) -> pd.DataFrame:
+        """Return the report, further lines, and a last one that adds up, as the report of a matrix.
+
+        Raises
+        ------
+        ValueError
+            If the counts do not add up.
+        """
+        n_cells = int(np.count_nonzero(self.labels.to_numpy() != NOT_OBSERVED))
+        return report_table(line[:3] for line in (*self.report, *more, account_line(n_cells, self.account)))
 
 
 def benchmark_of(category: str) -> str:
@@ -87,8 +113,14 @@ def answer_files(folder: Path) -> dict[str, Path]:
     return found
 
 
-def list_answers(files: Mapping[str, Path]) -> tuple[pd.Index, pd.DataFrame]:
+def list_answers(files: Mapping[str, Path], questions: pd.DataFrame | None = None) -> tuple[pd.Index, pd.DataFrame]:
     """Return the models and the questions that rows name, in the order in which they occur; each text is held once.
+
+    Parameters
+    ----------
+    files : mapping to files
+    questions : DataFrame indexed by question id, optional
+        What is known of the questions, in their order; without column `prompt`, the rows must have it.
 
     Returns
     -------
@@ -99,15 +131,21 @@ def list_answers(files: Mapping[str, Path]) -> tuple[pd.Index, pd.DataFrame]:
     Raises
     ------
     ValueError
-        If a file is damaged or lacks a column, a name or an id is empty, or one id stands for two prompts.
+        If a file is damaged or lacks a column, a name or an id is empty, one id stands for two prompts, or a known
+        question has none.
     """
     models: dict[str, None] = {}
-    prompts: dict[str, str] = {}
+    prompts: dict[str, str] = {} if questions is None else dict(questions.get("prompt", {}))
     for path in files.values():
-        for rows in read_rows(path, ["model_name", "prompt_id", "prompt"]):
+        columns = ["model_name", "prompt_id", "prompt"]
+        if questions is not None and "prompt" in questions:
+            columns = [name for name in columns if name != "prompt" or name in read_header(path)]
+        for rows in read_rows(path, columns):
             for column in ("model_name", "prompt_id"):
                 _check_filled(rows, column, path)
             models.update(dict.fromkeys(rows.columns["model_name"].unique().to_pylist()))
+            if "prompt" not in columns:
+                continue
             pairs = rows.columns.group_by(["prompt_id", "prompt"], use_threads=False).aggregate([])
             for name, prompt in zip(pairs["prompt_id"].to_pylist(), pairs["prompt"].to_pylist(), strict=True):
                 if prompts.setdefault(name, prompt) != prompt:
@@ -115,7 +153,10 @@ def list_answers(files: Mapping[str, Path]) -> tuple[pd.Index, pd.DataFrame]:
                         f"{path}: prompt_id {name!r} stands for two prompts, {_short(prompts[name])!r} and "
                         f"{_short(prompt)!r}: give each an id of its own, the same in all files"
                     )
-    return pd.Index(models, dtype=object), pd.DataFrame({"prompt": prompts}, dtype=str)
+    if questions is None:
+        return pd.Index(models, dtype=object), pd.DataFrame({"prompt": prompts}, dtype=str)
+    # A question that no row names needs no prompt: it has no answer, and is left out.
+    return pd.Index(models, dtype=object), questions.assign(prompt=[prompts.get(name, "") for name in questions.index])
 
 
 def read_answers(
@@ -145,26 +186,53 @@ def read_answers(
         As `embedllm.datasets.formats.long.read_long_form` does.
     """
     check_option("duplicates", duplicates, Duplicates)
-    votes, facts = LabelVotes(len(models), len(questions)), []
+    votes, facts, n_read = LabelVotes(len(models), len(questions)), [], 0
+    cost = _cost_column(files)
     names, ids = (pa.array(known, pa.string()) for known in (models, questions.index))
     for split, path in files.items():
         category = _category_column(path, questions)
         answered, pairs = np.zeros(len(models), dtype=bool), []
-        for rows in read_rows(path, ROW_COLUMNS + category):
+        for rows in read_rows(path, ROW_COLUMNS + category + cost):
             model = _positions(rows, "model_name", names, path, "model_order")
             question = _positions(rows, "prompt_id", ids, path, "question_order")
-            votes.add(model, question, _labels(rows, path))
+            votes.add(model, question, _labels(rows, path), read_costs(rows, cost[0], path) if cost else None)
+            n_read += len(rows.columns)
             answered[model] = True
             pairs.append(_distinct(question, rows, category, path))
         _check_answered(answered, models, split, path)
         facts.append(pd.concat(pairs).drop_duplicates().assign(split=None if split == "all" else split, path=path))
     table, n_in_several = _known(questions, pd.concat(facts))
-    report = [("questions in several categories", n_in_several, "the first in sorted order")]
-    return resolve_answers(votes, models, table, duplicates, report)
+    report = [Line("questions in several categories", n_in_several, "the first in sorted order", is_choice=True)]
+    answers, positions = resolve_answers(votes, models, table, duplicates, report, {"rows read": n_read})
+    return answers._replace(cost_unit=COST_COLUMNS[cost[0]] if cost else "US dollars"), positions
+
+
+def read_costs(rows: Rows, column: str, path: Path) -> np.ndarray:
+    """Return the costs that a column holds, (n_rows,), float64; an empty cell is unknown, NaN.
+
+    Raises
+    ------
+    ValueError
+        If a value is not a number of at least 0: names file, row and value.
+    """
+    texts = rows.columns[column].to_pandas()
+    costs = pd.to_numeric(texts.where(texts != ""), errors="coerce").to_numpy(dtype=float)
+    if (bad := (texts != "").to_numpy() & ~((costs >= 0) & np.isfinite(costs))).any():
+        row = int(bad.argmax())
+        raise ValueError(
+            f"{path}, row {rows.first + row}: {texts.iloc[row]!r} in column {column!r} is not a cost: use a number of "
+            f"at least 0, or leave it empty if it is unknown"
+        )
+    return costs
 
 
 def resolve_answers(
-    votes: LabelVotes, models: pd.Index, questions: pd.DataFrame, duplicates: Duplicates, report: Report
+    votes: LabelVotes,
+    models: pd.Index,
+    questions: pd.DataFrame,
+    duplicates: Duplicates,
+    report: Sequence[Line],
+    account: dict[str, int],
 ) -> tuple[Answers, np.ndarray]:
     """Apply a rule for duplicates to the labels that were read, and leave out questions without an answer.
 
@@ -175,8 +243,10 @@ def resolve_answers(
     questions : DataFrame indexed by question id
     duplicates : "majority", "any", "last", "rows" or "error"
         As in `embedllm.datasets.formats.long.read_long_form`.
-    report : list of (what, count, rule)
-        What else was resolved.
+    report : sequence of Line
+        What else was skipped, resolved or excluded.
+    account : mapping from text to int
+        As in `Answers`, without what `votes` hold.
 
     Returns
     -------
@@ -201,11 +271,14 @@ def resolve_answers(
     report = [
         *resolved.report,
         *report,
-        ("questions without an answer", int((~is_answered).sum()), "left out"),
-        ("models without an answer", int((~np.any(resolved.n_seen, axis=1)).sum()), "kept, not observed"),
+        Line("questions without an answer", int((~is_answered).sum()), "left out"),
+        Line("models without an answer", int((~np.any(resolved.n_seen, axis=1)).sum()), "kept, not observed"),
     ]
-    labels = pd.DataFrame(resolved.labels[:, is_answered], index=models, columns=table.index[is_answered])
-    return Answers(labels, table[is_answered], report), resolved.positions[is_answered]
+    axes = models, table.index[is_answered]
+    labels = pd.DataFrame(resolved.labels[:, is_answered], *axes)
+    costs = None if resolved.costs is None else pd.DataFrame(resolved.costs[:, is_answered], *axes)
+    answers = Answers(labels, table[is_answered], report, account | resolved.account, costs=costs)
+    return answers, resolved.positions[is_answered]
 
 
 def _category_column(path: Path, questions: pd.DataFrame) -> list[str]:
@@ -214,6 +287,16 @@ def _category_column(path: Path, questions: pd.DataFrame) -> list[str]:
         return []
     needed = {"benchmark", "category"}.isdisjoint(questions)
     return ["category"] if "category" in read_header(path, ROW_COLUMNS + ["category"] * needed) else []
+
+
+def _cost_column(files: Mapping[str, Path]) -> list[str]:
+    """The column of costs, which all files have, or none."""
+    found = {path: [name for name in COST_COLUMNS if name in read_header(path)] for path in files.values()}
+    first = next(iter(found.values()))
+    for path, columns in found.items():
+        if columns != first or len(columns) > 1:
+            raise ValueError(f"{path} has the columns of costs {columns}: keep one, the same in each file")
+    return first
 
 
 def _positions(rows: Rows, column: str, known: pa.Array, path: Path, order_file: str) -> np.ndarray:

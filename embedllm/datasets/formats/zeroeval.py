@@ -28,10 +28,11 @@ from typing import Any
 
 import pandas as pd
 
+from embedllm._files import read_json
 from embedllm.datasets.duplicates import Duplicates
-from embedllm.datasets.formats._graded import UNREAD, NoAnswer, entries_of, graded_answers
-from embedllm.datasets.formats._json import field, read_json
-from embedllm.datasets.formats.answers import Answers
+from embedllm.datasets.formats._graded import UNREAD, entries_of, graded_answers
+from embedllm.datasets.formats._json import field
+from embedllm.datasets.formats.answers import Answers, CountsAs
 from embedllm.matrix import CORRECT, INCORRECT
 
 BENCHMARKS = ("gsm", "math-l5", "crux", "numersense-v2")
@@ -56,7 +57,7 @@ _OPERATIONS = {ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.
 
 
 def read_zeroeval(
-    files: Iterable[Path], *, no_answer: NoAnswer = "incorrect", duplicates: Duplicates = "majority"
+    files: Iterable[Path], *, no_answer: CountsAs = "incorrect", duplicates: Duplicates = "majority"
 ) -> Answers:
     """Read and grade the replies of some models.
 
@@ -83,12 +84,11 @@ def read_zeroeval(
     """
     questions: dict[tuple[str, str], str] = {}
     verdicts: dict[str, list[tuple[tuple[str, str], int]]] = {}
-    n_stray = 0
+    n_read = 0
     for path in sorted(files, key=lambda path: (_benchmark(path), path.stem.lower())):
         benchmark = path.parent.name
         entries = read_json(path)
         given = verdicts.setdefault(SAME_MODEL.get(path.stem, path.stem), [])
-        n_before = len(given)
         for where, entry in entries_of(entries, str(path)):
             key = (benchmark, str(field(entry, "id", (str, int), where)))
             prompt = field(entry, "problem" if benchmark == "math-l5" else "question", str, where)
@@ -101,19 +101,12 @@ def read_zeroeval(
             answer = read_answer(reply, path.stem)
             verdict = UNREAD if answer is None else CORRECT if is_correct(answer, expected, benchmark) else INCORRECT
             given.append((key, verdict))
-        n_stray += len(entries) - (len(given) - n_before)
+        n_read += len(entries)
     table = pd.DataFrame(
         {"category": [benchmark for benchmark, _ in questions], "prompt": list(questions.values())},
         index=pd.Index(list(questions), tupleize_cols=False),
     )
-    table["benchmark"] = table["category"]
-    return graded_answers(
-        {model: verdicts[model] for model in sorted(verdicts, key=str.lower)},
-        table,
-        no_answer=no_answer,
-        duplicates=duplicates,
-        report=[("entries that are no answers", n_stray, "left out")],
-    )
+    return graded_answers(verdicts, table, no_answer=no_answer, duplicates=duplicates, n_read=n_read, report=[])
 
 
 def read_answer(reply: str, model: str) -> str | None:

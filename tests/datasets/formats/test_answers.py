@@ -66,6 +66,7 @@ class TestDuplicatedRows:
                 ["duplicated rows", 10, "majority of the labels of a (model, question)"],
                 ["conflicting labels", 10, "majority of the labels of a (model, question)"],
                 ["tied labels", 10, "not observed"],
+                ["rows read", 250, "= 230 cells + 10 duplicates + 10 ties"],
             ]
         expected = toy.labels.copy()
         expected[np.arange(10) % 6, np.arange(10)] = -1
@@ -93,7 +94,7 @@ class TestDuplicatedRows:
         assert matrix.labels.tolist() == [[1, 1, 1], [1, expected, 1]]
         counts = dict(zip(matrix.report_["what"], matrix.report_["count"], strict=True))
         found = {"duplicated rows": duplicates, "conflicting labels": conflicts, "tied labels": ties}
-        assert counts == {what: count for what, count in found.items() if count}
+        assert counts == {what: count for what, count in found.items() if count} | {"rows read": 5 + len(labels)}
 
     def test_several_categories_of_one_benchmark_are_one_question(self, folder):
         folder.rows += [["0", "A", "mmlu_b", "1"], ["0", "B", "mmlu_c", "0"]]
@@ -190,7 +191,7 @@ MALFORMED = {
     ),
     "embedding that is not a number": (
         lambda folder: folder.vectors.__setitem__((1, 1), np.nan),
-        r"question_embeddings\.npy, row 2 is not finite: encode that question anew",
+        r"question_embeddings\.npy, row 2 is not finite: encode that question again",
     ),
     "category empty in a row": (
         edit("rows", 3, 2, ""),
@@ -198,7 +199,7 @@ MALFORMED = {
     ),
     "embedding of zeros": (
         lambda folder: folder.vectors.__setitem__(0, 0),
-        r"question_embeddings\.npy, row 1 is all zeros: encode that question anew",
+        r"question_embeddings\.npy, row 1 is all zeros: encode that question again",
     ),
     "benchmark empty": (
         lambda folder: setattr(folder, "questions", [["prompt_id", "benchmark"], ["0", "x"], ["1", ""], ["2", "x"]]),
@@ -218,11 +219,11 @@ MALFORMED = {
         ],
         r"question_order\.csv, row 2: split 'dev' is none of train, val, test",
     ),
-    "size that is no number": (
+    "size that is not a number": (
         lambda folder: [
             row.append(value) for row, value in zip(folder.models, ["params_b", "7", "seven"], strict=True)
         ],
-        r"model_order\.csv, row 2: params_b 'seven' is no number of billions",
+        r"model_order\.csv, row 2: params_b 'seven' is not a number of billions",
     ),
     "header only": (lambda folder: folder.rows.__delitem__(slice(1, None)), r"correctness\.csv: no answer in it"),
     "empty file": (lambda folder: folder.rows.clear(), r"correctness\.csv is empty: its first line must name"),
@@ -315,14 +316,15 @@ def test_of_several_categories_the_first_in_sorted_order(folder):
         matrix = folder.read()
         assert matrix.questions["category"].tolist() == ["mmlu_0", "mmlu_a", "mmlu_a"]
         report = dict(zip(matrix.report_["what"], matrix.report_["count"], strict=True))
-        assert report == {"duplicated rows": 2, "questions in several categories": 2}
+        assert report == {"duplicated rows": 2, "questions in several categories": 2, "rows read": 8}
 
 
 def test_model_without_an_answer_is_kept_and_counted(folder):
     folder.models.append(["2", "2", "C"])
     matrix = folder.read()
     assert matrix.labels.tolist() == [[1, 1, 1], [1, 1, 1], [-1, -1, -1]]
-    assert matrix.report_.to_numpy().tolist() == [["models without an answer", 1, "kept, not observed"]]
+    lines = [["models without an answer", 1, "kept, not observed"], ["rows read", 6, "= 6 cells"]]
+    assert matrix.report_.to_numpy().tolist() == lines
 
 
 def test_ids_are_texts(folder):

@@ -40,7 +40,7 @@ def write(tmp_path):
 
 
 def reported(answers):
-    return {what: (count, rule) for what, count, rule in answers.report if count}
+    return {what: (count, rule) for what, count, rule, _ in answers.report if count}
 
 
 class TestLabels:
@@ -87,7 +87,7 @@ class TestLabels:
 
     def test_entries_that_are_no_answers(self, write):
         answers = read_mmlu_pro([write("m", ["total", entry(1), None, 3.5])])
-        assert reported(answers) == {"entries that are no answers": (3, "left out")}
+        assert reported(answers) == {"entries that are not answers": (3, "left out")}
 
     def test_leftovers_beside_the_json(self, write):
         assert read_mmlu_pro([write("m", [entry(1)], inside=["m.json", "__MACOSX/._m.json", "readme.txt"])]).labels.size
@@ -111,10 +111,10 @@ class TestFaults:
         [
             ({"pred": 3}, "entry 2: pred is a number: correct it, or remove the entry"),
             ({"answer": None}, "entry 2: answer is null"),
-            ({"question_id": "seven"}, "entry 2: question_id 'seven' is no whole number"),
+            ({"question_id": "seven"}, "entry 2: question_id 'seven' is not a whole number"),
             ({"question_id": True}, "entry 2: question_id is true or false"),
-            ({"options": "['this', "}, "entry 2: options \"['this', \" is no list of options"),
-            ({"options": []}, "entry 2: options '[]' is no list of options"),
+            ({"options": "['this', "}, "entry 2: options \"['this', \" is not a list of options"),
+            ({"options": []}, "entry 2: options '[]' is not a list of options"),
             ({"options": {}}, "entry 2: options is an object"),
             ({"category": 1}, "entry 2: category is a number"),
         ],
@@ -149,7 +149,9 @@ class TestFaults:
     def test_truncated_zip(self, write, kept):
         path = write("m", [entry(number) for number in range(300)])
         path.write_bytes(path.read_bytes()[:kept])
-        with pytest.raises(ValueError, match=rf"{re.escape(str(path))} is no complete zip file .*: download it again"):
+        with pytest.raises(
+            ValueError, match=rf"{re.escape(str(path))} is not a complete zip file .*: download it again"
+        ):
             read_mmlu_pro([path])
 
     def test_every_flipped_byte_is_seen_or_harmless(self, write):
@@ -163,15 +165,15 @@ class TestFaults:
                 assert str(path) in str(error)
 
     def test_zip_bomb(self, write):
-        path = write("m", b"[" + b" " * 10_000_000 + b"]")
-        with pytest.raises(ValueError, match=r"would expand to 10,000,002, more than 100 times as many"):
+        path = write("m", b"[" + b" " * 20_000_000 + b"]")
+        with pytest.raises(ValueError, match=r"expands to more than 200 times its own bytes"):
             read_mmlu_pro([path])
 
     def test_zip_bomb_that_lies_about_its_size(self, write):
         path = write("m", b"[" + b" " * 10_000_000 + b"]")
         content = path.read_bytes().replace((10_000_002).to_bytes(4, "little"), (50_000).to_bytes(4, "little"))
         path.write_bytes(content)
-        with pytest.raises(ValueError, match="no complete zip file"):
+        with pytest.raises(ValueError, match="not a complete zip file"):
             read_mmlu_pro([path])
 
     def test_encrypted(self, write):

@@ -28,12 +28,12 @@ class TestLists:
     def test_all_forms(self, tmp_path, board, assert_imported):
         put(board / "list.json", ["i-4", "i-0"])
         put(board / "org__model.v1.json", {"resolved": ["i-1"], "no_generation": ["i-2"], "no_logs": []})
-        put(board / "text.txt", "\ufeffi-2\r\n\r\n  i-3 \n")
         put(board / "a" / "results.json", {"resolved_ids": []})
         put(board / "b" / "results" / "results.json", {"resolved": ["i-3"]})
         put(board / "NA" / "report.json", {
             "resolved": 1, "resolved_ids": ["i-0"], "submitted_ids": ["i-0", "i-1", "i-2"], "schema_version": 2,
         })  # fmt: skip
+        put(board / "text.txt", "\ufeffi-2\r\n\r\n  i-3 \n")
         put(board / "README.md", "not a list")
         put(board / ".hidden.json", "{")
         labels = {
@@ -53,7 +53,10 @@ class TestLists:
         )
         matrix = import_resolved(board, tmp_path / "out", questions=tmp_path / "questions.csv")
         assert_imported(matrix, expected, tmp_path / "out")
-        assert reports(matrix) == [["questions that a model did not submit", 2, "not observed"]]
+        assert reports(matrix) == [
+            ["tasks with an empty patch", 1, "incorrect"],
+            ["tasks not submitted", 2, "not observed"],
+        ]
 
     @pytest.mark.parametrize("form", ["csv", "csv.gz", "jsonl", "parquet"])
     @pytest.mark.parametrize("benchmark", ["benchmark", "repo", None])
@@ -75,6 +78,54 @@ class TestLists:
         assert matrix.benchmarks.tolist() == (["one", "two"] if benchmark else ["board", "board"])
 
 
+def report_of(ids, **lists):
+    """A report of the harness, schema 2; a task is in `unresolved_ids` or `error_ids` whatever failed."""
+    named = {f"{name}_ids": [ids[number] for number in numbers] for name, numbers in lists.items()}
+    return {"total_instances": len(ids), "schema_version": 2, **named}
+
+
+class TestReports:
+    @pytest.mark.parametrize(("errors", "label"), [("incorrect", 0), ("not observed", -1)])
+    @pytest.mark.parametrize("name", ["gpt-4o.my_run.json", "gpt-4o/report.json"])
+    def test_what_the_harness_could_not_judge_is_not_observed(self, tmp_path, board, name, errors, label):
+        ids = [f"i-{n}" for n in range(5)]
+        lists = {"resolved": [0], "unresolved": [1], "empty_patch": [2], "error": [3, 4], "infra_failure": [4]}
+        put(board / name, report_of(ids, submitted=range(5), completed=[0, 1], ambiguous_failure=[1], **lists))
+        matrix = import_resolved(board, tmp_path / "out", questions=tmp_path / "questions.csv", errors=errors)
+        assert matrix.model_names.tolist() == ["gpt-4o"]
+        assert dict(zip(matrix.question_ids, matrix.labels[0], strict=True)) == {"i-0": 1, "i-2": 0} | (
+            {"i-3": 0} if label == 0 else {}
+        )
+        assert reports(matrix)[:4] == [
+            ["tasks with an empty patch", 1, "incorrect"],
+            ["tasks that ended in an error", 1, errors],
+            ["tasks with an ambiguous failure", 1, "not observed"],
+            ["tasks with a failure of the infrastructure", 1, "not observed"],
+        ]
+
+    def test_not_submitted_by_either_list(self, tmp_path, board):
+        ids = [f"i-{n}" for n in range(5)]
+        put(board / "A.r.json", report_of(ids, resolved=[0], unresolved=[1], incomplete=[2, 3, 4]))
+        put(board / "B.r.json", report_of(ids, resolved=[0], submitted=[0, 1, 2, 3, 4]))
+        matrix = import_resolved(board, tmp_path / "out", questions=tmp_path / "questions.csv")
+        assert matrix.labels.tolist() == [[1, 0, -1, -1, -1], [1, 0, 0, 0, 0]]
+        assert reports(matrix) == [
+            ["tasks not submitted", 3, "not observed"],
+            ["reports named after a run", 2, "the model's name is what stands before it"],
+        ]
+
+    @pytest.mark.parametrize(
+        ("run_id", "models"),
+        [(None, ["claude-3.5", "gpt-3.5.v2"]), ("v2.run", ["claude-3.5.run", "gpt-3.5"]), ("", None)],
+    )
+    def test_name_of_the_model(self, tmp_path, board, run_id, models):
+        names = ["claude-3.5.run", "gpt-3.5.v2.run"]
+        for name in names:
+            put(board / f"{name}.json", report_of(["i-0"], resolved=[0]))
+        matrix = import_resolved(board, tmp_path / "out", questions=tmp_path / "questions.csv", run_id=run_id)
+        assert matrix.model_names.tolist() == (models or names)
+
+
 def resolved_case(files, questions="prompt_id,prompt\ni-0,zero\ni-1,one\n", name="q.csv"):
     def prepare(folder):
         (folder / "board").mkdir()
@@ -87,14 +138,16 @@ def resolved_case(files, questions="prompt_id,prompt\ni-0,zero\ni-1,one\n", name
 
 
 MALFORMED = {
+    "empty text": (resolved_case({"A.txt": "\n"}), r"A\.txt is empty: if nothing was resolved"),
+    "text twice": (resolved_case({"A.txt": "i-0\ni-1\ni-0\n"}), r"A\.txt: 'i-0' is listed twice: remove one"),
     "no file": (resolved_case({"README.md": "?"}), r"board holds no MODEL\.json, MODEL\.txt or folder MODEL"),
     "folder without a list": (
         resolved_case({"A/logs.json": "[]"}),
         r"A holds none of results\.json, results/results\.json, report\.json: add one",
     ),
     "two files of a model": (
-        resolved_case({"A.json": [], "A.txt": "i-0"}),
-        r"model 'A' has two files, .*A\.json and .*A\.txt: remove one",
+        resolved_case({"A.json": [], "A/results.json": []}),
+        r"model 'A' has two files, .*A.* and .*A.*json: remove one",
     ),
     "two files in a folder": (
         resolved_case({"A/results.json": [], "A/report.json": []}),
@@ -106,12 +159,11 @@ MALFORMED = {
         resolved_case({"A.json": {"resolved": 3, "total": 5}}),
         r"A\.json has no list resolved or resolved_ids; it has \['resolved', 'total'\]",
     ),
-    "empty text": (resolved_case({"A.txt": "\n"}), r"A\.txt is empty: if nothing was resolved"),
     "unknown id": (
         resolved_case({"A.json": ["i-0", "i-9"]}),
         r"A\.json: 'i-9' is not in .*q\.csv: add it there, or remove it here",
     ),
-    "id twice": (resolved_case({"A.txt": "i-0\ni-1\ni-0\n"}), r"A\.txt: 'i-0' is listed twice: remove one"),
+    "id twice": (resolved_case({"A.json": ["i-0", "i-1", "i-0"]}), r"A\.json: 'i-0' is listed twice: remove one"),
     "no id": (
         resolved_case({"A.json": {"resolved": ["i-0", {"id": 1}]}}),
         r"A\.json: entry 2 of resolved is \{'id': 1\}, not an id",
@@ -126,7 +178,19 @@ MALFORMED = {
     ),
     "resolved, not submitted": (
         resolved_case({"A.json": {"resolved": ["i-0", "i-1"], "submitted_ids": ["i-0"]}}),
-        r"A\.json: 'i-1' is resolved, but not in submitted_ids",
+        r"A\.json: 'i-1' is resolved, and it is among the tasks not submitted: remove it from one",
+    ),
+    "resolved, and a failure": (
+        resolved_case({"A.run.json": {"resolved_ids": ["i-1"], "infra_failure_ids": ["i-1"], "schema_version": 2}}),
+        r"A\.run\.json: 'i-1' is resolved, and it is among the tasks with a failure of the infrastructure",
+    ),
+    "errors that are a number": (
+        resolved_case({"A.json": {"resolved_ids": [], "error_ids": 3}}),
+        r"A\.json: error_ids is 3, not a list of ids",
+    ),
+    "two runs of a model": (
+        resolved_case({f"A.{run}.json": {"resolved_ids": [], "schema_version": 2} for run in ("x", "y")}),
+        r"model 'A' has two files, .*A\.x\.json and .*A\.y\.json: remove one",
     ),
     "question without an id": (
         resolved_case({"A.json": []}, "id,prompt\ni-0,p\n"),
@@ -145,12 +209,12 @@ MALFORMED = {
         lambda folder: (
             (
                 (folder / "board").mkdir(),
-                (folder / "board" / "A.txt").write_bytes(b"caf\xe9"),
+                (folder / "board" / "A.json").write_bytes(b"caf\xe9"),
                 put(folder / "q.csv", "prompt_id,prompt\ni-0,p\n"),
             )
             and (import_resolved, folder / "board", {"questions": folder / "q.csv"})
         ),
-        r"A\.txt is not UTF-8: save it as UTF-8$",
+        r"A\.json is not UTF-8: save it as UTF-8$",
     ),
 }
 
@@ -176,5 +240,5 @@ def test_questions_at_fault(tmp_path, name, content, message):
     (tmp_path / name).write_text(content)
     with pytest.raises(ValueError, match=message):
         import_resolved(tmp_path / "lists", tmp_path / "out", questions=tmp_path / name)
-    with pytest.raises(NotADirectoryError, match="is no folder: name the one that holds a list for each model"):
+    with pytest.raises(NotADirectoryError, match="is not a folder: name the one that holds a list for each model"):
         import_resolved(tmp_path / name, tmp_path / "out", questions=tmp_path / name)

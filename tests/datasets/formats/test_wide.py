@@ -136,7 +136,7 @@ def test_prompt_that_is_its_own_benchmark(tmp_path):
 
 def test_needed_column_cannot_be_ignored(tmp_path):
     (tmp_path / "a.csv").write_text("prompt,benchmark,A\nx,b,1\n")
-    with pytest.raises(ValueError, match="column 'prompt' is needed: name another one for its part"):
+    with pytest.raises(ValueError, match="column 'prompt' is needed: do not ignore it"):
         import_wide(tmp_path / "a.csv", tmp_path / "out", ignore=["prompt"])
 
 
@@ -158,15 +158,56 @@ MALFORMED = {
         rf"t\.csv, row 2: '2' in column 'A' is {NEITHER}",
     ),
     "label -1": (wide_case("prompt,benchmark,A\np,b,-1\n"), rf"row 1: '-1' in column 'A' is {NEITHER}"),
-    "label 0.7": (wide_case("prompt,benchmark,A\np,b,0.7\n"), rf"row 1: '0\.7' in column 'A' is {NEITHER}"),
-    "label nan": (wide_case("prompt,benchmark,A\np,b,nan\n"), rf"row 1: 'nan' in column 'A' is {NEITHER}"),
+    **{
+        f"label {text}": (
+            wide_case(f"prompt,benchmark,A\np,b,{text}\n"),
+            rf"row 1: '{text}' in column 'A' is not a label: leave the cell empty if .* not observed \(pandas: to_csv",
+        )
+        for text in ("nan", "NaN", "None", "NA")
+    },
+    "no threshold that is a number": (wide_case(OK, threshold=float("nan")), r"threshold must be a number, got nan"),
+    "no score": (
+        wide_case("prompt,benchmark,A\np,b,good\n", threshold=0.5),
+        r"row 1: 'good' in column 'A' is not a number",
+    ),
+    "score without a threshold": (
+        wide_case("prompt,benchmark,A\np,b,1\nq,b,0.25\n"),
+        r"row 2: '0\.25' .* name the score from which on an answer is correct \(threshold=\.\.\., --threshold\)",
+    ),
+    "a cost that is none": (
+        wide_case("prompt,benchmark,A,A|total_cost\np,b,1,0.1\nq,b,1,free\n"),
+        r"t\.csv, row 2: 'free' in column 'A\|total_cost' is not a cost: use a number of at least 0",
+    ),
+    "a cost below 0": (
+        wide_case("prompt,benchmark,A,A|total_cost\np,b,1,-1\n"),
+        r"row 1: '-1' in column .* is not a cost",
+    ),
+    "pattern that nothing matches": (wide_case(OK, ignore=["*|notes"]), r"has no column '\*\|notes'; it has"),
+    "semicolons": (
+        wide_case("prompt;benchmark;A\np;b;1\n"),
+        r"t\.csv has semicolons between its columns, .* convert it, .* pandas\.read_csv\('t\.csv', sep=';'",
+    ),
+    "tabs": (wide_case("prompt\tbenchmark\tA\np\tb\t1\n"), r"t\.csv has tabs between its columns"),
+    "header in another case": (
+        wide_case("Prompt,benchmark,A\np,b,1\n"),
+        r"no column 'prompt'; it has \['Prompt', .*: rename 'Prompt' to 'prompt', or name it \(--prompt 'Prompt'\)",
+    ),
+    "header with a space": (
+        wide_case("prompt,Benchmark ,A\np,b,1\n"),
+        r"no column 'benchmark'; .*: rename 'Benchmark ' to 'benchmark', or name it \(--benchmark 'Benchmark '\)",
+    ),
+    "JSON lines": (
+        wide_case('{"prompt": "p", "A": 1}\n', name="t.jsonl"),
+        r"t\.jsonl holds JSON, and a table is needed: convert it .*`import auto` recog",
+    ),
+    "JSON lines by another name": (wide_case('{"prompt": "p", "A": 1}\n'), r"t\.csv holds JSON, and a table is needed"),
     "label word": (
         wide_case('prompt,benchmark,A\n"two\nlines",b,1\np,b,correct\n'),
         rf"row 2: 'correct' in column 'A' is {NEITHER}",
     ),
     "no prompt column": (
         wide_case("text,benchmark,A\np,b,1\n"),
-        r"t\.csv has no column 'prompt'; it has \['text'",
+        r"t\.csv has no column 'prompt'; it has \['text', .*: add it, or name the column to take instead \(--prompt ",
     ),
     "no benchmark column": (wide_case(OK, benchmark_column="set"), r"t\.csv has no column 'set'; it has"),
     "no id column": (wide_case(OK, id_column="id"), r"t\.csv has no column 'id'; it has"),
@@ -207,3 +248,43 @@ def test_ignore_is_a_list(tmp_path):
     (tmp_path / "t.csv").write_text(OK)
     with pytest.raises(TypeError, match=r"ignore must be a list of names, got the text 'A': pass \['A'\]"):
         import_wide(tmp_path / "t.csv", tmp_path / "out", ignore="A")
+
+
+ROUTERBENCH = ["sample_id", "prompt", "eval_name", "org/A-v1.2", "B", "org/A-v1.2|model_response", "B|model_response",
+               "org/A-v1.2|total_cost", "B|total_cost", "oracle_model_to_route_to"]  # fmt: skip
+
+
+class TestRouterBench:
+    @pytest.mark.parametrize(("threshold", "labels"), [(0.25, [[1, 0], [1, 1]]), (0.3, [[1, 0], [0, 1]])])
+    def test_scores_replies_and_costs(self, tmp_path, assert_same, threshold, labels):
+        rows = [
+            ["mmlu.1", "['What is 1?']", "mmlu", 1.0, 0.25, "['A']", "['B']", 2e-05, 0.001, "B"],
+            ["mmlu.2", "[\"It's\", 'two turns']", "mmlu", 0.0, 1.0, "['A']", "['B']", "", 0.002, "B"],
+        ]
+        (tmp_path / "t.csv").write_bytes(csv_bytes(rows, ROUTERBENCH))
+        options = {"id_column": "sample_id", "benchmark_column": "eval_name", "ignore": ["oracle*"]}
+        matrix = import_wide(tmp_path / "t.csv", tmp_path / "out", threshold=threshold, **options)
+        assert matrix.model_names.tolist() == ["org/A-v1.2", "B"]
+        assert matrix.labels.tolist() == labels
+        assert matrix.questions["prompt"].tolist() == ["What is 1?", "It's\ntwo turns"]
+        np.testing.assert_array_equal(matrix.costs, np.array([[2e-05, np.nan], [0.001, 0.002]], np.float32))
+        assert matrix.cost_unit == "US dollars"
+        assert [line[:2] for line in reports(matrix)] == [
+            ["columns of replies", 2],
+            ["prompts that are lists as text", 2],
+        ]
+        assert_same(load_dataset(tmp_path / "out"), matrix)
+
+    def test_other_tables_keep_their_lists_and_bars(self, tmp_path):
+        rows = [["[1, 2]", "b", 1, 0], ["['x']", "b", 0, 1]]
+        (tmp_path / "t.csv").write_bytes(csv_bytes(rows, ["prompt", "benchmark", "A", "C|total_cost"]))
+        matrix = import_wide(tmp_path / "t.csv", tmp_path / "out")
+        assert matrix.questions["prompt"].tolist() == ["[1, 2]", "['x']"]
+        assert matrix.model_names.tolist() == ["A", "C|total_cost"]  # there is no model C
+        assert matrix.costs is None
+
+    def test_patterns_and_names_with_brackets(self, tmp_path):
+        rows = [["p", "b", 1, "x", "y", "z"]]
+        (tmp_path / "t.csv").write_bytes(csv_bytes(rows, ["prompt", "benchmark", "A", "A [raw]", "A note", "B note"]))
+        matrix = import_wide(tmp_path / "t.csv", tmp_path / "out", ignore=["A [raw]", "* note"])
+        assert matrix.model_names.tolist() == ["A"]

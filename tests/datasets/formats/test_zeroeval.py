@@ -107,7 +107,7 @@ class TestFiles:
         assert answers.labels.to_numpy().tolist() == [[-1, -1, -1, -1, 1], [1, 0, 0, 1, -1], [1, 1, -1, -1, -1]]
         assert answers.questions["benchmark"].tolist() == ["gsm", "gsm", "gsm", "math-l5", "crux"]
         assert answers.questions["prompt"]["3"] == "Half?"
-        counts = [(what, count) for what, count, _ in answers.report if count]
+        counts = [(what, count) for what, count, *_ in answers.report if count]
         assert counts == [("replies from which no answer could be read", 1)]
         other = read_zeroeval(files, no_answer="not observed")
         assert other.labels.to_numpy().tolist() == [[-1, -1, -1, 1], [1, 0, 1, -1], [1, 1, -1, -1]]

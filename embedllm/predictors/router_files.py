@@ -1,0 +1,172 @@
+"""Files of a router beside that of its factorization: `router.json`, which names the others, a stack, new models.
+
+The last two are safetensors, with names and weights as bytes of JSON, since a tensor's name is not any text. No pickled
+object is ever loaded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from safetensors.numpy import load, save
+from sklearn.linear_model import LogisticRegression
+
+from embedllm._files import check_file, read_json
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors.base import CorrectnessPredictor
+from embedllm.predictors.baselines import BenchmarkMean
+from embedllm.predictors.knn import KNNCorrectness
+from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.ranking import NewModel
+from embedllm.predictors.stacked import StackedCorrectness
+from embedllm.predictors.tuned import Tuned
+
+DESCRIPTION = "router.json"
+FILES = {"weights": "factorization", "stack": "stack", "new_models": "new-models"}
+"""Parts of a description, and how their files begin."""
+NEEDED = {1: ("weights",), 2: ("weights", "new_models"), 3: ("weights", "stack")}
+"""Parts that each format has; the third may have new models."""
+
+
+def stack_to_bytes(stack: StackedCorrectness) -> bytes:
+    """Return the content of a file: what the parts need that were taken, apart from the factorization.
+
+    Raises
+    ------
+    TypeError
+        If a part that was taken is none of matrix factorization, KNN and the benchmark mean.
+    """
+    tensors: dict[str, np.ndarray] = {}
+    header: dict[str, Any] = {
+        "n_folds": stack.n_folds,
+        "weights": stack.weights_.to_dict(),
+        "path": stack.path_.to_dict(orient="list"),
+        "model_names": stack.model_names_.tolist(),
+    }
+    for name in sorted(stack.parts_):
+        part = stack.parts_[name]
+        fitted = part.predictor_ if isinstance(part, Tuned) else part
+        if isinstance(fitted, MatrixFactorization):
+            header["factorization"] = name
+        elif stack.weights_[name] == 0:
+            continue
+        elif isinstance(fitted, KNNCorrectness):
+            header["knn"] = {"name": name, "n_neighbors": int(fitted.n_neighbors)}
+            tensors |= {"embeddings": fitted.train_.embeddings, "labels": fitted.train_.labels}
+        elif isinstance(fitted, BenchmarkMean):
+            header["benchmark_mean"] = {"name": name, "benchmarks": fitted.probability_.columns.tolist()}
+            tensors["probability"] = fitted.probability_.to_numpy()
+            if len(fitted.probability_.columns) > 1:
+                header["benchmark_mean"]["classes"] = fitted.classifier_.classes_.tolist()
+                tensors |= {"coef": fitted.classifier_.coef_, "intercept": fitted.classifier_.intercept_}
+        else:
+            raise TypeError(f"a stack with the part {name!r}, a {type(fitted).__name__}, cannot be saved")
+    return _save(tensors, header)
+
+
+def stack_from_bytes(content: bytes, factorization: MatrixFactorization) -> StackedCorrectness:
+    """Return the stack that `stack_to_bytes` wrote; of its parts, only those that were taken, and the factorization.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the content is damaged.
+    """
+    tensors, header = _load(content)
+    names = np.array(header["model_names"], dtype=object)
+    parts: dict[str, CorrectnessPredictor] = {header["factorization"]: factorization}
+    if "knn" in header:
+        ids = [str(number) for number in range(len(tensors["embeddings"]))]
+        labels = pd.DataFrame(tensors["labels"], names, ids)
+        questions = pd.DataFrame({"benchmark": "of the training"}, index=ids)
+        train = CorrectnessMatrix(labels, questions, tensors["embeddings"])
+        parts[header["knn"]["name"]] = KNNCorrectness(header["knn"]["n_neighbors"]).fit(train)
+    if "benchmark_mean" in header:
+        mean, known = BenchmarkMean(), header["benchmark_mean"]
+        mean.model_names_, mean.probability_ = names, pd.DataFrame(tensors["probability"], names, known["benchmarks"])
+        mean.width_ = factorization.coef_.shape[1]
+        if "classes" in known:
+            mean.classifier_ = LogisticRegression()
+            mean.classifier_.classes_ = np.array(known["classes"])
+            mean.classifier_.coef_, mean.classifier_.intercept_ = tensors["coef"], tensors["intercept"]
+        parts[known["name"]] = mean
+    stack = StackedCorrectness(n_folds=header["n_folds"])
+    stack.model_names_, stack.parts_ = names, parts
+    stack.weights_ = pd.Series(header["weights"], name="weight")
+    stack.path_ = pd.DataFrame(header["path"])
+    if list(factorization.model_names_) != list(names) or not set(stack.weights_.index[stack.weights_ > 0]) <= {*parts}:
+        raise ValueError("its parts do not fit each other")
+    return stack
+
+
+def models_to_bytes(new_models: Mapping[str, NewModel]) -> bytes:
+    """Return the content of a file."""
+    each = enumerate(new_models.values())
+    return _save({f"{i} {key}": value for i, model in each for key, value in model._asdict().items()}, [*new_models])
+
+
+def models_from_bytes(content: bytes) -> dict[str, NewModel]:
+    """Return the models that `models_to_bytes` wrote."""
+    tensors, names = _load(content)
+    return {name: NewModel(*(tensors[f"{i} {key}"] for key in NewModel._fields)) for i, name in enumerate(names)}
+
+
+def checksum(description: dict[str, Any]) -> str:
+    """Return the SHA-256 of a description."""
+    return hashlib.sha256(json.dumps(description, sort_keys=True).encode()).hexdigest()
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """Return the content of `router.json`, if it is as `Router.save` wrote it.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is none in the folder.
+    ValueError
+        If it is not, or of a later version.
+    """
+    path = folder / DESCRIPTION
+    if not os.path.lexists(path):
+        raise FileNotFoundError(f"there is no router in {folder}: it holds no file {DESCRIPTION}")
+    check_file(path)
+    try:
+        description = dict(read_json(path))
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{path} is damaged: save or fetch the router again") from error
+    if description.pop("sha256", None) != checksum(description):
+        raise ValueError(f"{path} differs from its checksum: save or fetch the router again")
+    # First the format: a later one may have other parts.
+    if (form := description.get("format", 1)) not in NEEDED:
+        raise ValueError(f"{path} has format {form}, and this version reads {max(NEEDED)}: update embedllm")
+    try:
+        present = {*NEEDED[form], *(part for part in FILES if part in description)}
+        encoder, parts = description["encoder"], {part: description[part] for part in present}
+        texts = [encoder["name"], encoder["fingerprint"]]
+        texts += [entry[key] for entry in parts.values() for key in ("name", "sha256")]
+    except (KeyError, TypeError) as error:
+        raise ValueError(f"{path} lacks a part that Router.save writes: save or fetch the router again") from error
+    # A path instead of the name would leave the folder, where `save` deletes what it replaces.
+    if not all(isinstance(text, str) for text in texts) or not all(
+        re.fullmatch(rf"{FILES[part]}-[0-9a-f]{{64}}\.safetensors", entry["name"]) for part, entry in parts.items()
+    ):
+        raise ValueError(f"{path} holds an entry that Router.save never writes: save or fetch the router again")
+    return description
+
+
+def _save(tensors: Mapping[str, np.ndarray], header: Any) -> bytes:
+    whole = {**tensors, "header": np.frombuffer(json.dumps(header).encode(), dtype=np.uint8)}
+    return save({name: np.ascontiguousarray(value) for name, value in whole.items()})
+
+
+def _load(content: bytes) -> tuple[dict[str, np.ndarray], Any]:
+    tensors = load(content)
+    return tensors, json.loads(tensors.pop("header").tobytes())

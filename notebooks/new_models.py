@@ -1,0 +1,210 @@
+# ---
+# jupyter:
+#   kernelspec:
+#     display_name: Python 3 (ipykernel)
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # New models without retraining
+#
+# A new model comes out. How many of its answers are needed to predict the others, if a pool of models is known and stays as
+# it is?
+#
+# ```{admonition} In short
+# :class: tip
+# A new model is placed in the pool from a few of its answers, with a prior learned from the other models. Forecasting
+# accuracy on the data named below, minus that of a fit to all training answers of the new model without the pool:
+#
+# - from 64 random answers: {glue:text}`new_prior_64_minus_all_words:s`;
+# - from 128: {glue:text}`new_prior_128_minus_all_words:s`.
+#
+# Of six methods, the prior has the lowest log loss at {glue:text}`new_prior_best:.0f` of {glue:text}`new_sizes:.0f` numbers of
+# answers. Estimated accuracy on a benchmark from 64 answers: {glue:text}`new_error_predictions_words:s` with the prior,
+# {glue:text}`new_error_subset_mean_words:s` by the mean of the answers there. Intervals are over models.
+# ```
+#
+# **In the paper:** Section 7 names retraining for new models as a limit; the page is ours. **Published:** none.
+
+# %% tags=["parameters", "hide-input"]
+dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
+scale: float = 0.2  # share of the simulated pool; no effect on others
+seed: int = 0  # of the simulated pool, the split, what is new and asked
+
+# %% tags=["remove-input"]
+from embedllm.book.parameters import check_parameters
+
+check_parameters()
+
+# %% tags=["hide-input"]
+import torch
+from embedllm import load_dataset
+from embedllm.plots.new_models import (
+    plot_asking,
+    plot_benchmark_errors,
+    plot_new_models,
+)
+from embedllm.predictors.placement import PoolPrior, place_model
+from embedllm.protocol.placing import Material, ask
+from embedllm.protocol.reported_values import report
+from embedllm.studies.new_models import (
+    ALL_ALONE,
+    PRIOR,
+    best_table,
+    curve_table,
+    error_table,
+    learning_curves,
+    new_model_values,
+    target_table,
+)
+
+matrix = load_dataset(dataset, scale=scale, random_state=seed)
+matrix
+
+# %% [markdown]
+# ## The prior of the pool
+#
+# A model is a vector $u$: the logit of a correct answer to the question $x$ is $u \cdot x$
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)). The vectors $U$ of the pool say which vectors are likely for the next
+# model:
+#
+# $$\begin{aligned}
+# u &= \bar u + \sqrt\tau\,(B z + e), & B &= (U - \bar u) / \sqrt{n_\text{models}}, \\
+# z &\sim N(0, I), & e &\sim N(0, \rho S).
+# \end{aligned}$$
+#
+# $Bz$ is what the models of the pool differ in; $e$ is what is the new model's own, with $S$ the variances that the pool has
+# in the leading directions of the questions. The strengths $\tau$ and $\rho$ are chosen on folds of the pool's models. With
+# few answers, $u$ stays uncertain: by Laplace's approximation its logits have a variance $v$, and
+#
+# $$p(\text{correct}) \approx \sigma\!\left(u \cdot x / \sqrt{1 + \pi v / 8}\right).$$
+#
+# Here for the last model of the data, from 64 of its answers:
+
+# %%
+material = Material(matrix.split(random_state=seed), seed)
+questions, labels = material.x, material.y
+prior = PoolPrior.learn(
+    weights=material.weights[:, :-1], own=material.own, tau=1.0, rho=0.1
+)
+order = torch.randperm(
+    len(questions["train"]), generator=torch.Generator().manual_seed(seed)
+)
+answers = ask(labels["train"][:, -1:], order.numpy(), 64)
+placed = place_model(prior, questions["train"], answers)
+
+p, y = placed.logits(questions["test"]).sigmoid(), labels["test"][:, -1:]
+correct = ((p > 0.5) == (y == 1))[y >= 0].double().mean()
+print(f"{matrix.model_names[-1]}: {correct:.1%} predicted correctly")
+
+# %% [markdown]
+# For a router, `router.add_model("new-model", {"What is 7 times 8?": True, ...})` does the same, and the router is then saved
+# and loaded with the new model ({mod}`embedllm.router`).
+#
+# ## A quarter of the models is new
+#
+# The models are divided at random into quarters, three times. Each quarter is new in turn, the rest is the pool: every model
+# is new three times. Its first $n$ answers are to random training questions, and all methods get the same. They are
+# scored on the test questions. Strengths are chosen on validation answers of models of the pool: for each $n$, but $\tau$ and
+# $\rho$ of the prior once, from 64 answers. The alpha of the vectors $U$ is chosen once for all models, new ones included.
+#
+# - `pool prior`: as above;
+# - `ridge, no pool`: logistic regression on the question alone, in its 256 leading directions;
+# - `frozen decoder`: the paper's own $p_m$, with all else of the factorization as the pool has it: $u$ lies in the span of the
+#   pool's vectors, with a ridge penalty. At the optimum this is what training $p_m$ alone can reach;
+# - `cluster table`: the accuracy in each of 32 k-means clusters of the questions, with answers at the model's accuracy added;
+# - `nearest pool model`: the forecasts of the model with most equal labels on the $n$ answers; `mean of the pool`: without answers;
+# - `all answers, no pool` and `all answers and pool`: from all training answers of the new model.
+#
+# Bands are 95 % intervals over models.
+
+# %%
+quarter, benchmarks = learning_curves(material, n_groups=4, seed=seed)
+table = curve_table(quarter)
+plot_new_models(table[table["asking"] == "random"])
+
+# %% [markdown]
+# Accuracy in percent, then log loss in nats:
+
+# %%
+shown = table[table["asking"] == "random"]
+shown.pivot(index="method", columns="n", values="accuracy").round(1)
+
+# %%
+shown.pivot(index="method", columns="n", values="log_loss").round(3)
+
+# %% [markdown]
+# The best method for each $n$, of those that get $n$ answers, and how far ahead of the next it is, with paired intervals over
+# models. *Clear* is an interval above 0.
+
+# %%
+best_table(quarter).round(4)
+
+# %% [markdown]
+# The targets of this page: accuracy at most 1 point below all answers without the pool from 64 answers, and at most 0.5
+# points from 128. A target is *met* by the whole interval, *missed* by all of it, or else *open*.
+
+# %%
+target_table(table).round(2)
+
+# %% [markdown]
+# ## Which questions to ask
+#
+# Random questions; as many of each benchmark as it has (`stratified`); or those on which the models of the pool disagree most
+# (`disagreement`), where the variance of their labels is highest.
+
+# %%
+plot_asking(table[table["method"].isin([PRIOR, ALL_ALONE])])
+
+# %% [markdown]
+# ## A third of the models is new
+#
+# The protocol of UniRoute: the pool is smaller, and a third of the models is unseen. The models are divided four times.
+
+# %%
+third, _ = learning_curves(
+    material,
+    n_groups=3,
+    n_partitions=4,
+    seed=seed,
+    sizes=[8, 64, 128, 1024],
+    asking=["random"],
+)
+plot_new_models(curve_table(third))
+
+# %%
+target_table(curve_table(third)).round(2)
+
+# %% [markdown]
+# ## Accuracy on every benchmark from few answers
+#
+# What is estimated is the accuracy of a new model on each benchmark, over all training questions. The model answers $n$ of
+# them, at random:
+#
+# - `predictions`: its answers, and $p(\text{correct})$ of the pool's prior for all other questions;
+# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the accuracy in each
+#   fifth is averaged as the benchmark has the fifths;
+# - `subset mean`: the mean of its answers on the benchmark, or of all of them where it has none there.
+#
+# The error is the mean over benchmarks and models of the absolute difference, in points; bands are over models.
+
+# %%
+errors = error_table(benchmarks)
+plot_benchmark_errors(errors)
+
+# %%
+errors.pivot(index="estimate", columns="n", values="error").round(1)
+
+# %% [markdown]
+# ## Reported values
+
+# %% tags=["hide-output"]
+report(new_model_values(quarter, third, benchmarks), matrix.source)
+
+# %% [markdown]
+# **What we learned**, on these data and from 64 answers. The pool's prior minus ridge without the pool:
+# {glue:text}`new_prior_minus_ridge_words:s`; minus the frozen decoder: {glue:text}`new_prior_minus_decoder_words:s`. Stratified minus
+# random questions: {glue:text}`new_stratified_words:s`; questions of disagreement minus random ones:
+# {glue:text}`new_disagreement_words:s`. With a third of the models unseen, the prior minus all answers without the pool is
+# {glue:text}`new_third_64_minus_all_words:s`.
