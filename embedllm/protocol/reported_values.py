@@ -106,8 +106,7 @@ class ReportedValue:
 def report(reported_values: Iterable[ReportedValue], source: str = "") -> pd.DataFrame:
     """Show the values of a page, glue them for its prose and, where the book asks for it, write them.
 
-    Each is glued as a float under its key, its interval under ``<key>_low`` and ``<key>_high``. Prose quotes what some
-    data set cannot give as ``<key>_words``, which says so.
+    They are glued as `quoted` names them.
 
     Parameters
     ----------
@@ -133,17 +132,36 @@ def report(reported_values: Iterable[ReportedValue], source: str = "") -> pd.Dat
         raise ValueError(
             f"reported values need different keys, but {sorted(duplicated)} occur twice: rename one of each"
         )
-    for reported in reported_values:
-        glue(reported.key, reported.value, display=False)
-        glue(f"{reported.key}_words", reported.shown + (f" ({reported.ends})" if reported.ends else ""), display=False)
-        if reported.interval:
-            for end, value in zip(("low", "high"), reported.interval, strict=True):
-                glue(f"{reported.key}_{end}", value, display=False)
+    for key, value in quoted(reported_values).items():
+        glue(key, value, display=False)
     if target := os.environ.get(TARGET):
         content = {"source": source, "reported_values": [asdict(reported) for reported in reported_values]}
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return pd.DataFrame([_row(reported) for reported in reported_values]).set_index("number")
+
+
+def quoted(reported_values: Iterable[ReportedValue]) -> dict[str, str | float]:
+    """Return what prose may quote of some values.
+
+    Returns
+    -------
+    dict
+        The value under its key, the ends of its interval under ``<key>_low`` and ``<key>_high``, and under
+        ``<key>_words`` the value with its unit and interval, or why the data set does not give it.
+
+    Examples
+    --------
+    >>> quoted([ReportedValue("mf", "accuracy of MF", [72.0], "%", (70.5, 73.25))])
+    {'mf': 72.0, 'mf_words': '72.0 % (70.5 to 73.2)', 'mf_low': 70.5, 'mf_high': 73.25}
+    """
+    found: dict[str, str | float] = {}
+    for reported in reported_values:
+        words = reported.shown + (f" ({reported.ends})" if reported.ends else "")
+        found |= {reported.key: reported.value, f"{reported.key}_words": words}
+        if reported.interval:
+            found |= {f"{reported.key}_low": reported.interval[0], f"{reported.key}_high": reported.interval[1]}
+    return found
 
 
 def read_reported(path: Path) -> tuple[str, dict[str, ReportedValue]]:

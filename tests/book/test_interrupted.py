@@ -117,6 +117,7 @@ def test_pages_that_quote_others_are_written_again(book):
     (book.root / "data" / "offset.txt").write_text("5")
     status, output, executed = book.build(KILLED="yes")
     assert (status, executed) == (-signal.SIGKILL, {"one", "two"}), output
+    assert output.count("done after") == 2, output
     status, output, executed = book.build()
     assert (status, executed) == (0, set()), output
     assert "One notebook says 35.0, the other\n35.0." in book.text("index")
