@@ -9,16 +9,23 @@
 # %% [markdown]
 # # Strong baselines, and a stack of them
 #
-# Is {term}`matrix factorization` (MF) better than what is simpler? The paper compares it with {term}`KNN`. Here it meets ten
-# predictors and a guarded router on the same questions. A weighted sum of three of them is the predictor for practice.
-#
-# ```{admonition} In short
-# :class: tip
-# The stack has a {term}`log loss` of {glue:text}`stack_log_loss_words:s`; its difference to the best of its parts is
-# {glue:text}`stack_minus_part_words:s`. As a router it obtains {glue:text}`stack_routing_words:s` correct answers:
-# {glue:text}`stack_routing_gain_words:s` against the best of four others, whose choice from their test results favours them.
-# ```
-#
+# Is [matrix factorization](../glossary) (MF) better than simpler predictors? The paper compares it with the nearest questions
+# (KNN). Here it meets ten predictors and a guarded router on the same questions. A weighted sum of three of them, the stack, is
+# the predictor for practice.
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+The stack of three predictors, with 95 % intervals:
+
+- log loss {stack_log_loss_words}; minus that of the best of its parts, {stack_minus_part_words}. Below 0, the stack is
+  better;
+- as a router, {stack_routing_words} correct answers; minus the best of four other routers, {stack_routing_gain_words}. That
+  one is chosen on the test questions, which favours it.
+""")
+
+# %% [markdown]
 # **In the paper:** Table 1 and Figure 4 compare MF with KNN and the best single model. **Published:** none for the others; the
 # page is ours.
 
@@ -184,9 +191,16 @@ small.round(4)
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(baseline_values(comparison, "stack", small), matrix.source)
+values = baseline_values(comparison, "stack", small)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** The weights of the stack are {glue:text}`weight_0_words:s` for `benchmark mean`, {glue:text}`weight_1_words:s` for
-# `KNN` and {glue:text}`weight_2_words:s` for `MF, pool prior`. On {glue:text}`small_within:.0f` of
-# {glue:text}`small_pools:.0f` small pools its log loss is at most 0.003 above that of its best part.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** The stack weights `benchmark mean` by {weight_0_words}, `KNN` by {weight_1_words} and `MF, pool prior` by
+{weight_2_words}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most 0.003 above that of its best
+part.
+""",
+    values,
+)

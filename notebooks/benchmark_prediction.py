@@ -11,19 +11,22 @@
 #
 # Can the accuracy of a model on a benchmark be predicted from its vector, learned on other benchmarks? A regression is
 # fitted on other models, which were run on the benchmark.
-#
-# ```{admonition} In short
-# :class: tip
-# The paper's Figure 5, on {glue:text}`heldout_benchmarks:.0f` held-out benchmarks of the data named below. Benchmarks on which
-# the rank correlation is significant in more than half of 100 splits of the models:
-#
-# - from SGD's vectors, recorded: {glue:text}`significant_sgd_words:s`;
-# - from the exact vectors: {glue:text}`significant_exact_words:s`;
-# - from the mean accuracy on the other benchmarks alone: {glue:text}`significant_mean_accuracy_words:s`.
-#
-# Ours: ridge regression minus the mean accuracy, in tau over all models: {glue:text}`tau_gain_words:s`.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+The paper's [Figure 5](#benchmark_prediction-heldout), on {heldout_benchmarks:.0f} held-out benchmarks. Benchmarks on which the
+rank correlation is significant in more than half of 100 splits of the models:
+
+- from SGD's vectors, recorded: {significant_sgd_words};
+- from the exact vectors: {significant_exact_words};
+- from the mean accuracy on the other benchmarks alone: {significant_mean_accuracy_words}.
+
+Ours: Kendall's tau over all models, ridge regression on the exact vectors minus the mean accuracy: {tau_gain_words}.
+""")
+
+# %% [markdown]
 # **In the paper:** Figure 5, section 5.3. **Published:** a significant rank correlation on 7 of 10 benchmarks; the bars and
 # points as a picture only.
 
@@ -71,7 +74,7 @@ matrix
 # $$\hat a_m = \bar a_T + (p_m - \bar p_T)^\top w,$$
 #
 # where $w$ has the smallest norm among the vectors that minimize $\sum_{m \in T} (a_m - \hat a_m)^2$. Then
-# {term}`Kendall's tau` between $\hat a_m$ and $a_m$ is taken over the other models. This is done in 100 random
+# [Kendall's tau](../glossary) between $\hat a_m$ and $a_m$ is taken over the other models. This is done in 100 random
 # splits of the models. The paper's *significance* of $B$ is the number of splits in which tau has $p < 0.05$. The accuracy is over all
 # observed answers to $B$, none of which was in the fit.
 #
@@ -98,7 +101,7 @@ counts = count_significant(heldout.splits)
 #
 # Left: splits with a significant tau; the dashed line is at half of them. Right: predicted against actual accuracy on MathQA
 # or, in data without it, on the benchmark whose name comes first in `MATHEMATICS`
-# ({mod}`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction the mean over the
+# (`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction the mean over the
 # splits in which it was tested; on the line, both are equal.
 
 # %%
@@ -152,19 +155,23 @@ differences.set_index(["data", "benchmark", "predictor"]).round(3)
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(heldout_values(heldout), matrix.source)
+values = heldout_values(heldout)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** {glue:text}`heldout_benchmarks:.0f` benchmarks have enough models. Test models:
-# {glue:text}`test_models_words:s`; smallest tau that is significant with so many: {glue:text}`least_tau_words:s`. By the
-# paper's protocol:
-#
-# | regression on | benchmarks with a significant tau in more than half of the splits | median tau, mean over the benchmarks |
-# |---|---|---|
-# | SGD's vectors | {glue:text}`significant_sgd_words:s` | {glue:text}`median_tau_sgd_words:s` |
-# | exact coordinates | {glue:text}`significant_exact_words:s` | {glue:text}`median_tau_exact_words:s` |
-# | mean accuracy alone | {glue:text}`significant_mean_accuracy_words:s` | {glue:text}`median_tau_mean_accuracy_words:s` |
-#
-# Where the mean accuracy alone gives a significant tau, it does not show by itself that the vectors hold more than one
-# number a model. Ours, over all models: ridge minus mean accuracy {glue:text}`tau_gain_words:s`. A difference whose
-# interval contains 0 is not shown by these models.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** Models tested in a split, at least: {test_models_words}. Smallest tau that is significant with so many:
+{least_tau_words}. Median tau over the splits, mean over the benchmarks:
+
+- from SGD's vectors: {median_tau_sgd_words};
+- from the exact vectors: {median_tau_exact_words};
+- from the mean accuracy alone: {median_tau_mean_accuracy_words}.
+
+Where the mean accuracy alone gives a significant tau, a significant tau does not show that the vectors hold more than one
+number a model. Ridge regression minus the mean accuracy tests this over all models; if its interval contains 0, these models
+show no difference.
+""",
+    values,
+)

@@ -11,19 +11,22 @@
 #
 # Are models of one size, or of one specialization, closer to each other than to other models, although the fit uses
 # neither?
-#
-# ```{admonition} In short
-# :class: tip
-# The paper's Figure 6: of its six communities, {glue:text}`paper_communities:.0f` have at least three members here. Number of
-# these whose members are closer to each other than to other models:
-#
-# - by SGD's vectors: {glue:text}`sgd_paper_closer_words:s`;
-# - ours, in the coordinates of the exact fit: {glue:text}`exact_paper_closer_words:s`.
-#
-# Ours: number of all {glue:text}`communities_tested:.0f` communities with at least three members that are closer than random
-# ones in the exact coordinates, corrected for the number of tests: {glue:text}`exact_found_words:s`.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+The paper's [Figure 6](#communities-raw-distances): {paper_communities:.0f} of its six communities have at least three members
+here. Number of these whose members are closer to each other than to other models:
+
+- by SGD's vectors: {sgd_paper_closer_words};
+- ours, in the coordinates of the exact fit: {exact_paper_closer_words}.
+
+Ours: of all {communities_tested:.0f} communities with at least three members, the number that is closer than random ones in
+the exact coordinates, corrected for the number of tests: {exact_found_words}.
+""")
+
+# %% [markdown]
 # **In the paper:** Figure 6. **Published:** the claim in words, and a picture.
 
 # %% tags=["parameters", "hide-input"]
@@ -73,7 +76,7 @@ matrix
 # The paper compares, for three sizes (7B, 13B, 70B) and three specializations (coding, bio/medical, physics), the mean L2
 # distance $|p_m - p_n|$ of two members with that of a member and another model. The vectors are those of the paper's
 # training: SGD with 232 dimensions and noise 0.05, fitted once for this page and those on
-# [forecasting](../notebooks/forecasting) and [routing](../notebooks/routing). {term}`Communities <community>` come from
+# [forecasting](../notebooks/forecasting) and [routing](../notebooks/routing). [Communities](../glossary) come from
 # the metadata of the models. All distances of this page are those of the first run.
 
 # %%
@@ -153,15 +156,21 @@ nearest_models(
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(community_values(communities), matrix.source)
+values = community_values(communities)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** Of {glue:text}`communities_tested:.0f` communities with three members, {glue:text}`paper_communities:.0f` are
-# among the paper's six.
-#
-# | communities | by SGD's vectors | in the exact coordinates |
-# |---|---|---|
-# | of the paper, ratio of the distances within and between below 1 | {glue:text}`sgd_paper_closer_words:s` | {glue:text}`exact_paper_closer_words:s` |
-# | of the paper, closer than random ones (corrected p below 0.05) | {glue:text}`sgd_paper_found_words:s` | {glue:text}`exact_paper_found_words:s` |
-# | of all, closer than random ones | {glue:text}`sgd_found_words:s` | {glue:text}`exact_found_words:s` |
-# | all, mean ratio | {glue:text}`sgd_ratio_words:s` | {glue:text}`exact_ratio_words:s` |
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** A ratio of the distances within and between below 1, which the box counts, does not yet mean closer than
+random communities of the same size. The mean ratio, and the numbers that are closer than random (corrected p below 0.05):
+
+| communities | SGD's vectors | exact coordinates |
+|---|---|---|
+| all, mean ratio | {sgd_ratio_words} | {exact_ratio_words} |
+| all, closer than random | {sgd_found_words} | {exact_found_words} |
+| of the paper, closer than random | {sgd_paper_found_words} | {exact_paper_found_words} |
+""",
+    values,
+)

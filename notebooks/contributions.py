@@ -10,20 +10,23 @@
 # # Contributions of benchmarks
 #
 # How much worse is a benchmark predicted if another one is not in training? On this page, *a positive contribution helps*.
-#
-# ```{admonition} In short
-# :class: tip
-# The paper's Figure 7 on the data named below, in test MSE with 95 % intervals over models:
-#
-# - what MMLU gives to the others, minus the most that another benchmark gives: {glue:text}`mmlu_lead_words:s`;
-# - how much the others together hurt GPQA: {glue:text}`gpqa_hurt_words:s`.
-#
-# Ours, the mean loss of forecasting accuracy on a benchmark:
-#
-# - without its own training questions: {glue:text}`own_loss_words:s`;
-# - without those of another one: {glue:text}`others_loss_words:s`.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+The paper's [Figure 7](#contributions-contribution-sums), in test MSE with 95 % intervals over models:
+
+- what MMLU gives to the others, minus the most that another benchmark gives: {mmlu_lead_words};
+- how much the others together hurt GPQA: {gpqa_hurt_words}.
+
+Ours, the mean loss of forecasting accuracy on a benchmark:
+
+- without its own training questions: {own_loss_words};
+- without those of another one: {others_loss_words}.
+""")
+
+# %% [markdown]
 # **In the paper:** Figure 7, section 6.2. **Published:** MMLU gives most to the others, the others together hurt GPQA, and
 # three contributions of one benchmark of mathematics to another; the bars as a picture only.
 
@@ -70,7 +73,7 @@ matrix
 #
 # $$C_{ij} = e_{\text{removed}} - e_{\text{added}}.$$
 #
-# The fits are {term}`exact <matrix factorization>`: the same without $i$ and $j$ as without $j$ and $i$, so that ten benchmarks
+# The fits are exact: the same without $i$ and $j$ as without $j$ and $i$, so that ten benchmarks
 # need 55. With the paper's SGD they are not attempted. The share of test models, which the
 # paper does not state, is that of Figure 5; a testee needs 20 models that have answers elsewhere whichever contributor is
 # left out.
@@ -131,23 +134,25 @@ plot_contributions(contributions[ORDER].table())
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(contribution_values(contributions), matrix.source)
+values = contribution_values(contributions)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** A value whose whole interval is above 0 is what the paper claims, in these data. The
-# [summary](../notebooks/summary) has the verdicts.
-#
-# | claim of the paper | value | ours |
-# |---|---|---|
-# | MMLU's row sum is the largest | minus the largest of another benchmark | {glue:text}`mmlu_lead_words:s` |
-# | GPQA's column sum is negative | minus the column sum | {glue:text}`gpqa_hurt_words:s` |
-# | GSM8K helps MathQA | entry of $C$ | {glue:text}`contribution_gsm8k_mathqa_words:s` |
-# | MathQA helps ASDiv | entry of $C$ | {glue:text}`contribution_mathqa_asdiv_words:s` |
-# | ASDiv helps MathQA | entry of $C$ | {glue:text}`contribution_asdiv_mathqa_words:s` |
-#
-# Ours, the mean loss on a benchmark:
-#
-# | without the training questions of | in accuracy | in pairwise ranking accuracy |
-# |---|---|---|
-# | the benchmark itself | {glue:text}`own_loss_words:s` | {glue:text}`own_loss_order_words:s` |
-# | another one | {glue:text}`others_loss_words:s` | {glue:text}`others_loss_order_words:s` |
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** The three entries of the matrix that the paper names. Above 0, the first benchmark helps the second:
+
+- GSM8K to MathQA: {contribution_gsm8k_mathqa_words};
+- MathQA to ASDiv: {contribution_mathqa_asdiv_words};
+- ASDiv to MathQA: {contribution_asdiv_mathqa_words}.
+
+Ours, the mean loss of pairwise ranking accuracy on a benchmark, which is what a router needs:
+
+- without its own training questions: {own_loss_order_words};
+- without those of another one: {others_loss_order_words}.
+
+The [summary](summary.html) has the verdicts.
+""",
+    values,
+)

@@ -11,16 +11,19 @@
 #
 # **Goal.** Count the parameters and the arithmetic of the factorization, measure time and memory of training and routing,
 # and compare with what the paper reports.
-#
-# ```{admonition} In short
-# :class: tip
-# Training on these data takes {glue:text}`pair_training:,.2f` TFLOPs pair by pair, as in the paper, and
-# {glue:text}`fit_training:,.4f` by the exact fit. The paper's own training comes to {glue:text}`paper_needed:.1f` TFLOPs by
-# this count. Routing 3,000 questions takes {glue:text}`mf_batch_for_3000:.3f` s with MF and
-# {glue:text}`knn_batch_for_3000:.2f` s with KNN, all at once on the machine below. The published
-# values are [beside the paper](cost-published).
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+Training on these data takes {pair_training:,.2f} TFLOPs pair by pair, as in the paper, and {fit_training:,.4f} by the exact
+fit. The paper's own training comes to {paper_needed:.1f} TFLOPs by this count.
+
+Routing 3,000 questions at once takes {mf_batch_for_3000:.3f} s with MF and {knn_batch_for_3000:.2f} s with KNN on the machine
+below. [Beside the paper](#beside-the-paper) has the published values.
+""")
+
+# %% [markdown]
 # **In the paper:** Section 5.2. **Published:** the time to route 3,000 questions, memory, and FLOPs of training.
 
 # %% tags=["parameters", "hide-input"]
@@ -48,8 +51,8 @@ from embedllm.protocol.reported_values import report
 from embedllm.studies.cost import (
     cost_values,
     describe_machine,
-    glue_costs,
     measure_costs,
+    measured_values,
     paper_conventions,
     parameter_table,
     routing_flops,
@@ -132,9 +135,6 @@ costs.round(6)
 # %%
 plot_routing_times(costs, published["routing_seconds"])
 
-# %% tags=["remove-cell"]
-glue_costs(costs)
-
 # %% [markdown]
 # FLOPs of one question, in millions, by the formula:
 
@@ -143,7 +143,6 @@ routing = routing_flops(train, mf)
 routing.round(6)
 
 # %% [markdown]
-# (cost-published)=
 # ## Beside the paper
 #
 # The published time is of another machine, with a GPU, and of the paper's own data and code. The authors' script times its
@@ -157,18 +156,22 @@ load_published().loc[["training_tflops", "routing_seconds"]]
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(
-    cost_values(parameters, conventions, training, routing),
-    matrix.source,
-)
+values = cost_values(parameters, conventions, training, routing)
+measured = measured_values(costs)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** The factorization has {glue:text}`mf_parameters:,.0f` trained parameters ({glue:text}`mf_megabytes:.2f` MB).
-# Trained pair by pair as in the paper, these data take {glue:text}`pair_training:,.2f` TFLOPs. Training by block takes
-# {glue:text}`block_training:,.3f` for as many epochs (by pair over by block: {glue:text}`block_saving:.1f`) and
-# {glue:text}`fit_training:,.4f` by the exact fit ({glue:text}`fit_saving:,.0f`). The paper's own training comes to
-# {glue:text}`paper_needed:.1f` TFLOPs with the gradients that are needed and to {glue:text}`paper_thrice:.1f` by the rule
-# of thumb. Formulas and PyTorch's counts differ by {glue:text}`flop_gap:.2f` % at most. On the machine above, the fit
-# takes {glue:text}`mf_fit_seconds:.1f` s and {glue:text}`mf_fit_mb:.0f` MB. For 3,000 questions, routing with MF takes
-# {glue:text}`mf_batch_for_3000:.3f` s at once and {glue:text}`mf_single_for_3000:.2f` s one at a time, by the authors'
-# procedure {glue:text}`pair_single_for_3000:.2f` s, and with KNN at once {glue:text}`knn_batch_for_3000:.2f` s.
+# %% tags=["remove-input"]
+in_short.fill(values, **measured)
+recap(
+    """
+**What we learned.** The factorization has {mf_parameters:,.0f} trained parameters ({mf_megabytes:.2f} MB). Training pair
+by pair takes {block_saving:.1f} times the arithmetic of as many epochs by block, and {fit_saving:,.0f} times that of the
+exact fit. By the rule of thumb, three times the forward pass, the paper's own training comes to
+{paper_thrice:.1f} TFLOPs. Formulas and PyTorch's counts differ by {flop_gap:.2f} % at most.
+
+On the machine above, the fit takes {mf_fit_seconds:.1f} s and {mf_fit_mb:.0f} MB. For 3,000 questions one at a time, routing
+takes {mf_single_for_3000:.2f} s with MF and {pair_single_for_3000:.2f} s by the authors' procedure.
+""",
+    values,
+    **measured,
+)

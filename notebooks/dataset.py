@@ -9,17 +9,19 @@
 # %% [markdown]
 # # The data
 #
-# **Goal.** Describe the {term}`correctness matrix` before anything is learned from it: benchmarks, numbers of questions,
+# **Goal.** Describe the [correctness matrix](../glossary) before anything is learned from it: benchmarks, numbers of questions,
 # accuracies of the models, agreement between them, and the share of the matrix that was observed.
-#
-# ```{admonition} In short
-# :class: tip
-# {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of
-# {glue:text}`data_benchmarks:,.0f` benchmarks, {glue:text}`data_observed:.1f` % of the entries observed. The models answer
-# {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` % correctly. All models are correct on
-# {glue:text}`data_all_right:.1f` % of the questions, none on {glue:text}`data_none_right:.1f` %.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+{data_source}: {data_models:,.0f} models, {data_questions:,.0f} questions of {data_benchmarks:,.0f} benchmarks,
+{data_observed:.1f} % of the entries observed. The models answer {data_worst:.1f} to {data_best:.1f} % correctly. All models
+are correct on {data_all_right:.1f} % of the questions, none on {data_none_right:.1f} %.
+""")
+
+# %% [markdown]
 # **In the paper:** Section 4. **Published:** numbers of models, questions and benchmarks.
 
 # %% tags=["parameters", "hide-input"]
@@ -180,12 +182,16 @@ agreement_ceilings(agreement).round(3)
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)
-report(dataset_values(matrix, agreement), matrix.source)
+values = dataset_values(matrix, agreement)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** {glue:text}`data_source`: {glue:text}`data_models:,.0f` models, {glue:text}`data_questions:,.0f` questions of
-# {glue:text}`data_benchmarks:,.0f` benchmarks, {glue:text}`data_observed:.1f` % of the entries observed; the accuracies of
-# the models range from {glue:text}`data_worst:.1f` to {glue:text}`data_best:.1f` %. All models are correct on
-# {glue:text}`data_all_right:.1f` % of the questions, none on {glue:text}`data_none_right:.1f` %. A pair of models agrees
-# on {glue:text}`data_agreement:.1f` % of the questions that both answered, where {glue:text}`data_expected:.1f` % would be
-# expected from their accuracies (mean kappa {glue:text}`data_kappa:.2f`).
+# %% tags=["remove-input"]
+in_short.fill(values, data_source=matrix.source)
+recap(
+    """
+**What we learned.** A pair of models agrees on {data_agreement:.1f} % of the questions that both answered, where
+{data_expected:.1f} % would be expected from their accuracies (mean kappa {data_kappa:.2f}). Where all models are correct, or
+none, it does not matter which one a router asks.
+""",
+    values,
+)

@@ -11,7 +11,17 @@
 #
 # **Goal.** Look at single models and single questions: which models are alike, and to which model do the routers send a
 # question?
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+[The map](#the-models) has {models:,.0f} models, [the table](#the-routes) the choices of {routers:.0f} routers for
+{shown:,.0f} of {tested:,.0f} test questions, drawn at random. MF chooses a correct model on {correct:.1f} % of them; on
+{hopeless:.1f} %, no model is correct.
+""")
+
+# %% [markdown]
 # The map and the table can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
 # from a server.
 #
@@ -82,6 +92,21 @@ routers = {name: policies[name] for name in names}
 choices = route_choices(first, routers, n_questions)
 explore_routes(choices, first.split.test.n_questions)
 
-# %% [markdown]
-# **Recap.** Single rows are examples; averages with their uncertainty are on the pages on
-# [communities](../notebooks/communities) and [routing](../notebooks/routing).
+# %% tags=["remove-input"]
+of_mf = choices.query("router == 'MF'")
+in_short.fill(
+    [],
+    models=matrix.n_models,
+    routers=len(routers),
+    shown=len(of_mf),
+    tested=first.split.test.n_questions,
+    correct=100 * of_mf["correct"].mean(),
+    hopeless=100 * (of_mf["models_correct"] == 0).mean(),
+)
+recap(
+    """
+**What we learned.** Single rows are examples. Averages with their uncertainty are on the pages on
+[communities](communities.html) and [routing](routing.html).
+""",
+    [],
+)

@@ -9,19 +9,24 @@
 # %% [markdown]
 # # Correctness forecasting
 #
-# Which model answers which new question correctly? {term}`Matrix factorization <matrix factorization>` (MF) against the
-# nearest questions ({term}`KNN`), both against majority baselines, which do not read the question.
-#
-# ```{admonition} In short
-# :class: tip
-# MF predicts {glue:text}`mf_accuracy:.2f` % of the test answers correctly, KNN {glue:text}`knn_accuracy:.2f` %, the
-# per-benchmark majority baseline {glue:text}`floor_accuracy:.2f` % and the per-model one
-# {glue:text}`model_floor_accuracy:.2f` %. MF minus KNN is {glue:text}`mf_minus_knn:+.2f` points
-# (95 % interval {glue:text}`mf_minus_knn_low:+.2f` to {glue:text}`mf_minus_knn_high:+.2f`); MF is below KNN on
-# {glue:text}`below_knn:.1f` of {glue:text}`forecast_benchmarks:.0f` benchmarks (mean over the
-# seeds). [Table 1](table-1) of the paper has both by number of training questions.
-# ```
-#
+# Which model answers which new question correctly? [Matrix factorization](../glossary) (MF) against the nearest questions
+# ([KNN](../glossary)), both against majority baselines, which do not read the question.
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+MF predicts {mf_accuracy:.2f} % of the test answers correctly, KNN {knn_accuracy:.2f} %, the per-benchmark majority baseline
+{floor_accuracy:.2f} % and the per-model one {model_floor_accuracy:.2f} %. With 95 % intervals:
+
+- MF minus KNN: {mf_minus_knn_words};
+- MF minus the per-benchmark majority baseline: {mf_minus_floor_words}.
+
+MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds). The paper's
+[Table 1](#forecasting-training-sizes) has both by number of training questions.
+""")
+
+# %% [markdown]
 # **In the paper:** Table 1. **Published:** the accuracies of both methods at seven training sizes.
 
 # %% tags=["parameters", "hide-input"]
@@ -122,7 +127,7 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 # - `SGD` is MF by the paper's training (232 dimensions, noise 0.05) instead of the exact solution, **in the first run
 #   only**. The fit is that of the pages on [routing](../notebooks/routing) and [communities](../notebooks/communities).
 # - `ceiling`, on the simulated pool only: the expected probability of a correct answer given the text, from the
-#   {term}`ground truth`. No prediction from the text can be expected to be better.
+#   [ground truth](../glossary). No prediction from the text can be expected to be better.
 #
 # Markers are means over the runs, bars two standard errors to each side. The standard error is over questions, because
 # the answers to one question are correlated over models and runs; on a small benchmark it is wide. SGD's markers are
@@ -168,7 +173,6 @@ pd.concat(
 )
 
 # %% [markdown]
-# (table-1)=
 # ## Table 1: how many questions does it take?
 #
 # The protocol of the paper's Table 1. Each run draws the smaller training sets from the larger ones; for each
@@ -199,7 +203,7 @@ curve.pivot_table(
 # %% [markdown]
 # ## Ours: are the probabilities calibrated?
 #
-# Accuracy only asks on which side of one half a probability is. {term}`Log loss <log loss>` and {term}`Brier score`, in
+# Accuracy only asks on which side of one half a probability is. [Log loss and Brier score](../glossary), in
 # the table above, judge the probability itself, and the diagram shows it: of the answers with a predicted probability of
 # 70 %, are 70 % correct? Left: below the diagonal, correct answers are rarer than predicted, above it more frequent.
 # Right: how often such probabilities are predicted.
@@ -254,16 +258,17 @@ load_published().loc[["mf_accuracy", "knn_accuracy"]]
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(forecast_values(tally, first, bins, curve), matrix.source)
+values = forecast_values(tally, first, bins, curve)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** Of {glue:text}`forecast_answers:,.0f` test answers MF predicts {glue:text}`mf_accuracy:.2f` % correctly, KNN
-# {glue:text}`knn_accuracy:.2f` %, the per-benchmark majority baseline {glue:text}`floor_accuracy:.2f` % and the per-model
-# one {glue:text}`model_floor_accuracy:.2f` %. MF minus KNN is
-# {glue:text}`mf_minus_knn:+.2f` points (95 % interval {glue:text}`mf_minus_knn_low:+.2f` to
-# {glue:text}`mf_minus_knn_high:+.2f`), and {glue:text}`mf_minus_knn_smallest:+.2f` points when both are fitted on
-# {glue:text}`smallest_size:,.0f` questions. MF is above the baseline on {glue:text}`above_floor:.1f` of
-# {glue:text}`forecast_benchmarks:.0f` benchmarks and below KNN on {glue:text}`below_knn:.1f` (means over the seeds). In the
-# first run, MF minus the paper's training of it is {glue:text}`mf_minus_sgd:+.2f` points (95 % interval
-# {glue:text}`mf_minus_sgd_low:+.2f` to {glue:text}`mf_minus_sgd_high:+.2f`). The expected calibration error is
-# {glue:text}`mf_ece:.2f` points for MF and {glue:text}`knn_ece:.2f` for KNN.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** MF is above the per-benchmark majority baseline on {above_floor:.1f} of {forecast_benchmarks:.0f}
+benchmarks (mean over the seeds), with {forecast_answers:,.0f} test answers in all. Fitted on
+{smallest_size:,.0f} questions, MF minus KNN is {mf_minus_knn_smallest:+.2f} points. In the first run, MF minus the paper's
+training of it is {mf_minus_sgd_words}. The expected calibration error is {mf_ece:.2f} points for MF and {knn_ece:.2f} for KNN.
+""",
+    values,
+)

@@ -11,7 +11,17 @@
 #
 # **Goal.** Write the method of the paper by hand, a few lines for each step, and check that the package computes the same:
 # the probability of one answer, the training of the model embeddings, the nearest questions, and one route.
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+The package computes what the paper's formulas say: over {checks:.0f} checks of the factorization and of a route, the largest
+difference to the computation by hand is {largest:.1e}. A logistic regression of scikit-learn differs from the exact fit of
+the same model by at most {sklearn:.1e} in a probability.
+""")
+
+# %% [markdown]
 # Each check prints the largest difference to the package and fails if it is above $10^{-5}$. A small pool is
 # enough.
 
@@ -51,10 +61,14 @@ matrix
 
 
 # %%
+differences = []
+
+
 def check(what, by_hand, package):
     difference = np.abs(np.asarray(by_hand) - np.asarray(package)).max()
     print(f"{what}: largest difference {difference:.1e}")
     assert difference < 1e-5
+    differences.append(difference)
 
 
 # %% [markdown]
@@ -209,11 +223,11 @@ regression = LogisticRegression(
 )
 regression.fit(train.embeddings[seen[m]], train.labels[m, seen[m]])
 by_sklearn = regression.predict_proba(test.embeddings)[:, 1]
-difference = np.abs(
+sklearn_difference = np.abs(
     by_sklearn - exact.predict_proba(test.embeddings)[:, m]
 ).max()
-print(f"largest difference of a probability: {difference:.1e}")
-assert difference < 1e-3
+print(f"largest difference of a probability: {sklearn_difference:.1e}")
+assert sklearn_difference < 1e-3
 
 # %% [markdown]
 # ## The nearest questions
@@ -256,6 +270,18 @@ question = test.subset(questions=[test.question_ids[i]])
 evaluation = evaluate_routers({"MF": router}, question)
 check("accuracy on this question", correct, evaluation["accuracy"].iloc[0])
 
-# %% [markdown]
-# **Recap.** The method is one inner product for each pair of a model and a question, trained by gradient descent on the
-# observed answers, or solved exactly as one logistic regression a model. The results of the other pages are this computation on more data.
+# %% tags=["remove-input"]
+in_short.fill(
+    [],
+    checks=len(differences),
+    largest=max(differences),
+    sklearn=sklearn_difference,
+)
+recap(
+    """
+**What we learned.** The method is one inner product for each pair of a model and a question. It is trained by gradient descent
+on the observed answers, or solved exactly as one logistic regression a model. The results of the other pages are this
+computation on more data.
+""",
+    [],
+)

@@ -11,20 +11,24 @@
 #
 # **Goal.** Repeat the forecasting experiment under every published rule for a (model, question) with several labels, and
 # for one with none, and measure how much the difference between MF and KNN depends on the rule.
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+MF minus KNN in forecasting accuracy, with a 95 % interval, is {gap_majority_words} under the rule `majority`. The four rules
+for duplicates move it within a range of {gap_range:.2f} points; the authors' mixture of rules changes it by
+{authors_effect:+.2f} points.
+
+In these data, {repeated_rows:,.0f} rows are duplicates, and {missing_cells:.2f} % of the entries have no row.
+""")
+
+# %% [markdown]
 # An eighth of the rows of the paper's release are duplicates of a (model, question), some with the other label. The
 # authors' scripts resolve them in three different ways: KNN counts a success if *any* row is one, MF learns from *all
 # rows*, the router keeps the *last*; entries without a row become incorrect answers. So the methods are compared on
 # different labels. This book takes the *majority* for all of them, and leaves ties and missing entries out
 # ([What differs](../differences)). The hyperparameters are the paper's.
-#
-# ```{admonition} In short
-# :class: tip
-# On the data named below, {glue:text}`repeated_rows:,.0f` rows are duplicates and {glue:text}`missing_cells:.2f` % of the
-# entries have no row. MF minus KNN is {glue:text}`gap_majority:+.2f` points under `majority` (95 % interval
-# {glue:text}`gap_majority_low:+.2f` to {glue:text}`gap_majority_high:+.2f`). The four rules move it within a range of
-# {glue:text}`gap_range:.2f` points; the authors' mixture of rules changes it by {glue:text}`authors_effect:+.2f`.
-# ```
 #
 # **In the paper:** nothing, the page is ours. **Published:** none; the rules are those of the authors' scripts.
 
@@ -69,10 +73,11 @@ readings["majority"]
 # ## Readings of the same rows
 #
 # The simulated pool has one answer for each entry. Duplicates are simulated as in the look-alike of the release
-# ({func}`~embedllm.datasets.lookalike.draw_answers`): their number is the release's; that they are on few questions of one
-# benchmark is inferred; and the share of them with the other label, {data}`~embedllm.datasets.lookalike.CONFLICTS`, is an
+# (`embedllm.datasets.lookalike.draw_answers`): their number is the release's; that they are on few questions of one
+# benchmark is inferred; and the share of them with the other label, `CONFLICTS`, is an
 # **assumption**, because the release was not available. Entries are hidden at random, and their share is an assumption
-# too. Other data are left as they are.
+# too. So the simulated pool shows how a rule can matter, and not how much it does in the release. Other data are left as they
+# are.
 #
 # `rows` has a column for each row, the second and further ones on copies of the question. Without duplicates, the four
 # rules are the same.
@@ -113,15 +118,16 @@ load_published().loc[["mf_accuracy", "knn_accuracy"]]
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(label_rule_values(readings, comparison), matrix.source)
+values = label_rule_values(readings, comparison)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** {glue:text}`repeated_rows:,.0f` rows are duplicates of a (model, question);
-# {glue:text}`conflicting_cells:,.0f` entries have both labels, {glue:text}`tied_cells:,.0f` of them tied, and
-# {glue:text}`missing_cells:.2f` % of the entries have no row. MF minus KNN is {glue:text}`gap_majority:+.2f` points under
-# `majority` (95 % interval {glue:text}`gap_majority_low:+.2f` to {glue:text}`gap_majority_high:+.2f`), and the rules for
-# duplicates move it within a range of {glue:text}`gap_range:.2f` points, or of {glue:text}`gap_range_training:.2f` if all
-# are scored on the majority labels. It changes by {glue:text}`missing_effect:+.2f` points if missing entries count as
-# incorrect, and by {glue:text}`authors_effect:+.2f` with the authors' mixture.
-# On the simulated pool the duplicates and their conflicts are simulated, so that these numbers show how a rule can matter,
-# and not how much it does in the release.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** Of the entries, {conflicting_cells:,.0f} have both labels, {tied_cells:,.0f} of them as often one as the
+other. If all predictors are scored on the majority labels, the rules for duplicates move MF minus KNN within a range of
+{gap_range_training:.2f} points. It changes by {missing_effect:+.2f} points if missing entries count as incorrect.
+""",
+    values,
+)

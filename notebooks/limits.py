@@ -9,19 +9,25 @@
 # %% [markdown]
 # # Limits of the method
 #
-# **Goal.** Find where {term}`matrix factorization` (MF) is more accurate than {term}`KNN` and where it is not, and whether it
-# finds the truth, on pools whose {term}`ground truth` is known. This page is ours: it regenerates no figure or table of the
-# paper. **Everything on it is simulated and says nothing about the paper.**
-#
-# ```{admonition} In short
-# :class: tip
-# MF minus KNN, in points of forecasting accuracy on simulated pools: {glue:text}`limits_forecast_linear_mf_minus_knn:+.1f`
-# where the text shows a linear structure, {glue:text}`limits_forecast_nonlinear_mf_minus_knn:+.1f` where it shows a
-# nonlinear one, and {glue:text}`limits_forecast_none_mf_minus_knn:+.1f` where it shows nothing beyond the benchmark. MF minus
-# the per-benchmark majority baseline: {glue:text}`limits_forecast_linear_mf_minus_baseline:+.1f`,
-# {glue:text}`limits_forecast_nonlinear_mf_minus_baseline:+.1f` and {glue:text}`limits_forecast_none_mf_minus_baseline:+.1f`.
-# ```
-#
+# **Goal.** Find where [matrix factorization](../glossary) (MF) is more accurate than [KNN](../glossary) and where it is not, and
+# whether it finds the truth, on pools whose ground truth is known. **Everything on this page is simulated and says nothing about
+# the paper.**
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+Forecasting accuracy on simulated pools, in points with 95 % intervals over questions. MF minus KNN:
+
+- where the text shows a linear structure: {limits_forecast_linear_mf_minus_knn_words};
+- where it shows a nonlinear one: {limits_forecast_nonlinear_mf_minus_knn_words};
+- where it shows nothing beyond the benchmark: {limits_forecast_none_mf_minus_knn_words}.
+
+MF minus the per-benchmark majority baseline, in the same order: {limits_forecast_linear_mf_minus_baseline_words},
+{limits_forecast_nonlinear_mf_minus_baseline_words} and {limits_forecast_none_mf_minus_baseline_words}.
+""")
+
+# %% [markdown]
 # Three pools of the [same simulator](../data) have the same models, accuracies and benchmarks. They differ in what the text
 # of a question shows beyond its benchmark:
 #
@@ -148,15 +154,17 @@ recovered.round(2)
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(limit_values(forecasts, routes, recovered))
+values = limit_values(forecasts, routes, recovered)
+report(values)
 
-# %% [markdown]
-# **Recap.** All of this is simulated. MF minus KNN in forecasting accuracy is {glue:text}`limits_forecast_linear_mf_minus_knn:+.1f`
-# points on the linear structure, {glue:text}`limits_forecast_nonlinear_mf_minus_knn:+.1f` on the nonlinear one and
-# {glue:text}`limits_forecast_none_mf_minus_knn:+.1f` where the text shows nothing. MF minus the per-benchmark majority baseline
-# is {glue:text}`limits_forecast_linear_mf_minus_baseline:+.1f`, {glue:text}`limits_forecast_nonlinear_mf_minus_baseline:+.1f` and
-# {glue:text}`limits_forecast_none_mf_minus_baseline:+.1f` points. In routing, MF minus KNN is
-# {glue:text}`limits_route_linear_mf_minus_knn:+.1f`, {glue:text}`limits_route_nonlinear_mf_minus_knn:+.1f` and
-# {glue:text}`limits_route_none_mf_minus_knn:+.1f` points. On the linear structure, fitted distances between models correlate with the true ones
-# at {glue:text}`limits_correlation:.2f`, and the mean angle between the true and the fitted space of dimension 4 is
-# {glue:text}`limits_angle_4:.0f`°.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned**, on simulated pools only. In routing, MF minus KNN is {limits_route_linear_mf_minus_knn_words} on the
+linear structure, {limits_route_nonlinear_mf_minus_knn_words} on the nonlinear one and {limits_route_none_mf_minus_knn_words}
+where the text shows nothing. On the linear structure, fitted distances between models correlate with the true ones at
+{limits_correlation:.2f}, and the mean angle between the true and the fitted space of dimension 4 is {limits_angle_4:.0f}°.
+""",
+    values,
+)

@@ -11,20 +11,23 @@
 #
 # A new model comes out. How many of its answers are needed to predict the others, if a pool of models is known and stays as
 # it is?
-#
-# ```{admonition} In short
-# :class: tip
-# A new model is placed in the pool from a few of its answers, with a prior learned from the other models. Forecasting
-# accuracy on the data named below, minus that of a fit to all training answers of the new model without the pool:
-#
-# - from 64 random answers: {glue:text}`new_prior_64_minus_all_words:s`;
-# - from 128: {glue:text}`new_prior_128_minus_all_words:s`.
-#
-# Of six methods, the prior has the lowest log loss at {glue:text}`new_prior_best:.0f` of {glue:text}`new_sizes:.0f` numbers of
-# answers. Estimated accuracy on a benchmark from 64 answers: {glue:text}`new_error_predictions_words:s` with the prior,
-# {glue:text}`new_error_subset_mean_words:s` by the mean of the answers there. Intervals are over models.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+A new model is placed in the pool from a few of its answers, with a prior learned from the other models. Its forecasting
+accuracy, minus that of a fit to all its training answers without the pool:
+
+- from 64 random answers: {new_prior_64_minus_all_words};
+- from 128: {new_prior_128_minus_all_words}.
+
+Of six methods, the prior has the lowest log loss at {new_prior_best:.0f} of {new_sizes:.0f} numbers of answers. Error of the
+estimated accuracy on a benchmark, from 64 answers: {new_error_predictions_words} with the prior,
+{new_error_subset_mean_words} by the mean of the answers there. Intervals (95 %) are over models.
+""")
+
+# %% [markdown]
 # **In the paper:** Section 7 names retraining for new models as a limit; the page is ours. **Published:** none.
 
 # %% tags=["parameters", "hide-input"]
@@ -100,7 +103,7 @@ print(f"{matrix.model_names[-1]}: {correct:.1%} predicted correctly")
 
 # %% [markdown]
 # For a router, `router.add_model("new-model", {"What is 7 times 8?": True, ...})` does the same, and the router is then saved
-# and loaded with the new model ({mod}`embedllm.router`).
+# and loaded with the new model (`embedllm.router`).
 #
 # ## A quarter of the models is new
 #
@@ -200,11 +203,20 @@ errors.pivot(index="estimate", columns="n", values="error").round(1)
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(new_model_values(quarter, third, benchmarks), matrix.source)
+values = new_model_values(quarter, third, benchmarks)
+report(values, matrix.source)
 
-# %% [markdown]
-# **What we learned**, on these data and from 64 answers. The pool's prior minus ridge without the pool:
-# {glue:text}`new_prior_minus_ridge_words:s`; minus the frozen decoder: {glue:text}`new_prior_minus_decoder_words:s`. Stratified minus
-# random questions: {glue:text}`new_stratified_words:s`; questions of disagreement minus random ones:
-# {glue:text}`new_disagreement_words:s`. With a third of the models unseen, the prior minus all answers without the pool is
-# {glue:text}`new_third_64_minus_all_words:s`.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned**, from 64 answers:
+
+- the prior of the pool minus ridge regression without the pool: {new_prior_minus_ridge_words}; minus the frozen decoder:
+  {new_prior_minus_decoder_words};
+- stratified minus random questions: {new_stratified_words}; questions of disagreement minus random ones:
+  {new_disagreement_words};
+- with a third of the models unseen, the prior minus all answers without the pool: {new_third_64_minus_all_words}.
+""",
+    values,
+)

@@ -11,18 +11,24 @@
 #
 # **Goal.** Compare the published accuracies of the paper and of a later one with baselines that follow from published
 # counts alone: how many of the 3,000 test questions each of the 112 models answers correctly on each benchmark. No data
-# set is read. The counts were computed from percentages with one decimal on the page of LOCUS
+# set is read.
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+Published values only. In forecasting, MF of Table 1 is {published_mf_gain:+.1f} points above the majority label of each model
+and benchmark, and KNN {published_knn_gain:+.1f}. If rows are scored instead of prompts, it is
+{published_mf_gain_rows:+.1f} and {published_knn_gain_rows:+.1f}.
+
+In routing, the best single model answers {published_single:.1f} % correctly and the best model per benchmark
+{published_best_of_benchmark:.1f} %, both chosen on the test questions.
+""")
+
+# %% [markdown]
+# The counts were computed from percentages with one decimal on the page of LOCUS
 # ([arXiv:2601.21082](https://arxiv.org/abs/2601.21082)), which evaluates EmbedLLM on the same release; those of MMLU may be
 # one off. Of several rows for a prompt it counts the last.
-#
-# ```{admonition} In short
-# :class: tip
-# Published values only. In forecasting, MF of Table 1 is {glue:text}`published_mf_gain:+.1f` points above the majority label
-# of each model and benchmark, and KNN {glue:text}`published_knn_gain:+.1f` ({glue:text}`published_mf_gain_rows:+.1f` and
-# {glue:text}`published_knn_gain_rows:+.1f` if rows are scored). In routing, the best single model answers
-# {glue:text}`published_single:.1f` % correctly and the best model per benchmark
-# {glue:text}`published_best_of_benchmark:.1f` %, both chosen on the test questions.
-# ```
 #
 # **In the paper:** Table 1, Table 2. **Published:** accuracies and counts, all of this page.
 
@@ -110,12 +116,16 @@ with pd.option_context("display.max_rows", None):
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(number_values(forecasting, routing))
+values = number_values(forecasting, routing)
+report(values)
 
-# %% [markdown]
-# **Recap.** The majority label of each model and benchmark forecasts {glue:text}`published_baseline:.1f` % of the answers
-# ({glue:text}`published_baseline_rows:.1f` % if rows are scored). Table 1 of the paper lies above it by
-# {glue:text}`published_mf_gain:+.1f` points for MF ({glue:text}`published_mf_gain_rows:+.1f` with rows) and
-# {glue:text}`published_knn_gain:+.1f` for KNN ({glue:text}`published_knn_gain_rows:+.1f` with rows). The best single model
-# answers {glue:text}`published_single:.1f` %, the best model per benchmark {glue:text}`published_best_of_benchmark:.1f` %,
-# a random model {glue:text}`published_random:.1f` %.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** Without reading a question, the majority label of each model and benchmark forecasts
+{published_baseline:.1f} % of the answers ({published_baseline_rows:.1f} % if rows are scored). A random model answers
+{published_random:.1f} % of the questions correctly.
+""",
+    values,
+)

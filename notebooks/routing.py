@@ -10,17 +10,20 @@
 # # Model routing
 #
 # What is gained when each question goes to the model that is most likely to answer it correctly?
-#
-# ```{admonition} In short
-# :class: tip
-# The paper's Figure 4 on the data named below: the MF router obtains {glue:text}`route_mf:.2f` % correct answers, the best
-# single model {glue:text}`route_single:.2f` %, and models drawn at random as often as MF chooses them
-# {glue:text}`route_weighted:.2f` %. Ours: the best model per benchmark obtains
-# {glue:text}`route_best_of_benchmark:.2f` %. MF minus the best single model is {glue:text}`route_gain:+.2f` points, MF
-# minus the best model per benchmark {glue:text}`route_gain_benchmark:+.2f` points (95 % interval
-# {glue:text}`route_gain_benchmark_low:+.2f` to {glue:text}`route_gain_benchmark_high:+.2f`).
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+The paper's [Figure 4](#routing-paper-routers): the MF router obtains {route_mf:.2f} % correct answers, the best single model
+{route_single:.2f} %, and models drawn at random as often as MF chooses them {route_weighted:.2f} %. Ours: the best model per
+benchmark obtains {route_best_of_benchmark:.2f} %. With 95 % intervals:
+
+- MF minus the best single model: {route_gain_words};
+- MF minus the best model per benchmark: {route_gain_benchmark_words}.
+""")
+
+# %% [markdown]
 # **In the paper:** Figure 4, Section 5.2. **Published:** the time to route 3,000 questions; of the accuracies only a picture.
 
 # %% tags=["parameters", "hide-input"]
@@ -80,7 +83,7 @@ matrix
 # The paper compares its router with two others:
 #
 # - `MF`: the model with the highest predicted probability of a correct answer;
-# - {term}`best single model`: one model for every question, the one with the best training accuracy. On each benchmark, it
+# - `best single model`: one model for every question, the one with the best training accuracy. On each benchmark, it
 #   is chosen anew among the training questions of that benchmark;
 # - `weighted random`: models drawn at random, as often as MF chooses them. This is an exact expectation over the draws.
 #
@@ -141,16 +144,16 @@ print(
 # %% [markdown]
 # ## Ours: more routers
 #
-# - {term}`oracle`: a model that is correct, if there is one. It knows the answers, also those that are correct by chance,
+# - `oracle`: a model that is correct, if there is one. It knows the answers, also those that are correct by chance,
 #   so that no router that does not know them can be expected to reach it.
-# - {term}`best model per benchmark`: the model with the best training accuracy on the benchmark of the question, which
+# - `best model per benchmark`: the model with the best training accuracy on the benchmark of the question, which
 #   has to be known; MF is not told it.
-# - `KNN`: as MF, by the predictions of {term}`KNN`.
+# - `KNN`: as MF, by the predictions of the nearest questions ([KNN](../glossary)).
 # - `SGD`: as MF, by the paper's training instead of the exact solution, **in the first run only**. The fit is that of the
 #   pages on [forecasting](../notebooks/forecasting) and [communities](../notebooks/communities).
 # - `uniform random`: each model with the same probability.
 # - `ceiling`, on the simulated pool only: as MF, by the expected probability given the text, from the
-#   {term}`ground truth`. No router that reads the text can be expected to be better.
+#   ground truth. No router that reads the text can be expected to be better.
 #
 # Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
 # Markers are means over the runs, bars two standard errors over questions to each side. SGD's markers are those of the
@@ -182,7 +185,7 @@ percent_table(everyone, "router")
 # %% [markdown]
 # ## Ours: the gain of MF
 #
-# Against the best single model, with 95 % intervals. They are {term}`paired <paired bootstrap interval>`: questions are
+# Against the best single model, with 95 % intervals. They are [paired](../glossary): questions are
 # resampled with the routes of all routers, so that the difficulty of a question, which they share, cancels out. An
 # interval that contains zero is no evidence for either sign.
 
@@ -267,15 +270,20 @@ load_published().loc[["routing_seconds", "embedllm_routing_accuracy"]]
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(route_values(tally, first), matrix.source)
+values = route_values(tally, first)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** On {glue:text}`route_questions:,.0f` test questions the MF router obtains {glue:text}`route_mf:.2f` % correct
-# answers, the best model per benchmark {glue:text}`route_best_of_benchmark:.2f` %, the best single model
-# {glue:text}`route_single:.2f` %, and the oracle, which knows the answers, {glue:text}`route_oracle:.2f` %. MF minus best
-# single model is {glue:text}`route_gain:+.2f` points (95 % interval {glue:text}`route_gain_low:+.2f` to
-# {glue:text}`route_gain_high:+.2f`), MF minus best model per benchmark {glue:text}`route_gain_benchmark:+.2f` points
-# ({glue:text}`route_gain_benchmark_low:+.2f` to {glue:text}`route_gain_benchmark_high:+.2f`), and MF minus models drawn as
-# often as it chooses them {glue:text}`route_mf_minus_weighted:+.2f` points. Beside the paper: the KNN router obtains
-# {glue:text}`route_knn:.2f` %, and the paper's training of MF {glue:text}`route_sgd:.2f` % in the first run (MF minus it:
-# {glue:text}`route_mf_minus_sgd:+.2f` points).
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** On {route_questions:,.0f} test questions the KNN router obtains {route_knn:.2f} % and the oracle, which
+knows the answers, {route_oracle:.2f} %. In the first run, the paper's training of MF obtains {route_sgd:.2f} %. With 95 %
+intervals:
+
+- MF minus KNN: {route_mf_minus_knn_words};
+- MF minus models drawn as often as it chooses them: {route_mf_minus_weighted_words};
+- MF minus the paper's training of it, in the first run: {route_mf_minus_sgd_words}.
+""",
+    values,
+)

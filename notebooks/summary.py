@@ -10,7 +10,15 @@
 # # Claims of the paper
 #
 # **Goal.** Compare, claim by claim, what the paper reports with what was found on each data set.
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort
+
+in_short = InShort("""
+{claims:.0f} claims of the paper, each with a verdict on {data_sets:.0f} data sets: {verdicts}.
+""")
+
+# %% [markdown]
 # The values are those that the other pages reported, in this build or in a recorded run; nothing is computed again. Each
 # claim leads to the figure that shows it. Published values are of the paper's data, on which this companion has not
 # been run. The first table counts the verdicts. *No verdict*: a published value is not compared on other data. *Not
@@ -36,6 +44,7 @@ from embedllm.studies.summary import (
     count_verdicts,
     status_html,
     status_table,
+    verdicts_in_words,
 )
 
 results = all_results(Path(folder) if folder else EXECUTED)
@@ -67,3 +76,11 @@ claims_html(table)
 
 # %%
 status_html(status_table(results))
+
+# %% tags=["remove-input"]
+in_short.fill(
+    [],
+    claims=table["claim"].nunique(),
+    data_sets=table["data"].nunique(),
+    verdicts=verdicts_in_words(table),
+)

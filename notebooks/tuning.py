@@ -9,22 +9,26 @@
 # %% [markdown]
 # # Hyperparameters: k, dim and alpha
 #
-# **Goal.** Choose the number of neighbours of {term}`KNN`, the size of a {term}`model embedding` and the {term}`noise
-# <noise alpha>`, which is the strength of MF's ridge penalty, on the validation questions alone. When the book is built,
-# other pages take the $k$ chosen here. Sizes stay at the paper's 232 wherever it does not tune them; MF chooses its noise anew in
-# each fit.
+# **Goal.** Choose the number of neighbours of [KNN](../glossary), the size of a [model embedding](../glossary) and the
+# [noise](../glossary), which is the strength of MF's ridge penalty, on the validation questions alone.
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+Chosen: k = {n_neighbors:.0f}, dim = {dim:.0f}, alpha = {alpha:.4g}. On the validation questions, MF predicts
+{smallest_mf:.2f} % of the answers correctly with the smallest dim tried and {tuned_mf:.2f} % with the chosen one, KNN
+{tuned_knn:.2f} %.
+""")
+
+# %% [markdown]
+# When the book is built, other pages take the $k$ chosen here. Sizes stay at the paper's 232 wherever it does not tune them; MF
+# chooses its noise anew in each fit.
 #
 # The authors' defaults are $k = 131$, 232 dimensions and a noise of 0.05. For $k$ and the size, the smallest value is
 # chosen whose accuracy on the validation questions, which is what the paper compares, is within a tenth of a point of the
 # best. This tolerance is ours. For the noise, which does not change the cost of a prediction, it is the value with the
 # lowest validation loss.
-#
-# ```{admonition} In short
-# :class: tip
-# Chosen on the data named below: k = {glue:text}`n_neighbors:.0f`, dim = {glue:text}`dim:.0f`, alpha =
-# {glue:text}`alpha:.4g`. On the validation questions, MF predicts {glue:text}`smallest_mf:.2f` % of the answers correctly
-# with the smallest dim tried and {glue:text}`tuned_mf:.2f` % with the chosen one, KNN {glue:text}`tuned_knn:.2f` %.
-# ```
 #
 # **In the paper:** Section 5.1. **Published:** the defaults of the authors' repository, 131, 232 and 0.05.
 
@@ -121,9 +125,15 @@ load_published().loc[["n_neighbors", "dim", "alpha"]]
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(tuning_values(neighbors, by_dim, by_alpha), matrix.source)
+values = tuning_values(neighbors, by_dim, by_alpha)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** Chosen on validation questions: k = {glue:text}`n_neighbors:.0f`, dim = {glue:text}`dim:.0f`, noise
-# {glue:text}`alpha:.4g`. No dim that was tried is better than the chosen one by more than a tenth of a point of accuracy: where it is
-# the smallest one tried, more dimensions add less than that on these validation questions.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** By the rule above, no dim that was tried is better than the chosen {dim:.0f} by more than a tenth of a point
+of accuracy on these validation questions, and no k is better than {n_neighbors:.0f} by more than that.
+""",
+    values,
+)

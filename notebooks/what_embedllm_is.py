@@ -12,15 +12,18 @@
 # **Goal.** See what the factorization of the paper computes, in four steps with a test each: one logistic regression a
 # model, with a ridge penalty; solved exactly, without seeds; and embeddings whose distances are differences between the
 # models' logits. Then see how the paper's training, SGD, solves the same problem.
-#
-# ```{admonition} In short
-# :class: tip
-# With at least as many dimensions as models, MF is one logistic regression a model, and the noise of its training is a
-# ridge penalty. From random starts, predicted probabilities end within {glue:text}`start_difference:.1e` of those
-# from the usual start. The distance of two embeddings of the exact fit is the root mean square difference of the two models' logits, to
-# {glue:text}`distance_error:.1e`. [A recorded comparison](recorded-comparison) on real answers has SGD beside it.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort, recap
+
+in_short = InShort("""
+With at least as many dimensions as models, MF is one logistic regression a model, and the noise of its training is a ridge
+penalty. From random starts, predicted probabilities end within {start_difference:.1e} of those from the usual start. The
+distance of two embeddings of the exact fit is the root mean square difference of the two models' logits, to
+{distance_error:.1e}. [A recorded comparison](#on-several-pools-recorded) on real answers has SGD beside it.
+""")
+
+# %% [markdown]
 # **In the paper:** nothing, the page is ours. **Published:** none.
 
 # %% tags=["parameters", "hide-input"]
@@ -69,7 +72,7 @@ matrix
 # %% [markdown]
 # ## 1. Enough dimensions truncate nothing
 #
-# Multiplied out, the {term}`logit` of a model is a linear function of the question embedding, $z_{mq} = u_m \cdot x_q +
+# Multiplied out, the [logit](../glossary) of a model is a linear function of the question embedding, $z_{mq} = u_m \cdot x_q +
 # t_m$. The embeddings $p_m$ confine the $u_m$ to a space of as many dimensions as $p_m$ has. With at least as many
 # dimensions as models, they confine nothing: every model has a $u_m$ and $t_m$ of its own, which is a logistic regression
 # a model. The paper has 232 dimensions for 112 models.
@@ -155,7 +158,6 @@ exact = {
 plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 
 # %% [markdown]
-# (recorded-comparison)=
 # ## On several pools, recorded
 #
 # SGD is not repeated in each build, and pools of real answers are not part of the repository, so the comparison below is
@@ -214,10 +216,15 @@ recorded.stability.round(4)
 # ## Reported values
 
 # %% tags=["hide-output"]
-report(solver_values(noise, starts, distances), matrix.source)
+values = solver_values(noise, starts, distances)
+report(values, matrix.source)
 
-# %% [markdown]
-# **Recap.** The factorization with enough dimensions is one logistic regression a model. From random starts, predictions
-# end within {glue:text}`start_difference:.1e` of those from the usual start; a distance between two embeddings is the root mean square
-# difference of two models' logits to {glue:text}`distance_error:.1e`; noise of the largest alpha tried raises the loss by
-# {glue:text}`noise_ratio:.3f` times its second-order term.
+# %% tags=["remove-input"]
+in_short.fill(values)
+recap(
+    """
+**What we learned.** The exact fit depends on the data and on alpha, and not on a seed. Its ridge penalty approximates the noise
+to second order: noise of the largest alpha tried raises the loss by {noise_ratio:.3f} times this term.
+""",
+    values,
+)

@@ -1,8 +1,8 @@
 """Refuse parameters that a notebook does not declare.
 
 Papermill accepts any ``-p name value``: it logs an unknown name and continues without it, and a value of another type
-fails far from its cause. The first code cell of a notebook is therefore tagged ``parameters`` and holds annotated
-assignments only, and the second calls :func:`check_parameters`::
+fails far from its cause. A code cell of a notebook is therefore tagged ``parameters`` and holds annotated assignments
+only, and the next calls :func:`check_parameters`::
 
     dim: int = 232  # size of a model embedding
     dataset: str = "simulated"  # a named data set, or a folder
@@ -67,8 +67,8 @@ def check_history(cells: Sequence[str], namespace: Mapping[str, Any]) -> None:
             if not declared:
                 raise ValueError(
                     f"the given parameters ({', '.join(given)}) would be ignored: Papermill found no cell tagged "
-                    "'parameters' and put them above the defaults, which win. Restore the tag on the first code cell, "
-                    "with the defaults."
+                    "'parameters' and put them above the defaults, which win. Restore the tag on the cell with the "
+                    "defaults."
                 )
         declared |= declared_parameters(cell)
     if unknown := [name for name in given if name not in declared]:

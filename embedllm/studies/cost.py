@@ -238,17 +238,15 @@ def describe_machine() -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index", columns=["this machine"])
 
 
-def glue_costs(costs: pd.DataFrame) -> None:
-    """Glue the measurements for the prose: `<key>_seconds`, `<key>_ms` (a question), `<key>_for_3000`, `<key>_mb`.
+def measured_values(costs: pd.DataFrame) -> dict[str, float]:
+    """Return the measurements for the prose: `<key>_seconds`, `<key>_ms` (a question), `<key>_for_3000`, `<key>_mb`.
 
     They are of one machine at one time, so they are not among the reported values, which are compared with tolerances.
     """
-    from myst_nb import glue  # of the book, which the package alone does not need
-
     columns = {"seconds": "seconds", "ms": "ms a question", "for_3000": "s for 3,000", "mb": "peak MB"}
-    for key, row in costs.iterrows():
-        for suffix, column in columns.items():
-            glue(f"{key}_{suffix}", float(row[column]), display=False)
+    return {
+        f"{key}_{suffix}": float(row[column]) for key, row in costs.iterrows() for suffix, column in columns.items()
+    }
 
 
 def cost_values(

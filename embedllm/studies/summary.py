@@ -213,6 +213,20 @@ def count_verdicts(table: pd.DataFrame) -> pd.DataFrame:
     return pd.crosstab(table["verdict"], table["data"]).rename_axis(columns=None)
 
 
+def verdicts_in_words(table: pd.DataFrame) -> str:
+    """Count the verdicts of a table of claims in words, the most frequent first.
+
+    Examples
+    --------
+    >>> verdicts_in_words(pd.DataFrame({"data": ["a", "a", "b", "a"], "verdict": ["no", "yes", "no", "no"]}))
+    'a: no (2), yes (1); b: no (1)'
+    """
+    return "; ".join(
+        f"{data}: " + ", ".join(f"{verdict} ({count})" for verdict, count in verdicts.value_counts().items())
+        for data, verdicts in table.groupby("data", sort=False)["verdict"]
+    )
+
+
 def claims_html(table: pd.DataFrame) -> HTML:
     """Show a table of claims: a row for each, a column for each data set, each claim with a link to its figure."""
     rows = []

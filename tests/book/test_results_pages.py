@@ -8,6 +8,7 @@ import os
 import re
 from pathlib import Path
 
+import nbformat
 import pytest
 
 from embedllm.book.contents import book_notebooks
@@ -71,6 +72,27 @@ def test_what_is_no_verdict_is_not_found():
     )
 
 
+@pytest.fixture(params=book_notebooks(ROOT))
+def cells(request):
+    return nbformat.read(ROOT / "notebooks" / f"{request.param}.ipynb", as_version=4).cells
+
+
+def test_notebook_has_no_markup_of_the_book(cells):
+    """Papermill and Jupyter would show roles, directives and labels of MyST, such as `{term}`, as they are written."""
+    for cell in cells:
+        assert not re.findall(r"\{[a-z:]+\}`|^```+\{|^\(.*\)=$", cell.source, re.MULTILINE)
+        assert "{glue" not in cell.source
+
+
+def test_notebook_begins_with_what_it_found(cells):
+    """A title, and a box that a later cell fills; the book shows neither's code."""
+    title, box = cells[:2]
+    assert title.source.startswith("# ")
+    (fill,) = [cell for cell in cells if "in_short.fill(" in cell.source]
+    assert "in_short = InShort(" in box.source
+    assert box.metadata["tags"] == fill.metadata["tags"] == ["remove-input"]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("page", PAGES)
 def test_page_names_its_place_in_the_paper(page):
@@ -83,6 +105,18 @@ def test_page_names_its_place_in_the_paper(page):
 def test_page_says_what_is_published(page):
     """The published value, or that there is none."""
     assert re.search(r"Published: *\S", text(page))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("page", PAGES)
+def test_links_of_the_page_lead_somewhere(page):
+    """Also those in the outputs of cells, which Sphinx does not look at."""
+    found = markup(page)
+    for address in re.findall('href="([^":]*)"', found):
+        path, _, anchor = html.unescape(address).partition("#")
+        target = (BOOK / path).read_text(encoding="utf-8") if path.endswith(".html") else found
+        assert (BOOK / path).exists(), address
+        assert not anchor or f'id="{anchor}"' in target, address
 
 
 @pytest.mark.slow

@@ -56,10 +56,10 @@ def test_ipynb_names_its_kernel(notebook):
     assert notebook.metadata.kernelspec.name == "python3"
 
 
-def test_first_code_cell_declares_the_parameters(code):
-    assert "parameters" in code[0].metadata.get("tags", [])
-    assert declared_parameters(code[0].source), "the parameters cell must hold annotated assignments only"
-
-
-def test_second_code_cell_checks_the_parameters(code):
-    assert "check_parameters()" in code[1].source.splitlines()
+def test_parameters_are_declared_and_checked_first(code):
+    """Only the box that the page begins with stands above them."""
+    box, declared, checked, *_ = code
+    assert box.source.splitlines()[2].startswith("in_short = InShort(")
+    assert "parameters" in declared.metadata.get("tags", [])
+    assert declared_parameters(declared.source), "the parameters cell must hold annotated assignments only"
+    assert "check_parameters()" in checked.source.splitlines()

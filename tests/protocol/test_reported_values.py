@@ -1,7 +1,8 @@
 """The values that pages quote."""
 
+import ast
 import math
-import re
+import string
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,18 @@ def test_decimals_follow_from_the_interval(value, unit, interval, shown, ends):
     assert (reported.shown, reported.ends) == (shown, ends)
 
 
+def quoted_as_numbers(script):
+    """The keys that the box and the recap of a notebook quote with a format for numbers."""
+    calls = [node for node in ast.walk(ast.parse(script.read_text(encoding="utf-8"))) if isinstance(node, ast.Call)]
+    texts = [call.args[0].value for call in calls if ast.unparse(call.func) in ("InShort", "recap")]
+    return {key for text in texts for _, key, form, _ in string.Formatter().parse(text) if form}
+
+
 @pytest.mark.parametrize("path", sorted((ROOT / "data" / "expected").glob("*.json")), ids=lambda path: path.stem)
 def test_pages_quote_in_words_what_a_recorded_data_set_cannot_give(path):
-    """As `{glue:text}`key_words:s``; with a format for numbers the page would show `nan`."""
-    quoted = {
-        page.stem: set(re.findall(r"\{glue:text\}`(\w+):[^s`]*`", page.read_text(encoding="utf-8")))
-        for page in (ROOT / "notebooks").glob("*.py")
-    }
+    """As `{key_words}`; with a format for numbers the page would show `nan`."""
+    quoted = {page.stem: quoted_as_numbers(page) for page in (ROOT / "notebooks").glob("*.py")}
+    assert sum(map(len, quoted.values())) > 50
     for key, value in load_results(path).values.items():
         page, _, name = key.partition(".")
         parts = {name: value.value} | dict(zip((f"{name}_low", f"{name}_high"), value.interval or (), strict=False))

@@ -17,8 +17,8 @@ from embedllm.studies.cost import (
     PAPER_SHAPE,
     cost_values,
     describe_machine,
-    glue_costs,
     measure_costs,
+    measured_values,
     paper_conventions,
     parameter_table,
     routing_flops,
@@ -136,14 +136,12 @@ class TestCosts:
         single = table[table["what"] == "route one at a time"].set_index("method")["questions"]
         assert single.to_dict() == {"MF": 130, "MF, by pair": 100, "KNN": 100}
 
-    def test_glued_as_floats(self, costs, monkeypatch):
-        glued = {}
-        monkeypatch.setattr("myst_nb.glue", lambda key, value, display: glued.update({key: value}))
-        glue_costs(costs)
-        assert glued["mf_fit_seconds"] == costs.loc["mf_fit", "seconds"]
-        assert glued["mf_batch_for_3000"] == costs.loc["mf_batch", "s for 3,000"]
-        assert {"knn_batch_ms", "mf_fit_mb"} <= set(glued)
-        assert all(type(value) is float for value in glued.values())
+    def test_quoted_as_floats(self, costs):
+        quoted = measured_values(costs)
+        assert quoted["mf_fit_seconds"] == costs.loc["mf_fit", "seconds"]
+        assert quoted["mf_batch_for_3000"] == costs.loc["mf_batch", "s for 3,000"]
+        assert {"knn_batch_ms", "mf_fit_mb"} <= set(quoted)
+        assert all(type(value) is float for value in quoted.values())
 
     def test_machine_is_not_named(self):
         table = describe_machine()

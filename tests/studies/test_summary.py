@@ -18,6 +18,7 @@ from embedllm.studies.summary import (
     status_html,
     status_table,
     verdict,
+    verdicts_in_words,
 )
 
 NAN = math.nan
@@ -109,6 +110,15 @@ def test_verdicts_are_counted_by_data_set(two):
     counts = count_verdicts(claims_table(two))
     assert (counts.sum() == len(CLAIMS)).all()
     assert counts.loc["contradicted", "MMLU-Pro, recorded 2026-01-02"] == 1
+
+
+def test_verdicts_are_counted_in_words(two):
+    table = claims_table(two)
+    n = len(CLAIMS)
+    assert verdicts_in_words(table) == (
+        f"simulated pool, this build: not run ({n - 2}), cannot be tested here (1), in the ground truth (1); "
+        f"MMLU-Pro, recorded 2026-01-02: not run ({n - 1}), contradicted (1)"
+    )
 
 
 def test_html_has_a_column_for_each_data_set_and_links_to_the_figures(two):
