@@ -68,9 +68,9 @@ def recap(text: str, reported_values: Iterable[ReportedValue], **more: str | flo
     --------
     >>> tau = ReportedValue("tau", "median tau", [float("nan")], reason="it has one model")
     >>> recap("Median tau: {tau_words}.", [tau]).data
-    '<p>Median tau: not testable on this data set: it has one model.</p>\\n'
+    '<div class="recap"><p>Median tau: not testable on this data set: it has one model.</p>\\n</div>'
     """
-    return HTML(in_words(text, reported_values, **more))
+    return HTML(f'<div class="recap">{in_words(text, reported_values, **more)}</div>')
 
 
 def in_words(text: str, reported_values: Iterable[ReportedValue], **more: str | float) -> str:
@@ -81,7 +81,8 @@ def in_words(text: str, reported_values: Iterable[ReportedValue], **more: str | 
     except KeyError as error:
         known = ", ".join(sorted(values))
         raise ValueError(f"the text names {error}, which is no reported value: name one of {known}") from None
-    return MarkdownIt("commonmark", {"html": False}).enable("table").render(filled)
+    shown = MarkdownIt("commonmark", {"html": False}).enable("table").render(filled)
+    return shown.replace("<table>", '<table class="table">')  # as the book styles those of Markdown cells
 
 
 def _literal(value: str | float) -> str | float:

@@ -32,7 +32,9 @@ def test_values_ends_and_words():
 
 def test_lists_and_tables():
     assert "<li>1.0</li>" in in_words("- {gain:.1f}\n- b", [GAIN])
-    assert "<td>1.0</td>" in in_words("| a |\n|---|\n| {gain:.1f} |", [GAIN])
+    table = in_words("| a |\n|---|\n| {gain:.1f} |", [GAIN])
+    assert "<td>1.0</td>" in table
+    assert table.startswith('<table class="table">')
 
 
 @pytest.mark.parametrize(
@@ -71,3 +73,8 @@ def test_box_is_filled_where_it_stands(tmp_path):
     assert shown[0].endswith("<p>MF has 73.2 %.</p>\n</div>")
     assert 'class="admonition tip"' in shown[0]
     assert shown[2] == ""
+
+
+def test_recap_can_be_told_from_other_outputs():
+    """The book's style sheet does: in the dark mode of the theme, other outputs have a light ground."""
+    assert recap("{gain:.0f}", [GAIN]).data == '<div class="recap"><p>1</p>\n</div>'
