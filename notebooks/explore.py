@@ -17,8 +17,8 @@ from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 [The map](#the-models) has {models:,.0f} models, [the table](#the-routes) the choices of {routers:.0f} routers for
-{shown:,.0f} of {tested:,.0f} test questions, drawn at random. MF chooses a correct model on {correct:.1f} % of them; on
-{hopeless:.1f} %, no model is correct.
+{shown:,.0f} of {tested:,.0f} test questions, drawn at random. On {correct:.1f} % of them the model that MF chooses is correct; on
+{hopeless:.1f} % no model is.
 """)
 
 # %% [markdown]

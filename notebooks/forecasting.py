@@ -23,7 +23,7 @@ MF predicts {mf_accuracy:.2f} % of the test answers correctly, KNN {knn_accuracy
 - MF minus the per-benchmark majority baseline: {mf_minus_floor_words}.
 
 MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds). The paper's
-[Table 1](#forecasting-training-sizes) has both by number of training questions.
+protocol of [Table 1](#forecasting-training-sizes) has both by number of training questions.
 """)
 
 # %% [markdown]

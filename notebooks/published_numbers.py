@@ -17,9 +17,9 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Published values only. In forecasting, MF of Table 1 is {published_mf_gain:+.1f} points above the majority label of each model
-and benchmark, and KNN {published_knn_gain:+.1f}. If rows are scored instead of prompts, it is
-{published_mf_gain_rows:+.1f} and {published_knn_gain_rows:+.1f}.
+Published values only. In forecasting, MF of Table 1 minus the majority label of each model and benchmark is
+{published_mf_gain:+.1f} points, KNN minus it {published_knn_gain:+.1f}. If rows are scored instead of prompts, the differences
+are {published_mf_gain_rows:+.1f} and {published_knn_gain_rows:+.1f}.
 
 In routing, the best single model answers {published_single:.1f} % correctly and the best model per benchmark
 {published_best_of_benchmark:.1f} %, both chosen on the test questions.

@@ -15,7 +15,7 @@
 from embedllm.protocol.recap import InShort
 
 in_short = InShort("""
-{claims:.0f} claims of the paper, each with a verdict on {data_sets:.0f} data sets: {verdicts}.
+Verdicts on {claims:.0f} claims of the paper, on each of {data_sets:.0f} data sets: {verdicts}.
 """)
 
 # %% [markdown]
