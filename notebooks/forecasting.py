@@ -22,8 +22,8 @@ MF predicts {mf_accuracy:.2f} % of the test answers correctly, KNN {knn_accuracy
 - MF minus KNN: {mf_minus_knn_words};
 - MF minus the per-benchmark majority baseline: {mf_minus_floor_words}.
 
-MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds). The paper's
-protocol of [Table 1](#forecasting-training-sizes) has both by number of training questions.
+MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds). [Table 1](#forecasting-training-sizes), by the
+paper's protocol, has both by number of training questions.
 """)
 
 # %% [markdown]
