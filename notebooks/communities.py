@@ -16,8 +16,8 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-The paper's [Figure 6](#communities-raw-distances): {paper_communities:.0f} of its six communities have at least three members
-here. Number of these whose members are closer to each other than to other models:
+The paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
+{paper_communities:.0f}. Number of these whose members are closer to each other than to other models:
 
 - by SGD's vectors: {sgd_paper_closer_words};
 - ours, in the coordinates of the exact fit: {exact_paper_closer_words}.
