@@ -37,6 +37,7 @@ from embedllm.studies.summary import (
     status_html,
     status_table,
 )
+from myst_nb import glue
 
 results = all_results(Path(folder) if folder else EXECUTED)
 table = claims_table(results)
@@ -66,4 +67,8 @@ claims_html(table)
 # What is regenerated, on which data, and what is not attempted:
 
 # %%
-status_html(status_table(results))
+status = status_table(results)
+status_html(status)
+
+# %% tags=["remove-input"]
+glue("status", status_html(status, "notebooks/"), display=False)

@@ -49,6 +49,7 @@ from embedllm.plots.what_embedllm_is import (
     plot_loss_against_time,
     plot_noise_penalty,
     plot_paired_differences,
+    plot_recorded_times,
 )
 from embedllm.protocol.recorded import load_recorded_comparison
 from embedllm.protocol.reported_values import report
@@ -58,9 +59,11 @@ from embedllm.studies.what_embedllm_is import (
     noise_penalty_table,
     optimum_from_random_starts,
     paired_differences,
+    recorded_in_words,
     solver_values,
     truncation_table,
 )
+from myst_nb import glue
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 train, val, test = matrix.split(random_state=seed)
@@ -171,6 +174,9 @@ recorded.pools.assign(
 )
 
 # %%
+plot_recorded_times(recorded.scores)
+
+# %%
 plot_loss_against_dim(recorded.scores)
 
 # %% [markdown]
@@ -215,6 +221,9 @@ recorded.stability.round(4)
 
 # %% tags=["hide-output"]
 report(solver_values(noise, starts, distances), matrix.source)
+words = recorded_in_words(recorded.scores, recorded.stability)
+for key, found in words.items():
+    glue(f"recorded_{key}", found, display=False)
 
 # %% [markdown]
 # **Recap.** The factorization with enough dimensions is one logistic regression a model. From random starts, predictions

@@ -275,10 +275,10 @@ def status_table(results: Sequence[Results]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=columns).set_index("in the paper")
 
 
-def status_html(table: pd.DataFrame) -> HTML:
-    """Show a status table, each row with a link to its page."""
+def status_html(table: pd.DataFrame, folder: str = "") -> HTML:
+    """Show a status table, each row with a link to its page, which lies in a folder."""
     rows = []
     for place, *cells, page in table.itertuples():
         path = f"../{page}" if page == "paper" else page  # what is on no notebook's page
-        rows.append([*map(html.escape, [place, *cells]), f'<a href="{path}.html">{page}</a>'])
+        rows.append([*map(html.escape, [place, *cells]), f'<a href="{folder}{path}.html">{page}</a>'])
     return _stacked([str(table.index.name), *table.columns], rows)
