@@ -187,15 +187,15 @@ def recorded_in_words(scores: pd.DataFrame, stability: pd.DataFrame) -> dict[str
     """
     largest = scores[(scores["dim"] == scores["dim"].max()) & ~scores["tuned"]]
     seconds = largest.groupby(["data", "solver"])["seconds"].mean().unstack()
-    changed = stability[stability["between"] == "seeds"].pivot(index="data", columns="solver", values="forecasts")
+    changed = stability[stability["between"] == "seeds"].pivot(index="data", columns="solver", values="forecasts") * 100
     losses = paired_differences(scores).xs(("exact", scores["dim"].max()), level=["solver", "dim"])
     return {
-        "seconds": "; ".join(f"{row.Index} {row.exact:.1f} s, SGD {row.SGD:.0f} s" for row in seconds.itertuples()),
+        "seconds": "; ".join(f"{row.Index} {row.exact:.1f} s (SGD {row.SGD:.0f} s)" for row in seconds.itertuples()),
         "loss": "; ".join(
             f"{row.Index} {row.difference:+.4f} ({row.low:+.4f} to {row.high:+.4f}), {row.verdict}"
             for row in losses.itertuples()
         ),
-        "seeds": "; ".join(f"{row.Index} {row.exact:.1%}, SGD {row.SGD:.1%}" for row in changed.itertuples()),
+        "seeds": "; ".join(f"{row.Index} {row.exact:.1f} % (SGD {row.SGD:.1f} %)" for row in changed.itertuples()),
     }
 
 

@@ -149,9 +149,9 @@ def test_record_in_words():
         columns=["data", "solver", "between", "forecasts"],
     )
     assert recorded_in_words(pd.DataFrame(rows, columns=columns), stability) == {
-        "seconds": "pool 0.8 s, SGD 12 s",
+        "seconds": "pool 0.8 s (SGD 12 s)",
         "loss": "pool -0.1000 (-0.1000 to -0.1000), better than SGD",
-        "seeds": "pool 0.0%, SGD 3.1%",
+        "seeds": "pool 0.0 % (SGD 3.1 %)",
     }
 
 
