@@ -197,29 +197,29 @@ def _add_evaluate(commands: Any) -> None:
     parser.add_argument("dataset", metavar="DATASET", help="a named data set, or a folder, as an import writes it")
     parser.add_argument("--runs", type=int, default=3, help="random divisions of the questions (default: %(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the first of them (default: %(default)s)")
+    parser.add_argument("--report", metavar="FILE", help="also write one HTML page with figures, such as report.html")
     parser.set_defaults(run=_evaluate)
 
 
 def _evaluate(options: argparse.Namespace) -> None:
+    from embedllm._files import check_writable, replacing, user_path
     from embedllm.datasets.load import load_dataset
-    from embedllm.predictors.stacked import StackedCorrectness, standard_parts
-    from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest
-    from embedllm.studies.baselines import AsTyped, Comparison, baseline_table, findings, timed_runs
-    from embedllm.studies.forecasting import tally_runs
-    from embedllm.studies.routing import route_runs, tally_routes
+    from embedllm.evaluation import ROUTER, compare, method_table, report_html, verdict
+    from embedllm.studies.baselines import findings
 
+    if options.report:  # before minutes of work
+        check_writable(user_path(options.report).parent)
     matrix = load_dataset(options.dataset)
     print(_printable(matrix))
-    predictors = standard_parts(matrix.n_models) | {"router": AsTyped(StackedCorrectness())}
-    routers = {name: PredictedBest(name) for name in predictors}
-    routers |= {"best single model": BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
-    runs, seconds = timed_runs(matrix, predictors, options.seed, options.runs)
-    comparison = Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, routers)), seconds)
-    table = baseline_table(comparison, "benchmark mean", "best single model").set_index("method")
-    digits = {"log_loss": 4, "accuracy": 2, "auc": 3, "routing": 2, "gain": 2, "gain_low": 2, "gain_high": 2}
-    print(table[list(digits)].round(digits).to_string(na_rep=""))
+    comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report))
+    print(method_table(comparison).to_string(na_rep=""))
     print("log loss in nats; accuracy and routing in %; gain over the best single model in points, 95 % interval")
-    print(*(f"- {line}" for line in findings(comparison, "router")), sep="\n")
+    print(*(f"- {line}" for line in findings(comparison, ROUTER)), sep="\n")
+    print(verdict(comparison))
+    if options.report:
+        with replacing(options.report) as temporary:
+            temporary.write_text(report_html(matrix, comparison, options.seed), encoding="utf-8")
+        print(f"report written to {options.report}")
 
 
 def _add_fit(commands: Any) -> None:

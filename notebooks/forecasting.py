@@ -205,8 +205,8 @@ curve.pivot_table(
 #
 # Accuracy only asks on which side of one half a probability is. [Log loss and Brier score](../glossary), in
 # the table above, judge the probability itself, and the diagram shows it: of the answers with a predicted probability of
-# 70 %, are 70 % correct? Left: below the diagonal, correct answers are rarer than predicted, above it more frequent.
-# Right: how often such probabilities are predicted.
+# 70 %, are 70 % correct? Above: predicted minus observed frequency; above 0, correct answers are rarer than predicted.
+# Below: how often such probabilities are predicted.
 
 # %%
 bins = reliability(runs)

@@ -12,17 +12,23 @@
 # What do answers of real language models say about the paper's claims? Two public collections can be downloaded by anyone
 # ([Data](../data)). They hold other models and other questions than the paper's, whose data this companion has not been run
 # on.
-#
-# ```{admonition} In short
-# :class: tip
-# Accuracy of MF minus that of a baseline, in points, with 95 % intervals over questions. Above 0, MF is better:
-#
-# - forecasting, against the per-benchmark majority: {glue:text}`real_forecasting_baseline:s`;
-# - forecasting, against KNN: {glue:text}`real_forecasting_knn:s`;
-# - routing, against the best single model: {glue:text}`real_routing_single:s`;
-# - routing, against the best model per benchmark: {glue:text}`real_routing_benchmark:s`.
-# ```
-#
+
+# %% tags=["remove-input"]
+from embedllm.protocol.recap import InShort
+
+in_short = InShort(
+    """
+Accuracy of matrix factorization (MF) minus that of a baseline, in points, with 95 % intervals over questions. Above 0, MF
+is better:
+
+- forecasting, against the per-benchmark majority: {forecasting_baseline};
+- forecasting, against KNN: {forecasting_knn};
+- routing, against the best single model: {routing_single};
+- routing, against the best model per benchmark: {routing_benchmark}.
+"""
+)
+
+# %% [markdown]
 # Each value is marked with the run that computed it: *recorded* on a date, with a hash of the labels, or *this build*.
 # `make book DATASET=mmlu-pro` computes all pages on one of them, and `make compare DATASET=mmlu-pro` checks the record.
 #
@@ -70,8 +76,10 @@ gains = gains_table(results)
 plot_gains(gains)
 
 # %% tags=["remove-input"]
-for key, words in in_words(gains).items():
-    glue(f"real_{key}", words, display=False)
+words = in_words(gains)
+in_short.fill([], **words)
+for key, found in words.items():  # for other pages
+    glue(f"real_{key}", found, display=False)
 glue("real_pools", pools_in_words(results), display=False)
 
 # %%

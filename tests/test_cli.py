@@ -135,9 +135,13 @@ class TestFit:
         assert "have no prompt, so nothing shows that their embeddings come from the encoder" in error
 
 
-def test_evaluate_compares_a_router_with_the_baselines(dataset, capsys):
-    assert main(["evaluate", str(dataset), "--runs", "2"]) == 0
+def test_evaluate_compares_a_router_with_the_baselines(dataset, capsys, tmp_path):
+    report = tmp_path / "report.html"
+    assert main(["evaluate", str(dataset), "--runs", "2", "--report", str(report)]) == 0
     out = capsys.readouterr().out
+    assert "Is routing worth it on " in report.read_text()
+    assert list(tmp_path.iterdir()) == [report]
+    assert "nothing can be written in" in error_of(capsys, "evaluate", dataset, "--report", "/proc/none/report.html")
     for name in ("benchmark mean", "KNN", "MF, pool prior", "router", "best single model", "best model per benchmark"):
         assert f"\n{name} " in out
     assert out.count("not told apart from") == out.count("without an interval: fewer than 30 questions") == 3

@@ -51,8 +51,12 @@ from papermill.cli import papermill
 papermill()
 """
 
-# Kernels choose their ports before they bind them, so two that start together can collide.
-PORT_RACE = re.compile(r"Address already in use|Kernel died before replying to kernel_info")
+# Kernels choose their ports before they bind them, so two that start together can collide; on a busy machine a kernel
+# may start too late; and a process may crash while it ends, when all is done. None of this is the notebook's fault.
+NOT_THE_NOTEBOOK = re.compile(
+    r"Address already in use|Kernel died before replying|Kernel didn't respond in|exited with status -(6|11)\b"
+)
+ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
@@ -182,9 +186,10 @@ class Notebook:
             # Files of figures are named after their folder.
             output, quoted, drawn = (Path(folder, each) for each in ("executed.ipynb", "reported.json", self.name))
             drawn.mkdir()
-            error = self._papermill(output, quoted, drawn, parameters, stdin)
-            if error and PORT_RACE.search(error):
+            for _ in range(ATTEMPTS):
                 error = self._papermill(output, quoted, drawn, parameters, stdin)
+                if error is None or not NOT_THE_NOTEBOOK.search(error):
+                    break
             for made, place in ((output, self.executed), (quoted, self.reported_values)):
                 if made.exists():
                     os.replace(made, place)

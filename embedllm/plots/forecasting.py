@@ -79,22 +79,21 @@ def plot_training_sizes(curve: pd.DataFrame, published: pd.DataFrame | None = No
 
 @figure_of()
 def plot_reliability(bins: pd.DataFrame) -> Figure:
-    """Observed frequency of correct answers against the predicted probability, and how often each was predicted.
+    """Predicted probability of a correct answer minus the observed frequency, and how often each was predicted.
 
     Parameters
     ----------
     bins : DataFrame
         From `embedllm.protocol.calibration.pool_runs`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.9))
-    left.axline((0, 0), slope=1, color="black", linewidth=0.8, linestyle="--", label="perfect")
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 4.6), height_ratios=[2, 1], sharex=True)
+    upper.axhline(0, color="black", linewidth=0.8)
     for name, style in styles_of(pd.unique(bins["predictor"])).items():
         rows = bins[bins["predictor"] == name]
-        left.plot(rows["predicted"], rows["observed"], label=name, markersize=5, **style)
-        right.plot(rows["predicted"], rows["share"], markersize=5, **style)
-    left.set(xlim=(0, 1), ylim=(0, 1), aspect="equal", title=sources(bins))
-    left.set(xlabel="predicted probability of a correct answer", ylabel="share of correct answers")
-    right.set(xlim=(0, 1), ylim=(0, None), xlabel="predicted probability, mean of its bin", ylabel="share of answers")
-    percent(left.xaxis, left.yaxis, right.xaxis, right.yaxis)
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper center", ncols=4)
+        upper.plot(rows["predicted"], 100 * (rows["predicted"] - rows["observed"]), label=name, markersize=5, **style)
+        lower.plot(rows["predicted"], rows["share"], markersize=5, **style)
+    upper.set(title=sources(bins), ylabel="predicted minus observed (points)")
+    lower.set(xlim=(0, 1), ylim=(0, None), xlabel="predicted probability, mean of its bin", ylabel="share of answers")
+    percent(lower.xaxis, lower.yaxis)
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

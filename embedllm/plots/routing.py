@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import by_benchmark, figure_of, head, label_benchmarks, percent, sources, styles_of
+from embedllm.plots._style import (
+    COLORS,
+    beside_row,
+    figure_of,
+    label_benchmarks,
+    label_rows,
+    offsets,
+    percent,
+    sources,
+    styles_of,
+)
 
 
 @figure_of()
@@ -37,49 +51,79 @@ def plot_paper_routers(table: pd.DataFrame) -> Figure:
     return figure
 
 
+SHOWN = ("MF", "best single model", "best model per benchmark", "KNN")
+"""Routers that are drawn benchmark by benchmark; others, but a reader's own, are drawn overall only."""
+
+
 @figure_of()
 def plot_routers(evaluation: pd.DataFrame) -> Figure:
-    """Accuracy of each router, overall and by benchmark, with two standard errors to each side.
+    """Accuracy of each router overall, and of a few by benchmark, with two standard errors to each side.
 
     Parameters
     ----------
     evaluation : DataFrame
         From `evaluate_routers`.
     """
-    return by_benchmark(evaluation, "router", "share of questions answered correctly")
+    overall = evaluation[evaluation["benchmark"] == "overall"].sort_values("accuracy", ascending=False)
+    parts = evaluation[(evaluation["benchmark"] != "overall") & _by_benchmark(evaluation)]
+    n_benchmarks, styles = parts["benchmark"].nunique(), styles_of(pd.unique(evaluation["router"]))
+    heights = [0.24 * len(overall), 0.38 * n_benchmarks]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, sum(heights) + 2), sharex=True, height_ratios=heights)
+    label_rows(upper, overall["router"].tolist())
+    for place, row in enumerate(overall.to_dict("records")):
+        _draw(upper, [place], pd.DataFrame([row]), styles[row["router"]], label=None)
+        beside_row(upper, place, f"{row['accuracy']:.1%}", bold=row["router"] == "MF")
+    upper.set(title=f"{sources(evaluation)}: overall, {overall['n_questions'].max():,.0f} test questions")
+    benchmarks, methods = label_benchmarks(lower, parts), list(pd.unique(parts["router"]))
+    for step, name in zip(offsets(len(methods)), methods, strict=True):
+        rows = parts[parts["router"] == name]
+        _draw(lower, [benchmarks.index(each) + step for each in rows["benchmark"]], rows, styles[name], label=name)
+    lower.set(title="by benchmark (test questions)", xlabel="share of questions answered correctly")
+    left, right = lower.get_xlim()
+    lower.set_xlim(max(left, -0.02), min(right, 1.02))  # error bars of few questions reach beyond 0 and 1
+    percent(lower.xaxis)
+    for axes in (upper, lower):
+        axes.grid(axis="y", visible=False)
+    figure.legend(loc="outside lower center", ncols=4)
+    return figure
+
+
+def _draw(axes: Axes, places: Sequence[float], rows: pd.DataFrame, style: Mapping[str, Any], label: str | None) -> None:
+    axes.errorbar(rows["accuracy"], places, xerr=2 * rows["stderr"], fmt="none", ecolor=style["color"], elinewidth=0.8)
+    axes.plot(rows["accuracy"], places, linewidth=0, markersize=6, label=label, **style)
+
+
+def _by_benchmark(table: pd.DataFrame) -> pd.Series:
+    """Tell which rows are of routers to draw benchmark by benchmark: all, if none of `SHOWN` is among them."""
+    shown = table["router"].isin(SHOWN) | ~table["router"].isin(COLORS)
+    return shown if shown.any() else ~shown
 
 
 @figure_of()
 def plot_router_gains(gains: pd.DataFrame) -> Figure:
-    """Accuracy of routers minus that of a reference, overall and by benchmark, with paired 95 % intervals.
+    """Accuracy of a few routers minus that of a reference, overall and by benchmark, with paired 95 % intervals.
 
     Parameters
     ----------
     gains : DataFrame
         `Tally.differences` of routes.
     """
-    # The oracle, which needs the answers, comes last.
-    methods = sorted(pd.unique(gains["router"]), key=lambda name: name == "oracle")
-    styles, n_benchmarks = styles_of(methods), gains["benchmark"].nunique()
-    n_columns = min(3, len(methods))
-    n_rows = -(-len(methods) // n_columns)
-    size = (7.5, n_rows * (0.2 * n_benchmarks + 0.9) + 0.4)
-    figure, grid = plt.subplots(n_rows, n_columns, sharex="row", sharey=True, squeeze=False, figsize=size)
-    benchmarks = label_benchmarks(grid[0, 0], gains)
-    for axes, name in zip(grid.flat, methods, strict=False):
+    gains = gains[_by_benchmark(gains)]
+    methods, n_benchmarks = list(pd.unique(gains["router"])), gains["benchmark"].nunique()
+    figure, axes = plt.subplots(figsize=(7.5, max(0.36, 0.12 * len(methods)) * n_benchmarks + 1.6))
+    benchmarks = label_benchmarks(axes, gains)
+    for step, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = gains[gains["router"] == name]
-        places = [benchmarks.index(benchmark) for benchmark in rows["benchmark"]]
-        axes.axvline(0, color="black", linewidth=0.8)
-        axes.axhline(0.5, color="#888888", linewidth=0.8)
+        places = np.array([benchmarks.index(benchmark) + step for benchmark in rows["benchmark"]])
         known = rows["low"].notna().to_numpy()  # from enough questions
-        ends = rows[["low", "high"]].to_numpy()[known].T
-        axes.hlines(np.array(places)[known], *ends, color=styles[name]["color"], linewidth=1.5)
-        axes.plot(rows["points"], places, linewidth=0, markersize=5, **styles[name])
-        axes.set(title=name, xlabel=f"minus {rows['minus'].iat[0]}\n(points)")
-    for axes in grid.flat[len(methods) :]:
-        axes.set_visible(False)
-    head(figure, sources(gains))
-    figure.supylabel("benchmark (test questions)", fontsize=10)
+        axes.hlines(places[known], *rows[["low", "high"]].to_numpy()[known].T, color=style["color"], linewidth=1.5)
+        axes.plot(rows["points"], places, linewidth=0, markersize=5, label=name, **style)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.axhline(0.5, color="#888888", linewidth=0.8)
+    axes.grid(axis="y", visible=False)
+    axes.set(xlabel=f"accuracy minus that of the {gains['minus'].iat[0]} (points)", title=sources(gains))
+    axes.set_ylabel("benchmark (test questions)")
+    figure.legend(loc="outside lower center", ncols=4)
     return figure
 
 

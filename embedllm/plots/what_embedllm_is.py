@@ -74,6 +74,31 @@ def plot_loss_against_time(table: pd.DataFrame) -> Figure:
 
 
 @figure_of()
+def plot_recorded_times(scores: pd.DataFrame) -> Figure:
+    """Test loss against the seconds of a fit, mean over the splits: alpha as chosen (filled) and 0.05 (open).
+
+    Parameters
+    ----------
+    scores : DataFrame
+        `scores` of what ``tools/record_solvers.py`` recorded, of one data set or several. The largest dim is drawn.
+    """
+    scores = scores[scores["dim"] == scores["dim"].max()]
+    pools = sorted(pd.unique(scores["data"]))
+    figure, panels = _panels(pools, "test loss (nats per answer)", "seconds of a fit")
+    for axes, pool in zip(panels, pools, strict=True):
+        means = scores[scores["data"] == pool].groupby(["solver", "tuned"])[["seconds", "log_loss"]].mean()
+        for (solver, tuned), row in means.iterrows():
+            color, label = _COLORS[solver], solver if tuned and pool == pools[0] else None
+            looks: dict[str, Any] = {"markerfacecolor": color if tuned else "white", "markersize": 8, "linewidth": 0}
+            axes.plot(row["seconds"], row["log_loss"], _MARKERS[solver], color=color, label=label, **looks)
+        axes.set(xscale="log", xlim=(means["seconds"].min() / 2, means["seconds"].max() * 2))
+        axes.margins(y=0.2)
+        axes.xaxis.set_major_formatter("{x:g}")
+    figure.legend(loc="outside lower center", ncols=3)
+    return figure
+
+
+@figure_of()
 def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
     """Test loss against dim for each solver, mean over the splits: alpha as chosen (filled) and 0.05 (open).
 
@@ -126,9 +151,9 @@ def plot_paired_differences(table: pd.DataFrame) -> Figure:
     return figure
 
 
-def _panels(pools: Sequence[str], label: str) -> tuple[Figure, Sequence[Axes]]:
+def _panels(pools: Sequence[str], label: str, below: str = "dim") -> tuple[Figure, Sequence[Axes]]:
     figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
     for axes, pool in zip(row[0], pools, strict=True):
-        axes.set(title=pool, xlabel="dim")
+        axes.set(title=pool, xlabel=below)
     row[0][0].set_ylabel(label)
     return figure, row[0]

@@ -76,6 +76,32 @@ class AsTyped(CorrectnessPredictor):
         return self.predictor_.predict_proba(embeddings)
 
 
+class OnShare(CorrectnessPredictor):
+    """Another predictor, fitted to a random share of the training questions.
+
+    Parameters
+    ----------
+    predictor : CorrectnessPredictor
+        Not fitted; it stays as it is.
+    share : float
+        Above 0 and at most 1.
+    random_state : int
+    """
+
+    def __init__(self, predictor: CorrectnessPredictor, share: float, random_state: int = 0) -> None:
+        self.predictor, self.share, self.random_state = predictor, share, random_state
+
+    def fit(self, matrix: CorrectnessMatrix) -> Self:
+        order = np.random.default_rng(check_seed(self.random_state)).permutation(matrix.n_questions)
+        drawn = order < max(1, round(self.share * matrix.n_questions))
+        self.predictor_ = clone(self.predictor).fit(matrix.subset(questions=drawn))
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
+        return self.predictor_.predict_proba(embeddings)
+
+
 class Comparison(NamedTuple):
     """Predictors and routers on the test questions of the same runs.
 

@@ -100,13 +100,31 @@ def tables_of(results: Sequence[Results], name: str) -> list[pd.DataFrame]:
 
 
 def in_words(gains: pd.DataFrame) -> dict[str, str]:
-    """Say for each key of `GAINS` what was found on each data set, and whether the interval excludes 0."""
-    words: dict[str, list[str]] = {key: [] for key in GAINS}
-    for row in gains.itertuples():
-        state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "sign undecided"
-        ends = "no interval" if math.isnan(row.low) else f"{row.low:+.1f} to {row.high:+.1f}"
-        words[row.key].append(f"{row.data.partition(',')[0]} {row.points:+.1f} ({ends}), {state}")
-    return {key: "; ".join(parts) or "not recorded" for key, parts in words.items()}
+    """Say for each key of `GAINS` what was found on each data set, and whether the interval excludes 0.
+
+    Returns
+    -------
+    dict of str to str
+        Under the key, a part for each data set; under ``<key>_verdict``, on how many data sets MF is better or worse.
+    """
+    words = {}
+    for key in GAINS:
+        rows = list(gains[gains["key"] == key].itertuples())
+        parts = []
+        for row in rows:
+            state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "sign undecided"
+            ends = "no interval" if math.isnan(row.low) else f"{row.low:+.1f} to {row.high:+.1f}"
+            parts.append(f"{row.data.partition(',')[0]} {row.points:+.1f} ({ends}), {state}")
+        words[key] = "; ".join(parts) or "not recorded"
+        better, worse = sum(row.low > 0 for row in rows), sum(row.high < 0 for row in rows)
+        words[f"{key}_verdict"] = _verdict(better, worse, len(rows))
+    return words
+
+
+def _verdict(better: int, worse: int, total: int) -> str:
+    """Count the data sets on which the interval excludes 0."""
+    counts = [f"{word} on {count} of {total}" for word, count in (("better", better), ("worse", worse)) if count]
+    return ", ".join(counts) or f"neither better nor worse on {total} of {total}"
 
 
 def pools_in_words(results: Sequence[Results]) -> str:

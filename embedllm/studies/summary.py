@@ -283,16 +283,20 @@ def status_table(results: Sequence[Results]) -> pd.DataFrame:
         value = {each.title: each.values.get(f"{page}.{key}") for each in results}
         shown = [title for title, found in value.items() if found is not None and not math.isnan(found.value)]
         papers = any(each.kind == "paper" and each.title in shown for each in results)
-        here = f"regenerated on: {'; '.join(shown)}" if shown else otherwise or "cannot be tested on these data"
+        here = (
+            f"on {', '.join(each.partition(',')[0] for each in shown)}"
+            if shown
+            else otherwise or "cannot be tested on these data"
+        )
         rows.append((place, what, here, "yes" if papers else "not attempted" if not otherwise else "", page))
     columns = ["in the paper", "what", "here", "on the paper's data", "page"]
     return pd.DataFrame(rows, columns=columns).set_index("in the paper")
 
 
-def status_html(table: pd.DataFrame) -> HTML:
-    """Show a status table, each row with a link to its page."""
+def status_html(table: pd.DataFrame, folder: str = "") -> HTML:
+    """Show a status table, each row with a link to its page, which lies in a folder."""
     rows = []
     for place, *cells, page in table.itertuples():
         path = f"../{page}" if page == "paper" else page  # what is on no notebook's page
-        rows.append([*map(html.escape, [place, *cells]), f'<a href="{path}.html">{page}</a>'])
+        rows.append([*map(html.escape, [place, *cells]), f'<a href="{folder}{path}.html">{page}</a>'])
     return _stacked([str(table.index.name), *table.columns], rows)

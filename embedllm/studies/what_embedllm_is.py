@@ -171,6 +171,34 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True) -> pd.DataFrame
     return table.assign(verdict=np.select([table["high"] < 0, table["low"] > 0], words, "not clear"))
 
 
+def recorded_in_words(scores: pd.DataFrame, stability: pd.DataFrame) -> dict[str, str]:
+    """Say what the recorded comparison found at the largest dim.
+
+    Parameters
+    ----------
+    scores, stability : DataFrame
+        Of `embedllm.protocol.recorded.load_recorded_comparison`.
+
+    Returns
+    -------
+    dict of str to str
+        `seconds` of a fit at an alpha of 0.05; `loss`, the difference to SGD with its interval, each at its chosen
+        alpha; `seeds`, the share of forecasts that another seed changes. Each has a part for each data set.
+    """
+    largest = scores[(scores["dim"] == scores["dim"].max()) & ~scores["tuned"]]
+    seconds = largest.groupby(["data", "solver"])["seconds"].mean().unstack()
+    changed = stability[stability["between"] == "seeds"].pivot(index="data", columns="solver", values="forecasts") * 100
+    losses = paired_differences(scores).xs(("exact", scores["dim"].max()), level=["solver", "dim"])
+    return {
+        "seconds": "; ".join(f"{row.Index} {row.exact:.1f} s (SGD {row.SGD:.0f} s)" for row in seconds.itertuples()),
+        "loss": "; ".join(
+            f"{row.Index} {row.difference:+.4f} ({row.low:+.4f} to {row.high:+.4f}), {row.verdict}"
+            for row in losses.itertuples()
+        ),
+        "seeds": "; ".join(f"{row.Index} {row.exact:.1f} % (SGD {row.SGD:.1f} %)" for row in changed.itertuples()),
+    }
+
+
 def solver_values(noise: pd.DataFrame, starts: pd.DataFrame, distances: pd.DataFrame) -> list[ReportedValue]:
     """Return the values that the page reports.
 

@@ -148,6 +148,36 @@ def test_blocks_run_in_order(page, tmp_path, named_encoder):
     assert run.returncode == 0, run.stderr[-3000:]
 
 
+@pytest.mark.slow
+def test_readme_shows_what_its_lines_print(tmp_path):
+    example, shown = [block.text for block in blocks(ROOT / "README.md") if block.info in ("python", "text")]
+    run = subprocess.run([sys.executable, "-c", example], cwd=tmp_path, capture_output=True, text=True)
+    assert run.stdout.strip() == shown, run.stderr[-3000:]
+
+
+@pytest.mark.slow
+def test_landing_page_shows_what_its_commands_print(tmp_path, small_encoder):
+    """On the table of the page on own models, with the encoder that is named."""
+    (table,) = [block.text for block in blocks(ROOT / "book" / "own-models.md") if "to_csv" in block.text][:1]
+    subprocess.run([sys.executable, "-c", table], cwd=tmp_path, check=True)
+    block, shown = [
+        block.text for block in blocks(ROOT / "book" / "index.md") if block.info in ("bash illustrative", "text")
+    ]
+    printed = ""
+    for line in block.splitlines():
+        words = [sys.executable, *shlex.split(line)[1:]]
+        if "import" in words:
+            words += ["--encoder", str(small_encoder)]
+        run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
+        assert run.returncode == 0, run.stderr[-3000:]
+        printed += run.stdout
+    for line in filter(None, shown.splitlines()):
+        assert re.sub(r"\d", "0", line) in re.sub(r"\d", "0", printed)
+        numbers = [float(number) for number in re.findall(r"[-+]?\d+\.\d+", line)]
+        (same,) = [each for each in printed.splitlines() if re.sub(r"\d", "0", each) == re.sub(r"\d", "0", line)]
+        assert [float(number) for number in re.findall(r"[-+]?\d+\.\d+", same)] == pytest.approx(numbers, abs=0.05)
+
+
 REFERENCE = {page: page.read_text(encoding="utf-8") for page in sorted((ROOT / "book" / "api").glob("*.md"))}
 
 

@@ -44,6 +44,7 @@ from embedllm.plots.what_embedllm_is import (
     plot_loss_against_time,
     plot_noise_penalty,
     plot_paired_differences,
+    plot_recorded_times,
 )
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.published import load_published_counts
@@ -357,12 +358,13 @@ def _solver_figures(pool):
         (pool.source, seed, solver, dim, tuned, 0.5 + 0.01 * seed * dim)
         for seed, solver, dim, tuned in product(range(3), ("SGD", "exact"), (2, 4), (False, True))
     ]
-    scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"])
+    scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"]).assign(seconds=2.0)
     return {
         "plot_noise_penalty": lambda: plot_noise_penalty(noise),
         "plot_distances_are_differences": lambda: plot_distances_are_differences(distances),
         "plot_loss_against_time": lambda: plot_loss_against_time(times),
         "plot_loss_against_dim": lambda: plot_loss_against_dim(scores),
+        "plot_recorded_times": lambda: plot_recorded_times(scores),
         "plot_paired_differences": lambda: plot_paired_differences(paired_differences(scores)),
     }
 

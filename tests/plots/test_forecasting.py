@@ -68,14 +68,13 @@ class TestTrainingSizes:
 
 class TestReliability:
     def test_points(self, reliability_bins):
-        left, right = plot_reliability(reliability_bins).axes
+        upper, lower = plot_reliability(reliability_bins).axes
         for name in ("KNN", "benchmark mean"):
             rows = reliability_bins[reliability_bins["predictor"] == name]
-            (line,) = [line for line in left.lines if line.get_label() == name]
+            (line,) = [line for line in upper.lines if line.get_label() == name]
             np.testing.assert_array_equal(line.get_xdata(), rows["predicted"])
-            np.testing.assert_array_equal(line.get_ydata(), rows["observed"])
-        assert sum(sum(line.get_ydata()) for line in right.lines) == pytest.approx(2)
-        assert left.lines[0].get_label() == "perfect"
+            np.testing.assert_allclose(line.get_ydata(), 100 * (rows["predicted"] - rows["observed"]))
+        assert sum(sum(line.get_ydata()) for line in lower.lines) == pytest.approx(2)
 
 
 class HalfOfKNN(CorrectnessPredictor):

@@ -16,6 +16,7 @@ from embedllm.studies.what_embedllm_is import (
     noise_penalty_table,
     optimum_from_random_starts,
     paired_differences,
+    recorded_in_words,
     solver_values,
     truncation_table,
 )
@@ -132,6 +133,26 @@ def test_verdict_says_which_way_is_better(value, verdict):
     ]
     scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"])
     assert paired_differences(scores)["verdict"].tolist() == [verdict]
+
+
+def test_record_in_words():
+    rows = [
+        ("pool", seed, solver, dim, tuned, loss + seed / 1000, seconds)
+        for seed in range(3)
+        for solver, loss, seconds in (("SGD", 0.5, 12.0), ("exact", 0.4, 0.75))
+        for dim in (4, 8)
+        for tuned in (True, False)
+    ]
+    columns = ["data", "seed", "solver", "dim", "tuned", "log_loss", "seconds"]
+    stability = pd.DataFrame(
+        [("pool", "SGD", "seeds", 0.031), ("pool", "SGD", "bootstrap samples", 0.5), ("pool", "exact", "seeds", 0.0)],
+        columns=["data", "solver", "between", "forecasts"],
+    )
+    assert recorded_in_words(pd.DataFrame(rows, columns=columns), stability) == {
+        "seconds": "pool 0.8 s (SGD 12 s)",
+        "loss": "pool -0.1000 (-0.1000 to -0.1000), better than SGD",
+        "seeds": "pool 0.0 % (SGD 3.1 %)",
+    }
 
 
 def test_exact_fit_does_not_change_between_seeds_and_sgd_does(make_matrix, sgd):

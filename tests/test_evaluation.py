@@ -1,0 +1,92 @@
+"""The report on a pool: its verdict follows the intervals, and its page needs no other file."""
+
+import re
+from html.parser import HTMLParser
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from embedllm.evaluation import BASELINE, ROUTER, SHARES, SINGLE, compare, method_table, report_html, verdict
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors.baselines import BenchmarkMean
+from embedllm.studies.baselines import OnShare
+
+
+@pytest.fixture(scope="module")
+def pool():
+    """Two models, each good at one benchmark, which the embedding shows."""
+    rng = np.random.default_rng(0)
+    side = np.arange(400) % 2
+    embeddings = np.eye(2)[side] + 0.1 * rng.standard_normal((400, 2))
+    labels = rng.random((2, 400)) < np.array([0.2 + 0.6 * (side == 0), 0.2 + 0.6 * (side == 1)])
+    questions = pd.DataFrame({"benchmark": np.array(["sums", "<b>reigns</b>"])[side]})
+    return CorrectnessMatrix(
+        pd.DataFrame(labels.astype(int), ["a", "<i>b</i>"]), questions, embeddings, source="my <u>pool</u>"
+    )
+
+
+@pytest.fixture(scope="module")
+def comparison(pool):
+    return compare(pool, seed=1, n_runs=2, sizes=True)
+
+
+class Tags(HTMLParser):
+    def __init__(self, text):
+        super().__init__()
+        self.found, self.open = [], []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def test_router_is_compared_with_the_baselines(comparison):
+    table = method_table(comparison)
+    assert {ROUTER, BASELINE, SINGLE, "best model per benchmark"} <= set(table.index)
+    assert not set(SHARES) & set(table.index)
+    assert table.loc[SINGLE, "gain"] == 0
+    assert table.loc[ROUTER, "gain_low"] > 0
+    assert verdict(comparison).startswith("Yes: the router answers more")
+
+
+@pytest.mark.parametrize(
+    ("router", "per_benchmark", "begins"),
+    [
+        (0.0, 0.0, "Not shown"),
+        (0.2, 0.2, "Yes"),
+        (0.2, 0.4, "A router is better than one model for all questions, but"),
+        (-0.2, 0.2, "No"),
+    ],
+)
+def test_verdict_follows_the_intervals(router, per_benchmark, begins):
+    noise = np.random.default_rng(0).normal(0, 0.01, 500)
+    accuracies = pd.DataFrame({SINGLE: 0.5, ROUTER: 0.5 + router + noise})
+    accuracies["best model per benchmark"] = 0.5 + per_benchmark - noise
+    assert verdict(SimpleNamespace(routes=SimpleNamespace(resampled=lambda: accuracies))).startswith(begins)
+
+
+def test_page_is_complete_and_names_are_text(pool, comparison):
+    page = report_html(pool, comparison, seed=1)
+    tags = Tags(page).found
+    assert not {"b", "i", "u", "script", "link"} & {name for name, _ in tags}
+    images = [attributes for name, attributes in tags if name == "img"]
+    assert len(images) == 2
+    for image in images:
+        assert image["src"].startswith("data:image/svg+xml;base64,")
+        assert image["alt"]
+    assert not re.search(r'(src|href)="(?!data:)', page)
+    assert "my &lt;u&gt;pool&lt;/u&gt;" in page
+    assert verdict(comparison) in page
+    for size in (80, 160, 320):
+        assert f"<td>{size}</td>" in page
+
+
+def test_share_of_the_questions(pool):
+    everything = BenchmarkMean().fit(pool)
+    half = OnShare(BenchmarkMean(), 0.5).fit(pool)
+    assert half.predictor_.model_names_.tolist() == everything.model_names_.tolist()
+    asked = pool.embeddings[:3]
+    assert not np.array_equal(half.predict_proba(asked), everything.predict_proba(asked))
+    assert np.array_equal(OnShare(BenchmarkMean(), 1.0).fit(pool).predict_proba(asked), everything.predict_proba(asked))
