@@ -12,12 +12,15 @@ from torch.nn.functional import softplus
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
 
+_STEEPEST = 5.0
+"""Bound of v . q: without one, a step of the line search overflows where few answers are separable."""
+
 
 class ItemResponse(CorrectnessPredictor):
     """The models 1PL and 2PL, with parameters of a question that follow from its embedding q.
 
-    Logits are exp(v . q) (ability_m - w . q - c), with v = 0 for 1PL. They order the models alike on every question,
-    so that a router which follows them always chooses one model.
+    Logits are exp(v . q) (ability_m - w . q - c), with v = 0 for 1PL; v . q is kept between -5 and 5. They order the
+    models alike on every question, so that a router which follows them always chooses one model.
 
     Parameters
     ----------
@@ -60,7 +63,9 @@ class ItemResponse(CorrectnessPredictor):
         ability, w, v = (torch.zeros(size, dtype=torch.float32, requires_grad=True) for size in sizes)
 
         def loss() -> torch.Tensor:
-            z = (x @ v).exp()[:, None] * (ability - (x @ w)[:, None])  # (n_questions, n_models)
+            z = (x @ v).clamp(-_STEEPEST, _STEEPEST).exp()[:, None] * (
+                ability - (x @ w)[:, None]
+            )  # (n_questions, n_models)
             size = w.square().sum() + v.square().sum() + 1e-4 * ability.square().mean()
             return ((softplus(z) - y * z) * observed).sum() / observed.sum() + self.penalty * size
 
@@ -82,5 +87,6 @@ class ItemResponse(CorrectnessPredictor):
     def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
         check_is_fitted(self, "model_names_")
         x = (check_embeddings(embeddings, len(self.difficulty_)) - self._mean).numpy()
-        z = np.exp(x @ self.discrimination_)[:, None] * (self.ability_ - (x @ self.difficulty_)[:, None])
+        steepness = np.exp((x @ self.discrimination_).clip(-_STEEPEST, _STEEPEST))
+        z = steepness[:, None] * (self.ability_ - (x @ self.difficulty_)[:, None])
         return torch.from_numpy(z).sigmoid().numpy()

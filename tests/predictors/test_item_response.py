@@ -32,6 +32,17 @@ def test_reaches_the_optimum_of_another_solver(make_matrix, discrimination):
     np.testing.assert_allclose(fitted.predict_matrix(matrix), expit(z), atol=1e-5)
 
 
+@pytest.mark.parametrize("seed", [0, 5, 24])
+def test_separable_answers_give_finite_predictions(seed):
+    """Without a penalty the best logits are infinite, and so were steps of the line search."""
+    rng = np.random.default_rng(seed)
+    ids = [f"q{number}" for number in range(8)]
+    labels = pd.DataFrame((rng.random((4, 8)) < 0.5).astype(int), list("abcd"), ids)
+    questions = pd.DataFrame({"benchmark": "one"}, index=ids)
+    matrix = CorrectnessMatrix(labels, questions, rng.standard_normal((8, 5)).astype(np.float32))
+    assert np.isfinite(ItemResponse(True, penalty=0.0).fit(matrix).predict_matrix(matrix)).all()
+
+
 def test_discrimination_is_learned(make_matrix):
     rng = np.random.default_rng(0)
     x, ability = rng.standard_normal((4000, 2)).astype(np.float32), np.linspace(-2, 2, 12)
