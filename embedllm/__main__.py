@@ -300,6 +300,12 @@ def _add_route(commands: Any) -> None:
         "--min-probability", type=float, metavar="P", help="a question goes to the fallback if no model reaches P"
     )
     parser.add_argument("--fallback", metavar="NAME", help="a model, or any other name")
+    parser.add_argument("--prices", metavar="FILE", help="table with the columns model, price: what a question costs")
+    parser.add_argument("--default-price", type=float, metavar="C", help="of each model without a price")
+    parser.add_argument("--max-cost", type=float, metavar="C", help="choose no model whose price is higher")
+    parser.add_argument(
+        "--tradeoff", type=float, metavar="T", help="choose by the probability minus T times the price; default: 0"
+    )
     parser.add_argument(
         "--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: %(default)s"
     )
@@ -309,12 +315,17 @@ def _add_route(commands: Any) -> None:
 
 def _route(options: argparse.Namespace) -> None:
     from embedllm._files import check_writable, replacing, user_path
+    from embedllm.datasets.prices import complete_prices, read_prices
     from embedllm.router import Router
 
     if options.out:
         check_writable(user_path(options.out).parent)  # before all questions are encoded
-    if options.top and (options.min_probability or options.fallback):
-        raise ValueError("--top lists models and chooses none: leave it out, or --min-probability and --fallback")
+    if options.top and (options.min_probability or options.fallback or options.prices):
+        raise ValueError(
+            "--top lists models and chooses none: leave it out, or --min-probability, --fallback and --prices"
+        )
+    if options.default_price is not None and not options.prices:
+        raise ValueError("--default-price completes a table of prices: pass --prices FILE too")
     questions = _questions(options)
     router = Router.load(options.router, options.encoder, options.device)
     models = router.model_names.tolist() if options.models is None else options.models
@@ -325,7 +336,11 @@ def _route(options: argparse.Namespace) -> None:
         routes = router.rank(questions, options.top, models=models)
     else:
         minimum = {"min_probability": options.min_probability or 0.0, "fallback": options.fallback}
-        routes = router.route(questions, models=models, **minimum)
+        prices = options.prices and read_prices(user_path(options.prices))
+        if options.default_price is not None:
+            prices = complete_prices(prices, models, options.default_price)
+        cost = {"prices": prices, "max_cost": options.max_cost, "tradeoff": options.tradeoff or 0.0}
+        routes = router.route(questions, models=models, **minimum, **cost)
     written = _written(routes, options.format)
     if options.out:
         with replacing(options.out) as temporary:

@@ -14,10 +14,11 @@ import torch
 from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._checks import check_positive, name_positions
+from embedllm._checks import check_positive
 from embedllm._files import replacing, sha256_of, user_path
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.encoder_check import check_encoder
+from embedllm.datasets.prices import affordable, complete_prices, price_penalties
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors import router_files
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
@@ -32,7 +33,7 @@ from embedllm.predictors.placement import (
     place_model,
     with_one,
 )
-from embedllm.predictors.ranking import NewModel, best_models, pool_logits
+from embedllm.predictors.ranking import NewModel, pool_logits, positions_among, priced_scores, ranked
 from embedllm.predictors.stacked import StackedCorrectness
 
 
@@ -212,6 +213,9 @@ class Router:
         models: Sequence[str] | None = None,
         min_probability: float = 0.0,
         fallback: str | None = None,
+        prices: Mapping[str, float] | pd.Series | None = None,
+        max_cost: float | None = None,
+        tradeoff: float = 0.0,
     ) -> pd.DataFrame:
         """Choose a model for each question.
 
@@ -223,14 +227,21 @@ class Router:
         min_probability : float
             A question for which no model reaches it goes to the fallback.
         fallback : str, optional
-            A model, or any other name, such as that of a person.
+            A model, or any other name, such as that of a person; whatever it costs.
+        prices : mapping of str to float, or Series, optional
+            What a question costs with each of the models, in any unit.
+        max_cost : float, optional
+            Models whose price is higher are not chosen.
+        tradeoff : float
+            Choose the model with the highest probability minus `tradeoff` times its price; with a minimum probability,
+            among the models that reach it.
 
         Returns
         -------
         DataFrame
-            A row for each text. Columns: `question`, `model` (the most likely to be correct), `probability` (float32)
-            and the second as `runner_up`, `runner_up_probability`; None and NaN in a pool of one model. Where the
-            fallback is the model, the runner-up is the best of the others; its probability is NaN if it is no model.
+            A row for each text. Columns: `question`, `model`, `probability` (float32) and the second choice as
+            `runner_up`, `runner_up_probability`; None and NaN in a pool of one model. Where the fallback is the model,
+            the runner-up is the best of the others; its probability is NaN if it is no model.
 
         Raises
         ------
@@ -240,14 +251,23 @@ class Router:
             If a model is unknown.
         ValueError
             If a text is empty, the encoder gives vectors of another width than the predictor was fitted on,
-            `min_probability` is not between 0 and 1, or one of it and the fallback is given without the other.
+            `min_probability` is not between 0 and 1, one of it and the fallback is given without the other, a price is
+            missing, no model costs at most `max_cost`, or the tradeoff is negative.
         """
         if not 0 <= min_probability <= 1:
             raise ValueError(f"min_probability must be between 0 and 1, got {min_probability!r}")
         if (min_probability > 0) != bool(fallback):
             raise ValueError("min_probability and fallback go together: pass both, or none of them")
+        names, penalties = self.model_names, np.zeros(1)
+        kept = positions_among(names, models)
+        if prices is not None:
+            table = affordable(complete_prices(prices, names[kept]), max_cost)
+            kept, penalties = positions_among(names, table.index), price_penalties(table.to_numpy(), tradeoff)
+        elif max_cost is not None or tradeoff:
+            raise ValueError("max_cost and tradeoff need the price of each model: pass prices=... (--prices)")
         texts, logits = self._logits(texts)
-        names, probability = self._best(logits, models, 2)
+        scores = priced_scores(expit(logits[:, kept]), penalties, min_probability) if tradeoff else logits[:, kept]
+        names, probability = ranked(names, logits, kept, scores, 2)
         for row in np.flatnonzero(probability[:, 0] < min_probability):
             if names[row, 0] != fallback:
                 names[row], probability[row, 1] = (fallback, names[row, 0]), probability[row, 0]
@@ -285,8 +305,9 @@ class Router:
             As `route` does, or if `top` is no positive whole number.
         """
         check_positive("top", top)
+        kept = positions_among(self.model_names, models)
         texts, logits = self._logits(texts)
-        names, probability = self._best(logits, models, top)
+        names, probability = ranked(self.model_names, logits, kept, logits[:, kept], top)
         known = ~np.isnan(probability)  # the pool may have fewer models
         rows, ranks = known.nonzero()
         return pd.DataFrame(
@@ -304,18 +325,6 @@ class Router:
             raise TypeError(f"texts must be a list of questions, got the text {texts[:40]!r}: pass [text]")
         texts = list(texts)
         return texts, pool_logits(self.predictor, self._encode(texts), self.new_models)
-
-    def _best(self, logits: np.ndarray, among: Sequence[str] | None, top: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return names and probabilities of the best models, (n_questions, top); None and NaN where there are fewer."""
-        names = self.model_names
-        kept = name_positions("model", names if among is None else dict.fromkeys(among), names)
-        if not len(kept):
-            raise ValueError("models is empty: name at least one, or leave it out")
-        best = kept[best_models(logits[:, kept], names[kept], top)]  # (n_questions, at most top)
-        found, probability = np.full((len(logits), top), None), np.full((len(logits), top), np.nan, dtype=np.float32)
-        found[:, : best.shape[1]] = names[best]
-        probability[:, : best.shape[1]] = expit(np.take_along_axis(logits, best, axis=1))
-        return found, probability
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         """Return the vectors of questions, (n_questions, width)."""

@@ -298,6 +298,30 @@ class TestRouteQuestionsOfFiles:
         assert "--top lists models" in error_of(capsys, *shared, "--top", "2", "--fallback", first)
         assert "top must be a positive whole number, got -1" in error_of(capsys, *shared, "--top", "-1")
 
+    def test_prices(self, saved, tmp_path, capsys):
+        first, second, third = Router.load(saved).rank([TEXTS[0]])["model"]
+        table = tmp_path / "prices.csv"
+        table.write_text(f"model,price\n{first},3\n{third},1\n")
+        shared = ["route", TEXTS[0], "--router", str(saved), "--format", "csv"]
+        priced = [*shared, "--prices", str(table)]
+
+        def chosen(*arguments):
+            assert main([*priced, *arguments]) == 0
+            return pd.read_csv(io.StringIO(capsys.readouterr().out))["model"].item()
+
+        default = ["--default-price", "2"]
+        assert chosen(*default) == first
+        assert chosen(*default, "--max-cost", "2") == second
+        assert chosen(*default, "--tradeoff", "1000") == third
+        assert chosen("--exclude", second, "--max-cost", "2") == third
+        error = error_of(capsys, *priced)
+        assert f"no price of model {second!r} is known: add it to the prices" in error
+        assert "--default-price" in error
+        assert "pass prices=... (--prices)" in error_of(capsys, *shared, "--max-cost", "2")
+        assert "pass --prices FILE too" in error_of(capsys, *shared, *default)
+        assert "--top lists models" in error_of(capsys, *priced, "--top", "2")
+        assert "no model costs at most 0.1" in error_of(capsys, *priced, *default, "--max-cost", "0.1")
+
     def test_place_to_write_is_checked_first(self, saved, tmp_path, capsys, monkeypatch):
         monkeypatch.setattr(Router, "load", lambda *_: pytest.fail("hours of work"))
         (tmp_path / "file").touch()

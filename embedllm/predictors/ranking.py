@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import logit
+from scipy.special import expit, logit
 
+from embedllm._checks import name_positions
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings
 from embedllm.predictors.mf import MatrixFactorization
 
@@ -82,6 +83,64 @@ def best_models(logits: np.ndarray, names: npt.ArrayLike, top: int) -> np.ndarra
         found.append(by_name[best])
         np.put_along_axis(left, best, -np.inf, axis=1)
     return np.hstack(found)
+
+
+def positions_among(names: np.ndarray, among: Iterable[str] | None) -> np.ndarray:
+    """Return the positions of the models to choose among, (n_kept,); of all where none are named.
+
+    Raises
+    ------
+    KeyError, ValueError
+        If a model is unknown, or there is nothing to choose among.
+    """
+    kept = name_positions("model", names if among is None else dict.fromkeys(among), names)
+    if not len(kept):
+        raise ValueError("models is empty: name at least one, or leave it out")
+    return kept
+
+
+def priced_scores(probability: np.ndarray, penalties: np.ndarray, min_probability: float = 0.0) -> np.ndarray:
+    """Return probabilities minus what their models cost; those below a minimum come after all others.
+
+    Parameters
+    ----------
+    probability : ndarray of shape (n_questions, n_models)
+    penalties : ndarray of shape (n_models,)
+        From `embedllm.datasets.prices.price_penalties`.
+    min_probability : float
+
+    Returns
+    -------
+    ndarray of shape (n_questions, n_models)
+    """
+    below = probability.astype(np.float32) < min_probability  # rounded as `ranked` returns them
+    return probability - penalties - (2 + penalties.max()) * below
+
+
+def ranked(
+    names: np.ndarray, logits: np.ndarray, kept: np.ndarray, scores: np.ndarray, top: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return names and probabilities of the best models by a score.
+
+    Parameters
+    ----------
+    names : ndarray of shape (n_models,)
+    logits : ndarray of shape (n_questions, n_models)
+    kept : ndarray of shape (n_kept,)
+        Positions of the models to choose among.
+    scores : ndarray of shape (n_questions, n_kept)
+    top : int
+
+    Returns
+    -------
+    ndarray of shape (n_questions, top), text, and ndarray of the same shape, float32
+        None and NaN where there are fewer models.
+    """
+    best = kept[best_models(scores, names[kept], top)]  # (n_questions, at most top)
+    found, probability = np.full((len(logits), top), None), np.full((len(logits), top), np.nan, dtype=np.float32)
+    found[:, : best.shape[1]] = names[best]
+    probability[:, : best.shape[1]] = expit(np.take_along_axis(logits, best, axis=1))
+    return found, probability
 
 
 def _moderated(vectors: np.ndarray, new: NewModel) -> np.ndarray:

@@ -30,6 +30,7 @@ from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliab
 from embedllm.plots.label_rules import plot_protocols
 from embedllm.plots.limits import plot_recovery, plot_structures
 from embedllm.plots.new_models import plot_asking, plot_benchmark_errors, plot_new_models
+from embedllm.plots.prices import plot_frontiers
 from embedllm.plots.published_numbers import (
     plot_published_forecasts,
     plot_published_routes,
@@ -281,6 +282,7 @@ def draw(
         **_published_figures(pool),
         **_limit_figures(pool),
         **_new_model_figures(pool),
+        "plot_frontiers": lambda: plot_frontiers(*_made_up_frontiers(pool)),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -345,6 +347,18 @@ def _new_model_figures(pool):
         "plot_asking": lambda: plot_asking(table[table["method"] != "ridge, no pool"]),
         "plot_benchmark_errors": lambda: plot_benchmark_errors(errors),
     }
+
+
+def _made_up_frontiers(pool):
+    """Settings and gains as `Frontiers` has them, on made-up results."""
+    methods = {"stack": [1, 2, 4], "my own": [1, 3], "oracle": [1, 2], "random mixture": [1, 3, 5]}
+    methods |= {"single models": [1, 2, 3, 5], "best single model": [5]}
+    rows = [(name, str(k), cost, 40.0 + 5 * cost) for name, costs in methods.items() for k, cost in enumerate(costs)]
+    facts = {"data": pool.source, "unit": "US dollars"}
+    table = pd.DataFrame(rows, columns=["method", "setting", "cost", "accuracy"]).assign(**facts)
+    gains = pd.DataFrame(list(product(("stack", "my own", "oracle"), (1, 3, 5))), columns=["method", "cost"])
+    ends = {"points": 2.0, "low": [np.nan, 1.0, 1.0] * 3, "high": [np.nan, 3.0, 3.0] * 3}
+    return table, gains.assign(**facts, **ends)
 
 
 def _solver_figures(pool):

@@ -243,6 +243,86 @@ class TestFit:
         check_encoder(zeroeval, mpnet, "cpu")
 
 
+PRICES = {"sums": 3.0, "capitals": 2.0, "nothing": 0.5}
+TEXTS = SUMS[:4] + TOWNS[:4]
+
+
+class TestPrices:
+    """What an answer costs: a limit, and a tradeoff against the probability that it is correct."""
+
+    def test_without_a_tradeoff_it_is_plain_routing(self, router):
+        plain = router.route(TEXTS)
+        pd.testing.assert_frame_equal(router.route(TEXTS, prices=PRICES, max_cost=3.0), plain)
+        with_minimum = {"min_probability": 0.99, "fallback": "a person"}
+        pd.testing.assert_frame_equal(
+            router.route(TEXTS, prices=PRICES, **with_minimum), router.route(TEXTS, **with_minimum)
+        )
+
+    def test_only_affordable_models_are_chosen(self, router):
+        routes = router.route(TEXTS, prices=PRICES, max_cost=2.0)
+        pd.testing.assert_frame_equal(routes, router.route(TEXTS, models=["capitals", "nothing"]))
+        (only,) = set(router.route(TEXTS, prices=pd.Series(PRICES), max_cost=0.5)["model"])
+        assert only == "nothing"
+
+    def test_choice_is_the_probability_minus_the_price(self, router):
+        ranked = router.rank(TEXTS, top=3).pivot(index="question", columns="model", values="probability")
+        tradeoffs = (0.02, 0.1, 0.3, 1e6)
+        choices = [router.route(TEXTS, prices=PRICES, tradeoff=each) for each in tradeoffs]
+        for tradeoff, routes in zip(tradeoffs, choices, strict=True):
+            scores = ranked - tradeoff * pd.Series(PRICES)
+            for row in routes.itertuples():
+                first, second = scores.loc[row.question].sort_values(ascending=False).index[:2]
+                assert (row.model, row.runner_up) == (first, second)
+                assert row.probability == ranked.loc[row.question, first]
+        assert len({tuple(routes["model"]) for routes in choices}) > 1
+        assert set(choices[-1]["model"]) == {"nothing"}  # the cheapest
+
+    def test_equally_cheap_models_are_told_apart_at_any_tradeoff(self, router):
+        prices = {"sums": 1e5 / 3, "capitals": 1e5 / 3, "nothing": 1e5}
+        routes = router.route(TEXTS, prices=prices, tradeoff=1e9)
+        expected = router.route(TEXTS, models=["sums", "capitals"])
+        assert routes["model"].tolist() == expected["model"].tolist()
+
+    def test_with_a_minimum_the_cheapest_that_reaches_it(self, router):
+        best = router.route(TEXTS)["probability"]
+        minimum = {"min_probability": float(best.min()), "fallback": "a person"}
+        routes = router.route(TEXTS, prices=PRICES, tradeoff=1e6, **minimum)
+        ranked = router.rank(TEXTS, top=3)
+        reached = ranked[ranked["probability"] >= best.min()]
+        cheapest = reached.assign(price=reached["model"].map(PRICES)).sort_values("price").drop_duplicates("question")
+        assert routes["model"].tolist() == cheapest.set_index("question")["model"][TEXTS].tolist()
+        assert set(routes["model"]) > {"sums"}
+        minimum["min_probability"] = 1.0
+        nobody = router.route(TEXTS, prices=PRICES, tradeoff=1e6, **minimum)
+        assert set(nobody["model"]) == {"a person"}
+        assert set(nobody["runner_up"]) == {"nothing"}
+
+    def test_question_gets_the_same_answer_alone_and_among_others(self, router):
+        priced = {"prices": PRICES, "tradeoff": 0.1}
+        alone = pd.concat([router.route([text], **priced) for text in TEXTS], ignore_index=True)
+        pd.testing.assert_frame_equal(alone, router.route(TEXTS, **priced), check_exact=True)
+
+    @pytest.mark.parametrize(
+        ("options", "message"),
+        [
+            ({"prices": {"sums": 1.0, "nothing": 1.0}}, "no price of model 'capitals' is known: add it to the prices"),
+            ({"max_cost": 1.0}, "need the price of each model: pass prices=..."),
+            ({"tradeoff": 1.0}, "need the price of each model: pass prices=..."),
+            ({"prices": PRICES, "max_cost": 0.1}, "the cheapest, 'nothing', costs 0.5: raise max_cost"),
+            ({"prices": PRICES, "tradeoff": -1.0}, "tradeoff must be a finite number of at least 0, got -1.0"),
+        ],
+        ids=["unknown", "limit alone", "tradeoff alone", "too expensive", "negative"],
+    )
+    def test_refused_before_anything_is_encoded(self, router, monkeypatch, options, message):
+        monkeypatch.setattr(router, "_encode", lambda *_: pytest.fail("hours of work"))
+        with pytest.raises(ValueError, match=message):
+            router.route(SUMS, **options)
+
+    def test_models_that_are_not_asked_need_no_price(self, router):
+        prices = {"sums": 1.0, "nothing": 0.1}
+        assert set(router.route(SUMS, models=["sums", "nothing"], prices=prices)["model"]) <= set(prices)
+
+
 class TestNewModel:
     @pytest.fixture
     def grown(self, router, small_encoder):
