@@ -6,6 +6,7 @@ Needs chromium and a book (``make book``); without either the tests skip, except
 from pathlib import Path
 
 import pytest
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect
 
 from embedllm.book.contents import toc_pages
@@ -75,6 +76,18 @@ def test_page(visit, page):
     if (width := tab.evaluate("document.documentElement.scrollWidth")) > PHONE["width"]:
         complaints.append(f"{width} pixels wide on a phone of {PHONE['width']}")
     assert not complaints
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+@pytest.mark.parametrize("page", ["index", *(f"notebooks/{name}" for name in ("summary", "routing", "explore"))])
+def test_page_is_accessible(visit, page, mode):
+    """Contrast, names of links and buttons, and what else axe checks of WCAG 2, levels A and AA."""
+    tab, _ = visit(page)
+    tab.emulate_media(color_scheme=mode)
+    tab.reload(wait_until="networkidle")
+    assert tab.locator("html").get_attribute("data-theme") == mode
+    found = Axe().run(tab, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
+    assert not [(each["id"], node["html"][:200]) for each in found for node in each["nodes"]]
 
 
 def test_search_finds_the_oracle(visit):
