@@ -44,7 +44,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     MatrixFactorization,
     fit_runs,
@@ -93,7 +93,7 @@ plot_raw_distances(communities.query("space == 'SGD' and paper"))
 # A community needs three members, and a data set three such communities: with fewer, what is reported of them below is
 # *not testable*. The claim of the paper is in words: the heights of its bars are not published as numbers.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["community_distances"]]
 
 # %% [markdown]
@@ -121,7 +121,7 @@ load_published().loc[["community_distances"]]
 # %%
 plot_communities(communities)
 
-# %%
+# %% tags=["hide-cell"]
 communities.round(4)
 
 # %% [markdown]
@@ -145,9 +145,7 @@ plot_model_map(positions)
 
 # %%
 chosen = choose_model(run.split.train, model)
-chosen
-
-# %%
+print(chosen)
 nearest_models(
     distances["exact"], matrix.models, chosen, matrix.source
 ).round(3)
@@ -155,7 +153,7 @@ nearest_models(
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = community_values(communities)
 report(values, matrix.source)
 

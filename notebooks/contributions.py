@@ -44,7 +44,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.contributions import (
     plot_contribution_sums,
@@ -90,14 +90,14 @@ paper = contributions[MSE]
 # are 95 % intervals over resampled models, with all fits and regressions as they are: the spread of other splits is not in
 # them, nor that of other questions.
 
-# %%
+# %% tags=["hide-input"]
 plot_contribution_sums(paper.sums())
 
 # %% [markdown]
 # The matrix $C$, of which the paper reports three entries, framed where the data have them. A star marks an interval that
 # excludes 0; one cell in twenty would have a star by chance. Columns of a testee with fewer than 100 questions are hatched.
 
-# %%
+# %% tags=["hide-input"]
 framed = published_cells(paper)
 plot_contributions(paper.table(), framed.index)
 
@@ -108,7 +108,7 @@ plot_contributions(paper.table(), framed.index)
 # %%
 framed.round(3)
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["contributions"]]
 
 # %% [markdown]
@@ -133,7 +133,7 @@ plot_contributions(contributions[ORDER].table())
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = contribution_values(contributions)
 report(values, matrix.source)
 

@@ -34,7 +34,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import load_dataset, load_published
 from embedllm.plots.dataset import (
     plot_accuracy,
@@ -53,20 +53,17 @@ from embedllm.studies.dataset import (
     pairwise_agreement,
     split_table,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
 
 # %% [markdown]
-# Each question has a benchmark and an embedding, each model a name and what is known of it:
+# Each question has a benchmark and an embedding, each model a name and what is known of it. The second table lists what was
+# resolved while the data were read, such as duplicated rows with different labels (empty if nothing was).
 
-# %%
-matrix.models.head()
-
-# %% [markdown]
-# What was resolved while the data were read, such as duplicated rows with different labels (empty if nothing was):
-
-# %%
+# %% tags=["hide-cell"]
+display(matrix.models.head())
 matrix.report_
 
 # %% [markdown]
@@ -98,7 +95,7 @@ plot_accuracy(matrix)
 # The best models, with the share of the questions that they did not answer. Where answers are missing, models are
 # compared on different questions, which this ranking does not correct for.
 
-# %%
+# %% tags=["hide-cell"]
 models = model_table(matrix)
 models.head(12).round(3)
 
@@ -118,22 +115,17 @@ plot_agreement(agreement.pairs(), agreement.order(), matrix.source)
 # %% [markdown]
 # The pairs that agree most beyond chance:
 
-# %%
+# %% tags=["hide-cell"]
 agreement.pairs().head(10).round(3)
 
 # %% [markdown]
 # ## Missing entries
 #
-# Numbers of models that answered all, some and none of the questions of each benchmark, and the share of its entries that
-# is missing.
+# Numbers of models that answered all, some and none of the questions of each benchmark, the share of its entries that is
+# missing, and the models with the most missing answers:
 
-# %%
-coverage(matrix).round(1)
-
-# %% [markdown]
-# The models with the most missing answers:
-
-# %%
+# %% tags=["hide-cell"]
+display(coverage(matrix).round(1))
 models.nlargest(5, "missing (%)").round(3)
 
 # %% [markdown]
@@ -152,7 +144,7 @@ split_table(parts)
 #
 # The paper counts a question once for each test set that contains it; its released files have 35,673 distinct prompts.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["models", "questions", "benchmarks", "split"]]
 
 # %% [markdown]
@@ -160,7 +152,7 @@ load_published().loc[["models", "questions", "benchmarks", "split"]]
 # construction, some are tuned, some are free. A result that one of the first two decides is not evidence about the paper.
 # MF and KNN are fitted on the page on [forecasting](../notebooks/forecasting).
 
-# %%
+# %% tags=["hide-cell"]
 anchor_table(matrix, agreement).round(1) if dataset == "simulated" else None
 
 # %% [markdown]
@@ -172,13 +164,13 @@ anchor_table(matrix, agreement).round(1) if dataset == "simulated" else None
 # data have any, are those of the most similar other models: they differ by more than chance, so that for them the column
 # is no bound.
 
-# %%
+# %% tags=["hide-cell"]
 agreement_ceilings(agreement).round(3)
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)

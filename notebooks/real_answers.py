@@ -82,7 +82,7 @@ for key, found in words.items():  # for other pages
     glue(f"real_{key}", found, display=False)
 glue("real_pools", pools_in_words(results), display=False)
 
-# %%
+# %% tags=["hide-cell"]
 accuracy_table(results).round(2)
 
 # %% [markdown]
@@ -121,5 +121,5 @@ for table in tables_of(results, "baselines-baselines"):
 #
 # Verdicts follow by the rules of the [summary](../notebooks/summary).
 
-# %%
+# %% tags=["hide-cell"]
 claims_html(claims_table(results))
