@@ -79,7 +79,7 @@ matrix
 # [forecasting](../notebooks/forecasting) and [routing](../notebooks/routing). [Communities](../glossary) come from
 # the metadata of the models. All distances of this page are those of the first run.
 
-# %%
+# %% tags=["hide-input"]
 estimators = {
     "SGD": paper_training(),
     "exact": MatrixFactorization(dim=dim, alpha=alpha),
@@ -118,7 +118,7 @@ load_published().loc[["community_distances"]]
 # number of communities: if none differed from random ones, one or more would have p below 0.05 in at most one of twenty
 # data sets. The paper has neither a test nor these coordinates.
 
-# %%
+# %% tags=["hide-input"]
 plot_communities(communities)
 
 # %% tags=["hide-cell"]
@@ -133,7 +133,7 @@ communities.round(4)
 # t-SNE of the exact distances: it tries to keep near models near; the distances between groups, and the axes, have no
 # meaning. Names are left out where there is no room; the page to [explore](../notebooks/explore) shows all.
 
-# %%
+# %% tags=["hide-input"]
 positions = map_models(distances["exact"], matrix.models, matrix.source)
 plot_model_map(positions)
 
@@ -143,7 +143,7 @@ plot_model_map(positions)
 # The models nearest to the one that the parameter `model` names, or to the best model in training. Distances are those
 # of the exact fit, in logits.
 
-# %%
+# %% tags=["hide-cell"]
 chosen = choose_model(run.split.train, model)
 print(chosen)
 nearest_models(

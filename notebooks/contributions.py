@@ -78,7 +78,7 @@ matrix
 # paper does not state, is that of Figure 5; a testee needs 20 models that have answers elsewhere whichever contributor is
 # left out.
 
-# %%
+# %% tags=["hide-input"]
 mf = MatrixFactorization(dim=dim, alpha=alpha)
 contributions = measure_contributions(matrix, mf, seed)
 paper = contributions[MSE]
@@ -119,7 +119,7 @@ load_published().loc[["contributions"]]
 # without them. First the loss in forecasting accuracy, in points. Intervals are over resampled test questions, none from
 # fewer than 30.
 
-# %%
+# %% tags=["hide-input"]
 plot_contributions(contributions[ACCURACY].table())
 
 # %% [markdown]
@@ -127,7 +127,7 @@ plot_contributions(contributions[ACCURACY].table())
 # differently. For a router it counts which model is better: of all pairs of models, one of which answers a question
 # correctly and one incorrectly, the share that is predicted in this order, the pairwise ranking accuracy.
 
-# %%
+# %% tags=["hide-input"]
 plot_contributions(contributions[ORDER].table())
 
 # %% [markdown]

@@ -76,6 +76,7 @@ from embedllm.studies.forecasting import (
 )
 from embedllm.studies.tuning import NEIGHBORS
 from IPython.display import display
+from sklearn.linear_model import Ridge
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -87,7 +88,7 @@ matrix
 # pool and the paper's release do, MF and KNN are the same in every run: MF is solved exactly
 # ([What EmbedLLM is](../notebooks/what_embedllm_is)), by iterations (folded) until no model's gradient is above 0.001.
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 predictors = {
     "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
@@ -107,7 +108,7 @@ runs[0].predictors["MF"].history_
 # fit they are multiplied out to `coef_` ($u_m$) and `intercept_` ($t_m$). `predict_proba` computes just this; the
 # largest difference is:
 
-# %%
+# %% tags=["hide-cell"]
 mf, test = runs[0].predictors["MF"], runs[0].split.test
 logits = test.embeddings @ mf.coef_.T + mf.intercept_
 np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
@@ -118,8 +119,6 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 #
 # ## Ours: benchmark by benchmark
 #
-# The paper reports one accuracy over all benchmarks; the comparison by benchmark, the baselines and the intervals are ours.
-#
 # - `benchmark mean`, the majority label of each (model, benchmark), is told the benchmark of a question, which MF and KNN are
 #   not. A predictor above it learns more from the text than the benchmark.
 # - `model mean` is the majority label of each model.
@@ -128,8 +127,7 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 # - `ceiling`, on the simulated pool only: the expected probability given the text, from the [ground truth](../glossary). No
 #   prediction from the text can be expected to be better.
 #
-# Markers are means over the runs, bars two standard errors over questions to each side: the answers to one question are
-# correlated over models and runs.
+# Markers are means over the runs, bars two standard errors over questions, whose answers are correlated, to each side.
 
 # %% tags=["hide-input"]
 tally = tally_runs(runs)
@@ -159,29 +157,23 @@ pd.concat(
 )
 
 # %% [markdown]
-# ## Table 1: how many questions does it take?
+# ## Table 1: number of training questions
 #
-# The protocol of the paper's Table 1. Each run draws the smaller training sets from the larger ones; for each
-# size, the $k$ of KNN and the dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss).
-# Lines are means, bands the range over the seeds, which draw the smaller sets. Hollow markers are the published accuracies,
-# of the paper's own data; they are drawn only if the data have at least one of the paper's smaller sizes, the one for all
-# questions at our largest.
+# The paper's protocol: each run draws the smaller training sets from the larger ones; for each size, the $k$ of KNN and the
+# dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss). Lines are means, bands the range
+# over the seeds. Hollow markers are the published accuracies, of the paper's own data, drawn only if the data have at least
+# one of the paper's smaller sizes, the one for all questions at our largest.
 
-# %%
+# %% tags=["hide-input"]
 values = {"KNN": NEIGHBORS, "MF": [8, 16, 32, 64, matrix.n_models]}
 curve = learning_curve(runs, values)
 plot_training_sizes(curve, published_table())
 
 # %% [markdown]
-# Accuracy by number of training questions, mean over the seeds, in percent:
-
-# %%
-size_table(curve)
-
-# %% [markdown]
-# The $k$ and dim that were chosen, median over the seeds:
+# The accuracies, means over the seeds in percent, and the $k$ and dim that were chosen, medians:
 
 # %% tags=["hide-cell"]
+display(size_table(curve))
 curve.pivot_table(
     index="size", columns="predictor", values="chosen", aggfunc="median"
 )
@@ -189,9 +181,8 @@ curve.pivot_table(
 # %% [markdown]
 # ## Ours: are the probabilities calibrated?
 #
-# Of the answers with a predicted probability of 70 %, are 70 % correct? Above: predicted minus observed frequency; above 0,
-# correct answers are rarer than predicted. Below: how often such probabilities are predicted. [Log loss and Brier
-# score](../glossary), in the tables above, judge the same in one number.
+# Of the answers with a predicted probability of 70 %, are 70 % correct? Above 0, correct answers are rarer than predicted.
+# [Log loss and Brier score](../glossary), in the tables above, judge the probabilities in one number.
 
 # %% tags=["hide-input"]
 bins = reliability(runs)
@@ -205,9 +196,6 @@ plot_reliability(pool_runs(bins))
 
 
 # %% tags=["hide-output"]
-from sklearn.linear_model import Ridge
-
-
 class RidgeLabels(CorrectnessPredictor):
     def __init__(self, penalty: float = 300.0):
         self.penalty = penalty
