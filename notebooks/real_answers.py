@@ -82,7 +82,7 @@ for key, found in words.items():  # for other pages
     glue(f"real_{key}", found, display=False)
 glue("real_pools", pools_in_words(results), display=False)
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 accuracy_table(results).round(2)
 
 # %% [markdown]

@@ -82,7 +82,7 @@ matrix
 # ## Figure 4: three routers
 #
 # MF against the best single model in training (on each benchmark, the best one there) and against models drawn at random as
-# often as MF chooses them, by the exact expectation over the draws. Accuracies are means over the runs. The heights of the
+# often as MF chooses them (`weighted random`), by the exact expectation over the draws. Accuracies are means over the runs. The heights of the
 # paper's bars are not published as numbers.
 
 # %% tags=["hide-input"]
@@ -153,7 +153,7 @@ gains = tally.differences("best single model")
 plot_router_gains(gains)
 
 # %% [markdown]
-# ## Ours: which models are asked
+# ## Tables, and the models asked
 #
 # Folded here: accuracies; differences in points, of which those to the weighted random router are not what MF adds to a model
 # that one could choose without it; the shares of the test questions that models receive. The page to
@@ -164,7 +164,8 @@ overall = everyone.query("benchmark == 'overall'").set_index("router")
 display(overall.drop(columns="benchmark").round(4))
 display(percent_table(everyone, "router"))
 display(percent_table(paper_routers(evaluation, mf="MF"), "router"))
-display(gains.query("benchmark == 'overall'").drop(columns="benchmark"))
+in_points = gains.query("benchmark == 'overall'")
+display(in_points.drop(columns="benchmark").round(2))
 display(
     pd.concat(
         [
@@ -220,7 +221,7 @@ plot_routers(pd.concat([everyone, route_table(own)]))
 # %% [markdown]
 # ## Beside the paper
 #
-# The two can be compared only if `dataset` is `embedllm`. The time to route is on the page on [cost](../notebooks/cost).
+# Published values and ours are comparable only if `dataset` is `embedllm`. The time to route is on the page on [cost](../notebooks/cost).
 # LOCUS reports the routing accuracy, for EmbedLLM with 1,024 training answers a model.
 
 # %% tags=["hide-cell"]
