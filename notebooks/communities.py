@@ -66,6 +66,7 @@ from embedllm.studies.communities import (
     measure_distances,
     nearest_models,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -145,7 +146,7 @@ plot_model_map(positions)
 
 # %% tags=["hide-cell"]
 chosen = choose_model(run.split.train, model)
-print(chosen)
+display(chosen)
 nearest_models(
     distances["exact"], matrix.models, chosen, matrix.source
 ).round(3)
