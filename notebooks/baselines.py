@@ -42,7 +42,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     BenchmarkMean,
     KNNCorrectness,
@@ -100,7 +100,7 @@ matrix
 #
 # `benchmark mean`, and the stack with it, are told the benchmark of a question; the others read only its text.
 
-# %%
+# %% tags=["hide-input"]
 mf, prior = (
     MatrixFactorization(dim=dim),
     MatrixFactorization(dim=dim, prior="pool"),
@@ -158,7 +158,7 @@ plot_baselines(table, "benchmark mean", "best single model")
 # calibration error (ECE) in points, routing accuracy in percent with the gain over the best single model in points, seconds
 # to fit and to predict the test questions:
 
-# %%
+# %% tags=["hide-cell"]
 table.drop(columns="data").round(
     {"log_loss": 4, "accuracy": 2, "auc": 3, "ece": 1, "routing": 2}
     | {"gain": 2, "gain_low": 2, "gain_high": 2, "fit": 1, "predict": 2}
@@ -174,7 +174,7 @@ table.drop(columns="data").round(
 # %%
 stack_weights(comparison, "stack").round(3)
 
-# %%
+# %% tags=["hide-cell"]
 comparison.runs[0].predictors["stack"].path_.round(5)
 
 # %% [markdown]
@@ -190,7 +190,7 @@ small.round(4)
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = baseline_values(comparison, "stack", small)
 report(values, matrix.source)
 

@@ -44,7 +44,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.benchmark_prediction import (
     plot_heldout,
@@ -87,7 +87,7 @@ matrix
 # answers is that of the data of this page. SGD's vectors also depend on its random start: [What EmbedLLM
 # is](../notebooks/what_embedllm_is) records how far distances agree between seeds.
 
-# %%
+# %% tags=["hide-cell"]
 recorded, about = recorded_heldout(matrix)
 about
 
@@ -104,7 +104,7 @@ counts = count_significant(heldout.splits)
 # (`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction the mean over the
 # splits in which it was tested; on the line, both are equal.
 
-# %%
+# %% tags=["hide-input"]
 entered = counts.loc[counts["n_test"] > 0, "benchmark"].tolist()
 shown = closest_to_mathematics(entered or matrix.benchmark_names)
 paper, models = [SGD, EXACT], heldout.models
@@ -120,14 +120,14 @@ plot_heldout(
 # on the training questions of the other benchmarks. `reversed`: splits that are significant with a tau below 0; `tau`:
 # median over the splits; `least`: the smallest tau that is significant with so many test models.
 
-# %%
+# %% tags=["hide-cell"]
 counts.set_index(["data", "predictor", "benchmark"]).round(3)
 
 # %% [markdown]
 # The published values; those of this page are of the data named above. The paper's text does not name the three benchmarks
 # without a significant tau.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[
     [
         *("significant_benchmarks", "insignificant_benchmarks"),
@@ -143,18 +143,18 @@ load_published().loc[
 # benchmarks. Tau is over all models, so that it is less noisy than in a split; lines are 95 % intervals over resampled
 # models, with the regressions as they are.
 
-# %%
+# %% tags=["hide-input"]
 summary = summarize_correlations(heldout.models)
 plot_rank_correlations(summary)
 
-# %%
+# %% tags=["hide-cell"]
 differences = summary[summary["predictor"].str.contains("minus")]
 differences.set_index(["data", "benchmark", "predictor"]).round(3)
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = heldout_values(heldout)
 report(values, matrix.source)
 

@@ -44,7 +44,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     MatrixFactorization,
     fit_runs,
@@ -66,6 +66,7 @@ from embedllm.studies.communities import (
     measure_distances,
     nearest_models,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -79,7 +80,7 @@ matrix
 # [forecasting](../notebooks/forecasting) and [routing](../notebooks/routing). [Communities](../glossary) come from
 # the metadata of the models. All distances of this page are those of the first run.
 
-# %%
+# %% tags=["hide-input"]
 estimators = {
     "SGD": paper_training(),
     "exact": MatrixFactorization(dim=dim, alpha=alpha),
@@ -93,7 +94,7 @@ plot_raw_distances(communities.query("space == 'SGD' and paper"))
 # A community needs three members, and a data set three such communities: with fewer, what is reported of them below is
 # *not testable*. The claim of the paper is in words: the heights of its bars are not published as numbers.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["community_distances"]]
 
 # %% [markdown]
@@ -118,10 +119,10 @@ load_published().loc[["community_distances"]]
 # number of communities: if none differed from random ones, one or more would have p below 0.05 in at most one of twenty
 # data sets. The paper has neither a test nor these coordinates.
 
-# %%
+# %% tags=["hide-input"]
 plot_communities(communities)
 
-# %%
+# %% tags=["hide-cell"]
 communities.round(4)
 
 # %% [markdown]
@@ -133,7 +134,7 @@ communities.round(4)
 # t-SNE of the exact distances: it tries to keep near models near; the distances between groups, and the axes, have no
 # meaning. Names are left out where there is no room; the page to [explore](../notebooks/explore) shows all.
 
-# %%
+# %% tags=["hide-input"]
 positions = map_models(distances["exact"], matrix.models, matrix.source)
 plot_model_map(positions)
 
@@ -143,11 +144,9 @@ plot_model_map(positions)
 # The models nearest to the one that the parameter `model` names, or to the best model in training. Distances are those
 # of the exact fit, in logits.
 
-# %%
+# %% tags=["hide-cell"]
 chosen = choose_model(run.split.train, model)
-chosen
-
-# %%
+display(chosen)
 nearest_models(
     distances["exact"], matrix.models, chosen, matrix.source
 ).round(3)
@@ -155,7 +154,7 @@ nearest_models(
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = community_values(communities)
 report(values, matrix.source)
 

@@ -44,7 +44,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import MatrixFactorization, load_dataset, load_published
 from embedllm.plots.contributions import (
     plot_contribution_sums,
@@ -78,7 +78,7 @@ matrix
 # paper does not state, is that of Figure 5; a testee needs 20 models that have answers elsewhere whichever contributor is
 # left out.
 
-# %%
+# %% tags=["hide-input"]
 mf = MatrixFactorization(dim=dim, alpha=alpha)
 contributions = measure_contributions(matrix, mf, seed)
 paper = contributions[MSE]
@@ -90,14 +90,14 @@ paper = contributions[MSE]
 # are 95 % intervals over resampled models, with all fits and regressions as they are: the spread of other splits is not in
 # them, nor that of other questions.
 
-# %%
+# %% tags=["hide-input"]
 plot_contribution_sums(paper.sums())
 
 # %% [markdown]
 # The matrix $C$, of which the paper reports three entries, framed where the data have them. A star marks an interval that
 # excludes 0; one cell in twenty would have a star by chance. Columns of a testee with fewer than 100 questions are hatched.
 
-# %%
+# %% tags=["hide-input"]
 framed = published_cells(paper)
 plot_contributions(paper.table(), framed.index)
 
@@ -108,7 +108,7 @@ plot_contributions(paper.table(), framed.index)
 # %%
 framed.round(3)
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["contributions"]]
 
 # %% [markdown]
@@ -119,7 +119,7 @@ load_published().loc[["contributions"]]
 # without them. First the loss in forecasting accuracy, in points. Intervals are over resampled test questions, none from
 # fewer than 30.
 
-# %%
+# %% tags=["hide-input"]
 plot_contributions(contributions[ACCURACY].table())
 
 # %% [markdown]
@@ -127,13 +127,13 @@ plot_contributions(contributions[ACCURACY].table())
 # differently. For a router it counts which model is better: of all pairs of models, one of which answers a question
 # correctly and one incorrectly, the share that is predicted in this order, the pairwise ranking accuracy.
 
-# %%
+# %% tags=["hide-input"]
 plot_contributions(contributions[ORDER].table())
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = contribution_values(contributions)
 report(values, matrix.source)
 

@@ -39,7 +39,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     KNNCorrectness,
     MatrixFactorization,
@@ -88,11 +88,11 @@ parameters.round(3)
 # gradient are the same. The exact fit takes two products with all models for each pass over the questions, whatever the
 # size of a model embedding; the table has its number of passes as `epochs`.
 
-# %%
+# %% tags=["hide-cell"]
 training = training_flops(train, mf.fit(train))
 training.round(6)
 
-# %%
+# %% tags=["hide-input"]
 published = load_published()["value"]
 plot_training_flops(training, published["training_tflops"])
 
@@ -128,7 +128,7 @@ describe_machine()
 # here, which changes no time). It and KNN route only the first
 # hundred test questions one at a time.
 
-# %%
+# %% tags=["hide-cell"]
 costs = measure_costs(train, test, mf, knn)
 costs.round(6)
 
@@ -149,13 +149,13 @@ routing.round(6)
 # router on precomputed embeddings, one question after the other, as `MF, by pair` above; whether the published time was
 # measured in this way is not known here. It is comparable in order of magnitude only.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["training_tflops", "routing_seconds"]]
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = cost_values(parameters, conventions, training, routing)
 measured = measured_values(costs)
 report(values, matrix.source)

@@ -34,7 +34,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import load_dataset, load_published
 from embedllm.plots.dataset import (
     plot_accuracy,
@@ -53,20 +53,17 @@ from embedllm.studies.dataset import (
     pairwise_agreement,
     split_table,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
 
 # %% [markdown]
-# Each question has a benchmark and an embedding, each model a name and what is known of it:
+# What is known of each model, and what was resolved while the data were read, such as duplicated rows with different labels
+# (empty if nothing was):
 
-# %%
-matrix.models.head()
-
-# %% [markdown]
-# What was resolved while the data were read, such as duplicated rows with different labels (empty if nothing was):
-
-# %%
+# %% tags=["hide-cell"]
+display(matrix.models.head())
 matrix.report_
 
 # %% [markdown]
@@ -75,7 +72,7 @@ matrix.report_
 # Left, the number of questions of each benchmark; right, the distribution of the models' accuracies on it (box:
 # quartiles; whiskers: 1.5 times the interquartile range; points: models outside).
 
-# %%
+# %% tags=["hide-input"]
 plot_composition(matrix)
 
 # %% [markdown]
@@ -84,57 +81,40 @@ plot_composition(matrix)
 # Left, the accuracies of the models over their observed answers; right, the difficulty of the questions. A question at
 # either end, which all models or none answer correctly, gives no information about which model to ask.
 
-# %%
+# %% tags=["hide-input"]
 plot_distributions(histograms(matrix))
 
 # %% [markdown]
 # Accuracy over the observed answers of each model on each benchmark. A blank cell is a model without an observed answer
 # there: an unobserved answer never counts as incorrect.
 
-# %%
+# %% tags=["hide-input"]
 plot_accuracy(matrix)
-
-# %% [markdown]
-# The best models, with the share of the questions that they did not answer. Where answers are missing, models are
-# compared on different questions, which this ranking does not correct for.
-
-# %%
-models = model_table(matrix)
-models.head(12).round(3)
 
 # %% [markdown]
 # ## Agreement between models
 #
 # Two models agree on a question if both are correct or both are incorrect. Left, the share of the questions observed for
-# both on which they agree; right, Cohen's kappa, which compares this with two independent models of the same accuracies:
-# 0 is no more agreement than theirs, 1 is complete. The order is that of a clustering by kappa, so that models with
-# similar errors are next to each other. A white cell off the diagonal is a pair without a question in common, or with
-# only correct or only incorrect answers.
+# both on which they agree; right, Cohen's kappa: 0 is no more agreement than that of independent models of the same
+# accuracies, 1 is complete. Models with similar errors are next to each other, by a clustering. A white cell off the diagonal
+# is a pair without a question in common, or with only correct or only incorrect answers.
 
-# %%
+# %% tags=["hide-input"]
 agreement = pairwise_agreement(matrix)
 plot_agreement(agreement.pairs(), agreement.order(), matrix.source)
 
 # %% [markdown]
-# The pairs that agree most beyond chance:
-
-# %%
-agreement.pairs().head(10).round(3)
-
-# %% [markdown]
 # ## Missing entries
 #
-# Numbers of models that answered all, some and none of the questions of each benchmark, and the share of its entries that
-# is missing.
+# Numbers of models that answered all, some and none of the questions of each benchmark; the models with the most missing
+# answers; and the best models. Where answers are missing, models are compared on different questions, which their ranking
+# does not correct for.
 
-# %%
-coverage(matrix).round(1)
-
-# %% [markdown]
-# The models with the most missing answers:
-
-# %%
-models.nlargest(5, "missing (%)").round(3)
+# %% tags=["hide-cell"]
+models = model_table(matrix)
+display(coverage(matrix).round(1))
+display(models.nlargest(5, "missing (%)").round(3))
+models.head(12).round(3)
 
 # %% [markdown]
 # ## The split
@@ -143,7 +123,7 @@ models.nlargest(5, "missing (%)").round(3)
 # questions of the same text in one part. The last column counts those whose text is that of another question in the
 # training part, so that a predictor can remember the answers; it is NaN where the data have no prompts.
 
-# %%
+# %% tags=["hide-input"]
 parts = matrix.split(random_state=seed)
 split_table(parts)
 
@@ -152,7 +132,7 @@ split_table(parts)
 #
 # The paper counts a question once for each test set that contains it; its released files have 35,673 distinct prompts.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["models", "questions", "benchmarks", "split"]]
 
 # %% [markdown]
@@ -160,25 +140,26 @@ load_published().loc[["models", "questions", "benchmarks", "split"]]
 # construction, some are tuned, some are free. A result that one of the first two decides is not evidence about the paper.
 # MF and KNN are fitted on the page on [forecasting](../notebooks/forecasting).
 
-# %%
+# %% tags=["hide-cell"]
 anchor_table(matrix, agreement).round(1) if dataset == "simulated" else None
 
 # %% [markdown]
-# ## Runs of one model
+# ## Pairs that agree most
 #
-# Two runs of one model, such as the same weights at two providers, do not agree on every question: what differs cannot be
+# The pairs that agree most beyond chance, and runs of one model. Two such runs, such as the same weights at two providers, do not agree on every question: what differs cannot be
 # predicted from the question. If chance is all that differs, and the runs agree on a share $a$ of the questions, no
 # forecast of one of them is correct on more than $(1 + \sqrt{2a - 1})/2$, the column `at most`. Below such pairs, if the
 # data have any, are those of the most similar other models: they differ by more than chance, so that for them the column
 # is no bound.
 
-# %%
+# %% tags=["hide-cell"]
+display(agreement.pairs().head(10).round(3))
 agreement_ceilings(agreement).round(3)
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 from myst_nb import glue
 
 glue("data_source", matrix.source, display=False)

@@ -43,7 +43,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 import numpy as np
 import pandas as pd
 from embedllm import (
@@ -75,6 +75,8 @@ from embedllm.studies.forecasting import (
     tally_runs,
 )
 from embedllm.studies.tuning import NEIGHBORS
+from IPython.display import display
+from sklearn.linear_model import Ridge
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -84,10 +86,9 @@ matrix
 #
 # The seed of a run draws the division of the questions, if the source has none of its own. If it has one, as the simulated
 # pool and the paper's release do, MF and KNN are the same in every run: MF is solved exactly
-# ([What EmbedLLM is](../notebooks/what_embedllm_is)), and nothing in its fit is random. Its iterations end when the largest
-# gradient of a model is below 0.001.
+# ([What EmbedLLM is](../notebooks/what_embedllm_is)), by iterations (folded) until no model's gradient is above 0.001.
 
-# %%
+# %% tags=["hide-cell"]
 predictors = {
     "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
@@ -107,7 +108,7 @@ runs[0].predictors["MF"].history_
 # fit they are multiplied out to `coef_` ($u_m$) and `intercept_` ($t_m$). `predict_proba` computes just this; the
 # largest difference is:
 
-# %%
+# %% tags=["hide-cell"]
 mf, test = runs[0].predictors["MF"], runs[0].split.test
 logits = test.embeddings @ mf.coef_.T + mf.intercept_
 np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
@@ -118,23 +119,17 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 #
 # ## Ours: benchmark by benchmark
 #
-# The paper reports one accuracy over all benchmarks; the comparison by benchmark, the baselines and the intervals are ours.
+# - `benchmark mean`, the majority label of each (model, benchmark), is told the benchmark of a question, which MF and KNN are
+#   not. A predictor above it learns more from the text than the benchmark.
+# - `model mean` is the majority label of each model.
+# - `SGD` is MF by the paper's training (232 dimensions, noise 0.05), **in the first run only**, which the paired difference
+#   below compares with MF's.
+# - `ceiling`, on the simulated pool only: the expected probability given the text, from the [ground truth](../glossary). No
+#   prediction from the text can be expected to be better.
 #
-# - `benchmark mean` predicts the training accuracy of the model on the benchmark of the question: thresholded, it is the
-#   majority label of each (model, benchmark). It is told the benchmark of a question, which MF and KNN are not. A predictor
-#   above it learns more from the text than the benchmark.
-# - `model mean` predicts the training accuracy of the model: the majority label of each model.
-# - `SGD` is MF by the paper's training (232 dimensions, noise 0.05) instead of the exact solution, **in the first run
-#   only**. The fit is that of the pages on [routing](../notebooks/routing) and [communities](../notebooks/communities).
-# - `ceiling`, on the simulated pool only: the expected probability of a correct answer given the text, from the
-#   [ground truth](../glossary). No prediction from the text can be expected to be better.
-#
-# Markers are means over the runs, bars two standard errors to each side. The standard error is over questions, because
-# the answers to one question are correlated over models and runs; on a small benchmark it is wide. SGD's markers are
-# those of the first run: where the brackets show two numbers of questions, the runs differ in their test questions, and
-# SGD is to be compared with MF by the paired difference below, not by the markers.
+# Markers are means over the runs, bars two standard errors over questions, whose answers are correlated, to each side.
 
-# %%
+# %% tags=["hide-input"]
 tally = tally_runs(runs)
 (sgd,) = fit_runs(matrix, {"SGD": paper_training()}, seed, n_seeds=1)
 first = tally_runs([runs[0].with_those_of(sgd)])
@@ -144,27 +139,16 @@ forecasts = pd.concat(
 )
 plot_forecasts(forecasts)
 
-# %%
+# %% [markdown]
+# All measures; accuracy by benchmark in percent; and differences in points with 95 % intervals, to the per-benchmark baseline,
+# to KNN and, in the first run, to SGD. They are paired: the difficulty of a question, which both methods share, cancels
+# out.
+
+# %% tags=["hide-cell"]
 overall = forecasts.query("benchmark == 'overall'").set_index("predictor")
-overall.drop(columns="benchmark").round(4)
-
-# %% [markdown]
-# Accuracy by benchmark, in percent:
-
-# %%
-percent_table(forecasts, "predictor")
-
-# %% [markdown]
-# Differences to the per-benchmark baseline, in points, with 95 % intervals. They are paired: questions are resampled with
-# the answers of both methods, so that the difficulty of a question, which both share, cancels out.
-
-# %%
-difference_table(tally.differences("benchmark mean"), "predictor")
-
-# %% [markdown]
-# MF against KNN, and in the first run against the paper's training of it:
-
-# %%
+display(overall.drop(columns="benchmark").round(4))
+display(percent_table(forecasts, "predictor"))
+display(difference_table(tally.differences("benchmark mean"), "predictor"))
 over_knn = tally.differences("KNN").query("predictor == 'MF'")
 over_sgd = first.differences("SGD").query("predictor == 'MF'")
 pd.concat(
@@ -173,29 +157,23 @@ pd.concat(
 )
 
 # %% [markdown]
-# ## Table 1: how many questions does it take?
+# ## Table 1: number of training questions
 #
-# The protocol of the paper's Table 1. Each run draws the smaller training sets from the larger ones; for each
-# size, the $k$ of KNN and the dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss).
-# Lines are means, bands the range over the seeds, which draw the smaller sets. Hollow markers are the published accuracies,
-# of the paper's own data; they are drawn only if the data have at least one of the paper's smaller sizes, the one for all
-# questions at our largest.
+# The paper's protocol: each run draws the smaller training sets from the larger ones; for each size, the $k$ of KNN and the
+# dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss). Lines are means, bands the range
+# over the seeds. Hollow markers are the published accuracies, of the paper's own data, drawn only if the data have at least
+# one of the paper's smaller sizes, the one for all questions at our largest.
 
-# %%
+# %% tags=["hide-input"]
 values = {"KNN": NEIGHBORS, "MF": [8, 16, 32, 64, matrix.n_models]}
 curve = learning_curve(runs, values)
 plot_training_sizes(curve, published_table())
 
 # %% [markdown]
-# Accuracy by number of training questions, mean over the seeds, in percent:
+# The accuracies, means over the seeds in percent, and the $k$ and dim that were chosen, medians:
 
-# %%
-size_table(curve)
-
-# %% [markdown]
-# The $k$ and dim that were chosen, median over the seeds:
-
-# %%
+# %% tags=["hide-cell"]
+display(size_table(curve))
 curve.pivot_table(
     index="size", columns="predictor", values="chosen", aggfunc="median"
 )
@@ -203,27 +181,21 @@ curve.pivot_table(
 # %% [markdown]
 # ## Ours: are the probabilities calibrated?
 #
-# Accuracy only asks on which side of one half a probability is. [Log loss and Brier score](../glossary), in
-# the table above, judge the probability itself, and the diagram shows it: of the answers with a predicted probability of
-# 70 %, are 70 % correct? Above: predicted minus observed frequency; above 0, correct answers are rarer than predicted.
-# Below: how often such probabilities are predicted.
+# Of the answers with a predicted probability of 70 %, are 70 % correct? Above 0, correct answers are rarer than predicted.
+# [Log loss and Brier score](../glossary), in the tables above, judge the probabilities in one number.
 
-# %%
+# %% tags=["hide-input"]
 bins = reliability(runs)
 plot_reliability(pool_runs(bins))
 
 # %% [markdown]
 # ## Ours: your own predictor
 #
-# A predictor is a class with `fit` and `predict_proba`; models travel by name. This one is a ridge regression of each
-# model's labels on the question embedding, with missing labels at the model's mean. It enters the figure of this page like
-# the others:
+# A predictor is a class with `fit` and `predict_proba`; models travel by name. This one, in the figure like the others, is a
+# ridge regression of each model's labels on the question embedding, with missing labels at the model's mean:
 
 
-# %%
-from sklearn.linear_model import Ridge
-
-
+# %% tags=["hide-output"]
 class RidgeLabels(CorrectnessPredictor):
     def __init__(self, penalty: float = 300.0):
         self.penalty = penalty
@@ -251,13 +223,13 @@ plot_forecasts(pd.concat([forecasts, forecast_table(tally_runs(own))]))
 # The published values are of the paper's own data; ours are of the data named above, and the two are comparable only if
 # `dataset` is `embedllm`.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["mf_accuracy", "knn_accuracy"]]
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = forecast_values(tally, first, bins, curve)
 report(values, matrix.source)
 

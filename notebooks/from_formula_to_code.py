@@ -36,7 +36,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 import numpy as np
 import pandas as pd
 import torch
@@ -60,7 +60,7 @@ train, val, test = matrix.split(random_state=seed)
 matrix
 
 
-# %%
+# %% tags=["hide-input"]
 differences = []
 
 
@@ -83,7 +83,7 @@ def check(what, by_hand, package):
 #
 # First a fit by the package, with few steps; `parameters_` holds $P$ (the rows $p_m$), $W$, $b$, $C$ and $a$.
 
-# %%
+# %% tags=["hide-output"]
 dim, alpha, rate, decay = 16, 0.05, 1e-3, 1e-5
 questions_per_step = 64
 pairs_per_question = train.observed.sum() / train.n_questions

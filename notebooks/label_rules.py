@@ -46,7 +46,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     BenchmarkMean,
     KNNCorrectness,
@@ -102,7 +102,7 @@ predictors = {
 comparison = compare_protocols(readings, predictors, "MF", "KNN", seed)
 plot_protocols(comparison)
 
-# %%
+# %% tags=["hide-cell"]
 comparison.round(2)
 
 # %% [markdown]
@@ -111,13 +111,13 @@ comparison.round(2)
 # According to the authors' scripts, the published accuracies come from the mixture: MF's from one rule and KNN's from
 # another.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["mf_accuracy", "knn_accuracy"]]
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = label_rule_values(readings, comparison)
 report(values, matrix.source)
 

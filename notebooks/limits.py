@@ -105,7 +105,7 @@ plot_structures(forecast_table, "answers predicted correctly")
 # %% [markdown]
 # Accuracy in percent, and points above the baseline with paired intervals:
 
-# %%
+# %% tags=["hide-cell"]
 forecast_table.round(1)
 
 # %% [markdown]
@@ -113,7 +113,7 @@ forecast_table.round(1)
 #
 # Each question goes to the model with the highest prediction. The dashed line is the best model per benchmark.
 
-# %%
+# %% tags=["hide-input"]
 routers = {"best model per benchmark": BestModelPerBenchmark()}
 routers |= {name: PredictedBest(name) for name in ("KNN", "MF", "ceiling")}
 routes = {
@@ -123,7 +123,7 @@ routes = {
 route_table = structure_table(routes, "best model per benchmark")
 plot_structures(route_table, "questions answered correctly")
 
-# %%
+# %% tags=["hide-cell"]
 route_table.round(1)
 
 # %% [markdown]
@@ -135,7 +135,7 @@ route_table.round(1)
 # the principal angles between the two: 0° is the same space, 90° one that shares no direction. The right panel correlates,
 # over all pairs of models, the root-mean-square difference of their fitted logits with that of the true ones.
 
-# %%
+# %% tags=["hide-input"]
 (linear,) = runs["linear"]
 train, truth = linear.split.train, linear.predictors["ceiling"]
 sizes = training_sizes(train.n_questions)
@@ -147,13 +147,13 @@ recovered = recovery(
 )
 plot_recovery(recovered)
 
-# %%
+# %% tags=["hide-cell"]
 recovered.round(2)
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = limit_values(forecasts, routes, recovered)
 report(values)
 

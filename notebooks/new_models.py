@@ -40,7 +40,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 import torch
 from embedllm import load_dataset
 from embedllm.plots.new_models import (
@@ -61,6 +61,7 @@ from embedllm.studies.new_models import (
     new_model_values,
     target_table,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -130,18 +131,18 @@ plot_new_models(table[table["asking"] == "random"])
 # %% [markdown]
 # Accuracy in percent, then log loss in nats:
 
-# %%
+# %% tags=["hide-cell"]
 shown = table[table["asking"] == "random"]
-shown.pivot(index="method", columns="n", values="accuracy").round(1)
-
-# %%
+display(
+    shown.pivot(index="method", columns="n", values="accuracy").round(1)
+)
 shown.pivot(index="method", columns="n", values="log_loss").round(3)
 
 # %% [markdown]
 # The best method for each $n$, of those that get $n$ answers, and how far ahead of the next it is, with paired intervals over
 # models. *Clear* is an interval above 0.
 
-# %%
+# %% tags=["hide-cell"]
 best_table(quarter).round(4)
 
 # %% [markdown]
@@ -165,7 +166,7 @@ plot_asking(table[table["method"].isin([PRIOR, ALL_ALONE])])
 #
 # The protocol of UniRoute: the pool is smaller, and a third of the models is unseen. The models are divided four times.
 
-# %%
+# %% tags=["hide-input"]
 third, _ = learning_curves(
     material,
     n_groups=3,
@@ -196,13 +197,13 @@ target_table(curve_table(third)).round(2)
 errors = error_table(benchmarks)
 plot_benchmark_errors(errors)
 
-# %%
+# %% tags=["hide-cell"]
 errors.pivot(index="estimate", columns="n", values="error").round(1)
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = new_model_values(quarter, third, benchmarks)
 report(values, matrix.source)
 

@@ -40,7 +40,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 import pandas as pd
 from embedllm.plots.published_numbers import (
     plot_published_forecasts,
@@ -75,7 +75,7 @@ counts.correct.describe().loc[["mean", "min", "max"]].round(1)
 forecasting = forecasting_numbers(counts, repeated)
 plot_published_forecasts(forecasting)
 
-# %%
+# %% tags=["hide-cell"]
 forecasting.round(2)
 
 # %% [markdown]
@@ -89,7 +89,7 @@ forecasting.round(2)
 routing = routing_numbers(counts)
 plot_published_routes(routing)
 
-# %%
+# %% tags=["hide-cell"]
 routing.round(1)
 
 # %% [markdown]
@@ -108,14 +108,14 @@ spread.round(1)
 # The models of the paper's Table 2, by their published names, with the size (billions of parameters) and the
 # specializations that the name states, and their accuracy on the 3,000 test prompts:
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 with pd.option_context("display.max_rows", None):
     display(model_table(counts).round(1))
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = number_values(forecasting, routing)
 report(values)
 

@@ -71,7 +71,7 @@ pools_table(results).round(1)
 #
 # In points, with 95 % intervals over questions:
 
-# %%
+# %% tags=["hide-input"]
 gains = gains_table(results)
 plot_gains(gains)
 
@@ -82,7 +82,7 @@ for key, found in words.items():  # for other pages
     glue(f"real_{key}", found, display=False)
 glue("real_pools", pools_in_words(results), display=False)
 
-# %%
+# %% tags=["hide-input"]
 accuracy_table(results).round(2)
 
 # %% [markdown]
@@ -94,7 +94,7 @@ accuracy_table(results).round(2)
 # The protocol of the paper's Table 1 ([Correctness forecasting](../notebooks/forecasting)), a figure for each data set. The
 # published accuracies are of other data, so they are not drawn.
 
-# %%
+# %% tags=["hide-input"]
 for table in tables_of(results, "forecasting-training-sizes"):
     display(plot_training_sizes(table))
 
@@ -103,7 +103,7 @@ for table in tables_of(results, "forecasting-training-sizes"):
 #
 # All routers, overall and by benchmark ([Model routing](../notebooks/routing)):
 
-# %%
+# %% tags=["hide-input"]
 for table in tables_of(results, "routing-routers"):
     display(plot_routers(table))
 
@@ -112,7 +112,7 @@ for table in tables_of(results, "routing-routers"):
 #
 # MF beside simpler predictors and beside a stack of them ([Strong baselines](../notebooks/baselines)):
 
-# %%
+# %% tags=["hide-cell"]
 for table in tables_of(results, "baselines-baselines"):
     display(plot_baselines(table, "benchmark mean", "best single model"))
 
@@ -121,5 +121,5 @@ for table in tables_of(results, "baselines-baselines"):
 #
 # Verdicts follow by the rules of the [summary](../notebooks/summary).
 
-# %%
+# %% tags=["hide-cell"]
 claims_html(claims_table(results))

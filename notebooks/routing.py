@@ -40,7 +40,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 import numpy as np
 import pandas as pd
 from embedllm import (
@@ -73,6 +73,7 @@ from embedllm.studies.routing import (
     route_values,
     tally_routes,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -80,16 +81,11 @@ matrix
 # %% [markdown]
 # ## Figure 4: three routers
 #
-# The paper compares its router with two others:
-#
-# - `MF`: the model with the highest predicted probability of a correct answer;
-# - `best single model`: one model for every question, the one with the best training accuracy. On each benchmark, it
-#   is chosen anew among the training questions of that benchmark;
-# - `weighted random`: models drawn at random, as often as MF chooses them. This is an exact expectation over the draws.
-#
-# Accuracies are means over the runs. The heights of the paper's bars are not published as numbers.
+# MF against the best single model in training (on each benchmark, the best one there) and against models drawn at random as
+# often as MF chooses them (`weighted random`), by the exact expectation over the draws. Accuracies are means over the runs. The heights of the
+# paper's bars are not published as numbers.
 
-# %%
+# %% tags=["hide-input"]
 predictors = {
     "MF": MatrixFactorization(dim=dim, alpha=alpha),
     "KNN": KNNCorrectness(n_neighbors=n_neighbors),
@@ -103,14 +99,11 @@ tally = tally_routes(routes)
 evaluation = route_table(tally)
 plot_paper_routers(paper_routers(evaluation, mf="MF"))
 
-# %%
-percent_table(paper_routers(evaluation, mf="MF"), "router")
-
 # %% [markdown]
 # ## The formula
 #
-# The router of the paper sends question $q$ to the model with the highest predicted probability $s(m, q)$ of a correct
-# answer; its accuracy is the share of correct answers $y$ that it obtains:
+# Question $q$ goes to the model with the highest predicted probability $s(m, q)$ of a correct answer; the accuracy is the
+# share of correct answers $y$:
 #
 # $$\begin{aligned}
 # \hat m(q) &= \arg\max_m s(m, q), \\
@@ -126,41 +119,18 @@ chosen = np.where(test.observed, s, -1.0).argmax(axis=0)
 print(f"accuracy: {(test.labels[chosen[asked], asked] == 1).mean():.4f}")
 
 # %% [markdown]
-# With at least as many dimensions as models, MF truncates nothing: it is one logistic regression a model
-# ([What EmbedLLM is](../notebooks/what_embedllm_is)).
-
-# %%
-used = runs[0].predictors["MF"].dim_
-print(
-    f"dim {dim} and {matrix.n_models} models: "
-    + (
-        "nothing is truncated"
-        if dim >= matrix.n_models
-        else "the first dimensions of the exact fit are kept"
-    )
-    + f"; {used} dimensions are in use"
-)
-
-# %% [markdown]
 # ## Ours: more routers
 #
-# - `oracle`: a model that is correct, if there is one. It knows the answers, also those that are correct by chance,
-#   so that no router that does not know them can be expected to reach it.
-# - `best model per benchmark`: the model with the best training accuracy on the benchmark of the question, which
-#   has to be known; MF is not told it.
-# - `KNN`: as MF, by the predictions of the nearest questions ([KNN](../glossary)).
-# - `SGD`: as MF, by the paper's training instead of the exact solution, **in the first run only**. The fit is that of the
-#   pages on [forecasting](../notebooks/forecasting) and [communities](../notebooks/communities).
-# - `uniform random`: each model with the same probability.
-# - `ceiling`, on the simulated pool only: as MF, by the expected probability given the text, from the
-#   ground truth. No router that reads the text can be expected to be better.
+# - `oracle`: a model that is correct, if there is one, even by chance.
+# - `best model per benchmark`: the best in training on the benchmark of the question, which MF is not told.
+# - `KNN` and `SGD`: as MF, by the [nearest questions](../glossary), and by the paper's training **in the first run only**,
+#   which the paired difference below compares with MF's.
+# - `uniform random`: each model alike. `ceiling` (simulated pool): as MF, by the expected probability given the text.
 #
-# Every router chooses among the models whose answer to the question was observed. Ties go to the name that comes first.
-# Markers are means over the runs, bars two standard errors over questions to each side. SGD's markers are those of the
-# first run: where the brackets show two numbers of questions, the runs differ in their test questions, and SGD is to be
-# compared with MF by the paired difference below, not by the markers.
+# Every router chooses among the models whose answer was observed; ties go to the first name. Markers are means over the
+# runs, bars two standard errors over questions to each side.
 
-# %%
+# %% tags=["hide-input"]
 (sgd,) = fit_runs(matrix, {"SGD": paper_training()}, seed, n_seeds=1)
 first = tally_routes(
     route_runs(
@@ -172,77 +142,69 @@ in_first = route_table(first)
 everyone = pd.concat([in_first.query("router == 'SGD'"), evaluation])
 plot_routers(everyone)
 
-# %%
-overall = everyone.query("benchmark == 'overall'").set_index("router")
-overall.drop(columns="benchmark").round(4)
-
-# %% [markdown]
-# Accuracy by benchmark, in percent:
-
-# %%
-percent_table(everyone, "router")
-
 # %% [markdown]
 # ## Ours: the gain of MF
 #
-# Against the best single model, with 95 % intervals. They are [paired](../glossary): questions are
-# resampled with the routes of all routers, so that the difficulty of a question, which they share, cancels out. An
-# interval that contains zero is no evidence for either sign.
+# Against the best single model, with [paired](../glossary) 95 % intervals: the difficulty of a question, which the routers
+# share, cancels out.
 
-# %%
+# %% tags=["hide-input"]
 gains = tally.differences("best single model")
 plot_router_gains(gains)
 
 # %% [markdown]
-# Overall, in points:
-
-# %%
-gains.query("benchmark == 'overall'").drop(columns="benchmark").round(2)
-
-# %% [markdown]
-# MF in points by benchmark: against the best single model, which is one model for all benchmarks here; against the best
-# model per benchmark, which needs to know the benchmark of a question; and against the weighted random router, which asks
-# the same models as often. The last is not what MF adds to a model that one could choose without it.
-
-# %%
-pd.concat(
-    [
-        difference_table(
-            tally.differences(name).query("router == 'MF'"), "router"
-        )
-        for name in (
-            "best single model",
-            "best model per benchmark",
-            "weighted random",
-        )
-    ],
-    axis=1,
-)
-
-# %% [markdown]
-# MF against the paper's training of it, in the first run:
-
-# %%
-difference_table(first.differences("SGD"), "router")
-
-# %% [markdown]
-# ## Ours: which models are asked?
+# ## Tables, and the models asked
 #
-# Shares of the test questions, means over the runs. The page to [explore](../notebooks/explore) lists the routes of
-# single questions.
+# Folded here: accuracies; differences in points, of which those to the weighted random router are not what MF adds to a model
+# that one could choose without it; the shares of the test questions that models receive. The page to
+# [explore](../notebooks/explore) lists the routes of single questions.
 
-# %%
-plot_route_shares(mean_route_shares(routes, ["MF", "KNN"]), matrix.source)
+# %% tags=["hide-cell"]
+overall = everyone.query("benchmark == 'overall'").set_index("router")
+display(overall.drop(columns="benchmark").round(4))
+display(percent_table(everyone, "router"))
+display(percent_table(paper_routers(evaluation, mf="MF"), "router"))
+in_points = gains.query("benchmark == 'overall'")
+display(in_points.drop(columns="benchmark").round(2))
+display(
+    pd.concat(
+        [
+            difference_table(
+                tally.differences(name).query("router == 'MF'"), "router"
+            )
+            for name in (
+                "best single model",
+                "best model per benchmark",
+                "weighted random",
+            )
+        ],
+        axis=1,
+    )
+)
+display(difference_table(first.differences("SGD"), "router"))
+display(
+    plot_route_shares(
+        mean_route_shares(routes, ["MF", "KNN"]), matrix.source
+    )
+)
+print(
+    f"dim {dim} and {matrix.n_models} models: "
+    + (
+        "nothing is truncated"
+        if dim >= matrix.n_models
+        else "the first dimensions of the exact fit are kept"
+    )
+    + f"; {runs[0].predictors['MF'].dim_} dimensions are in use"
+)
 
 # %% [markdown]
 # ## Ours: your own router
 #
 # A router is a class with `fit`, which gets the training data and the fitted predictors by name, and either `scores` (the
-# model with the highest score is chosen) or `shares` (a probability for each model). This one averages MF and KNN, and
-# enters the figure of this page like the others:
+# highest is chosen) or `shares` (a probability for each model). This one, in the figure like the others, averages two:
 
 
-# %%
+# %% tags=["hide-output"]
 class MeanOfBoth(HighestScore):
     def fit(self, train, predictors):
         self.predictors_ = [predictors["MF"], predictors["KNN"]]
@@ -259,17 +221,16 @@ plot_routers(pd.concat([everyone, route_table(own)]))
 # %% [markdown]
 # ## Beside the paper
 #
-# Published values are of the paper's data, ours of the data named above, and the two can be compared only if `dataset` is
-# `embedllm`. The time to route 3,000 questions is beside ours on the page on [cost](../notebooks/cost). The routing
-# accuracy is one that LOCUS reports for EmbedLLM with 1,024 training answers a model.
+# Published values and ours are comparable only if `dataset` is `embedllm`. The time to route is on the page on [cost](../notebooks/cost).
+# LOCUS reports the routing accuracy, for EmbedLLM with 1,024 training answers a model.
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["routing_seconds", "embedllm_routing_accuracy"]]
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = route_values(tally, first)
 report(values, matrix.source)
 

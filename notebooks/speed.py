@@ -34,7 +34,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.studies.speed import (
     case_table,
@@ -68,7 +68,7 @@ machine_table(run)
 # %%
 plot_speed(case_times(run))
 
-# %%
+# %% tags=["hide-cell"]
 case_table(run)
 
 # %% [markdown]
@@ -82,7 +82,7 @@ case_table(run)
 # alpha is chosen on validation questions, the time is that of all fits that the choice takes. The page *What EmbedLLM is*
 # compares how well the fits predict.
 
-# %%
+# %% tags=["hide-cell"]
 fitting_table(run)
 
 # %% [markdown]
@@ -127,7 +127,7 @@ plot_growth(growth, "seconds")
 # %%
 plot_growth(growth, "peak_mb")
 
-# %%
+# %% tags=["hide-cell"]
 growth.drop(columns="data").round({"seconds": 2, "peak_mb": 0})
 
 # %% [markdown]

@@ -57,7 +57,7 @@ count_verdicts(table)
 #
 # Under a value stands its 95 % interval, and under both the verdict.
 
-# %%
+# %% tags=["hide-input"]
 claims_html(table)
 
 # %% [markdown]
@@ -75,7 +75,7 @@ claims_html(table)
 #
 # What is regenerated, on which data, and what is not attempted:
 
-# %%
+# %% tags=["hide-input"]
 status = status_table(results)
 status_html(status)
 

@@ -45,7 +45,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     KNNCorrectness,
     load_dataset,
@@ -61,6 +61,7 @@ from embedllm.studies.tuning import (
     sweep_neighbors,
     tuning_values,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -73,7 +74,7 @@ matrix
 # the division of the questions. Where the source brings its own, the band has no width: that other validation questions
 # could give another choice is not in it.
 
-# %%
+# %% tags=["hide-input"]
 neighbors = sweep_neighbors(
     matrix, KNNCorrectness(), seed=seed, n_seeds=n_seeds
 )
@@ -86,7 +87,7 @@ plot_sweep(summary_of_k, default=131)
 # An exact fit for each alpha gives every size of a model embedding at once. The noise, which is the strength of the ridge
 # penalty, with the largest size:
 
-# %%
+# %% tags=["hide-input"]
 paths = sweep_factorization(matrix, alphas, dims, seed, n_seeds)
 by_alpha = along(paths, "alpha", fixed=max(dims))
 summary_of_alpha = summarize_sweep(by_alpha)
@@ -98,7 +99,7 @@ plot_sweep(summary_of_alpha, default=0.05)
 # With one dimension, models differ in ability and questions in difficulty; with more, models can also differ in what they
 # are good at. With as many dimensions as models, nothing is left out. The noise is the one chosen above.
 
-# %%
+# %% tags=["hide-input"]
 by_dim = along(paths, "dim", fixed=choose(by_alpha))
 summary_of_dim = summarize_sweep(by_dim)
 plot_sweep(summary_of_dim, default=232)
@@ -106,25 +107,21 @@ plot_sweep(summary_of_dim, default=232)
 # %% [markdown]
 # The values of all three figures, on validation questions:
 
-# %%
-summary_of_k.round(4)
-
-# %%
-summary_of_dim.round(4)
-
-# %%
+# %% tags=["hide-cell"]
+display(summary_of_k.round(4))
+display(summary_of_dim.round(4))
 summary_of_alpha.round(4)
 
 # %% [markdown]
 # ## Beside the paper
 
-# %%
+# %% tags=["hide-cell"]
 load_published().loc[["n_neighbors", "dim", "alpha"]]
 
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 values = tuning_values(neighbors, by_dim, by_alpha)
 report(values, matrix.source)
 

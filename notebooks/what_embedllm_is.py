@@ -40,7 +40,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from dataclasses import replace
 
 from embedllm import (
@@ -68,6 +68,7 @@ from embedllm.studies.what_embedllm_is import (
     solver_values,
     truncation_table,
 )
+from IPython.display import display
 from myst_nb import glue
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
@@ -110,7 +111,7 @@ truncation.round(4)
 noise = noise_penalty_table(mf, train, [0.01, 0.02, 0.05, 0.1, 0.2])
 plot_noise_penalty(noise)
 
-# %%
+# %% tags=["hide-cell"]
 noise.assign(ratio=noise["noise"] / noise["ridge"]).drop(
     columns="data"
 ).round(5)
@@ -129,7 +130,7 @@ starts.map("{:.1e}".format)
 # All models are solved together. One matrix, the covariance of the questions, is close to the curvature of every model's
 # loss. L-BFGS in this metric stops when the largest gradient of a model is below `tol`; a row for each iteration:
 
-# %%
+# %% tags=["hide-cell"]
 MatrixFactorization(alpha=fixed_alpha).fit(train).history_
 
 # %% [markdown]
@@ -151,7 +152,7 @@ plot_distances_are_differences(distances)
 # epochs. Validation loss against time, on this machine in this run. The time of the exact fit with a chosen alpha includes
 # the fits that were tried; its alpha was chosen on this same loss, which makes it slightly too low. Test losses are below.
 
-# %%
+# %% tags=["hide-input"]
 preset = replace(PRESETS["paper"], epochs=epochs)
 sgd = MatrixFactorization(
     solver="sgd", preset=preset, alpha=fixed_alpha, random_state=seed
@@ -171,7 +172,7 @@ plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 # exact fit are at an alpha chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen
 # strengths only.
 
-# %%
+# %% tags=["hide-cell"]
 recorded = load_recorded_comparison()
 recorded.pools.assign(
     labels_sha256=recorded.pools["labels_sha256"].str[:12]
@@ -191,20 +192,18 @@ plot_loss_against_dim(recorded.scores)
 differences = paired_differences(recorded.scores)
 plot_paired_differences(differences)
 
-# %%
-differences.round(4)
-
 # %% [markdown]
-# The same at an alpha of 0.05, SGD and the exact fit:
+# These differences in numbers, and those at an alpha of 0.05, SGD and the exact fit:
 
-# %%
+# %% tags=["hide-cell"]
+display(differences.round(4))
 paired_differences(recorded.scores, tuned=False).round(4)
 
 # %% [markdown]
 # The exact solver's objective (loss and penalty at an alpha of 0.05, mean over models, the largest dim) at the end of each
 # fit. SGD minimizes a related one, with drawn noise and weight decay, so that stopping early is not the only difference:
 
-# %%
+# %% tags=["hide-cell"]
 at_authors = recorded.scores.query("not tuned").query("dim == dim.max()")
 at_authors.pivot_table(
     index="data", columns="solver", values="objective"
@@ -223,7 +222,7 @@ recorded.stability.round(4)
 # %% [markdown]
 # ## Reported values
 
-# %% tags=["hide-output"]
+# %% tags=["hide-cell"]
 words = recorded_in_words(recorded.scores, recorded.stability)
 for key, found in words.items():
     glue(f"recorded_{key}", found, display=False)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.config import Config
 from sphinx.errors import ConfigError
@@ -36,6 +37,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("config-inited", check_copies)
     app.connect("config-inited", define_substitutions)
     app.connect("builder-inited", refresh_notebooks)
+    app.connect("doctree-read", fold_parameters)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -64,6 +66,14 @@ def refresh_notebooks(app: Sphinx) -> None:
             (LOGGER.info if passed else LOGGER.error)("regression check: %s", message)
     except (FileNotFoundError, ValueError) as error:
         raise ConfigError(str(error)) from error
+
+
+def fold_parameters(app: Sphinx, doctree: nodes.document) -> None:
+    """Fold the cell in which Papermill sets the parameters, as the cell that declares them is."""
+    prompts = {f"prompt_{way}": app.config[f"nb_code_prompt_{way}"] for way in ("show", "hide")}
+    for cell in doctree.findall(nodes.container):
+        if "injected-parameters" in cell.get("cell_metadata", {}).get("tags", []):
+            cell.attributes.update(hide_mode="input", **prompts)
 
 
 def define_substitutions(app: Sphinx, config: Config) -> None:

@@ -250,7 +250,7 @@ def label_benchmarks(axes: Axes, table: pd.DataFrame, count: str = "n_questions"
 def by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
     """Draw one row for each benchmark and one marker for each method."""
     n_benchmarks, methods = table["benchmark"].nunique(), list(pd.unique(table[method]))
-    figure, axes = plt.subplots(figsize=(7.5, max(0.36, 0.07 * len(methods)) * n_benchmarks + 1.6))
+    figure, axes = plt.subplots(figsize=(7.5, max(0.28, 0.055 * len(methods)) * n_benchmarks + 1.4))
     benchmarks = label_benchmarks(axes, table)
     for offset, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = table[table[method] == name]

@@ -25,7 +25,7 @@ def plot_baselines(table: pd.DataFrame, baseline: str, single: str) -> Figure:
     """
     shown = table[~table["method"].isin([baseline, single, "oracle"])]
     forecasts, routes = shown[shown["loss_minus"].notna()], shown[shown["gain"].notna()]
-    size = (7.5, 0.26 * (len(forecasts) + len(routes)) + 1.9)
+    size = (7.5, 0.18 * (len(forecasts) + len(routes)) + 1.9)
     figure, (upper, lower) = plt.subplots(2, 1, figsize=size, height_ratios=[len(forecasts), len(routes)])
     _draw(upper, forecasts.sort_values("loss_minus"), "loss_minus", "loss", "{:+.3f}")
     _draw(lower, routes.sort_values("gain", ascending=False), "gain", "gain", "{:+.2f}")

@@ -35,7 +35,7 @@ def plot_heldout(counts: pd.DataFrame, models: pd.DataFrame) -> Figure:
     """
     benchmarks, predictors = list(pd.unique(counts["benchmark"])), list(pd.unique(counts["predictor"]))
     figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.5, max(3.4, 0.36 * len(benchmarks) + 1.5)), width_ratios=(1.2, 1)
+        1, 2, figsize=(7.5, max(3.4, 0.28 * len(benchmarks) + 1.4)), width_ratios=(1.2, 1)
     )
     tested = counts.groupby("benchmark", sort=False)["n_test"].max()
     label_rows(left, [f"{name} ({n:,})" if n else f"{name}: too few models" for name, n in tested.items()])
@@ -75,7 +75,7 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
         drawn.
     """
     rows = summary[summary["predictor"].isin(list(_COLORS))]
-    figure, axes = plt.subplots(figsize=(7.5, 0.36 * rows["benchmark"].nunique() + 1.6))
+    figure, axes = plt.subplots(figsize=(7.5, 0.28 * rows["benchmark"].nunique() + 1.4))
     benchmarks = label_benchmarks(axes, rows, "n_models")
     names = list(pd.unique(rows["predictor"]))
     for offset, name in zip(offsets(len(names)), names, strict=True):

@@ -24,7 +24,7 @@ def plot_raw_distances(table: pd.DataFrame) -> Figure:
     table : DataFrame
         From `embedllm.studies.communities.compare_communities`: the paper's communities in one space.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 0.45 * len(table) + 1.4))
+    figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(table) + 1.4))
     places = np.arange(len(table))
     for offset, column, color in ((-0.2, "within", PALETTE[0]), (0.2, "between", GREY)):
         label = {"within": "within the community", "between": "members to other models"}[column]
@@ -52,7 +52,7 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     """
     spaces = list(pd.unique(table["space"]))
     first = table[table["space"] == spaces[0]]
-    size = (7.5, 0.27 * len(first) + 1.6)
+    size = (7.5, 0.22 * len(first) + 1.5)
     figure, panels = plt.subplots(1, len(spaces), sharex=True, sharey=True, squeeze=False, figsize=size)
     places = np.arange(len(first))
     known = table[["ratio", "limit"]].to_numpy(float)
@@ -96,7 +96,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
     """
     colors = tag_colors(positions)
     areas = marker_areas(positions["params_b"])
-    figure, axes = plt.subplots(figsize=(7.5, 6.5))
+    figure, axes = plt.subplots(figsize=(7.5, 5.2))
     looks = [*zip(colors, colors.values(), itertools.cycle("os^DvP"), strict=False), ("none or other", "#bbbbbb", "o")]
     kinds = []
     for name, color, marker in looks:

@@ -23,7 +23,7 @@ def plot_contribution_sums(sums: pd.DataFrame) -> Figure:
     sums : DataFrame
         From `embedllm.studies.contributions.Contributions.sums`, of the test MSE.
     """
-    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.36 * len(sums) + 1.5))
+    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.25 * len(sums) + 1.3))
     places = np.arange(len(sums))
     for axes, name, label in zip(panels, ("gives", "gains"), ("gives (row sum)", "gains (column sum)"), strict=True):
         axes.barh(places, sums[name].fillna(0), 0.7, color=np.where(sums[name] < 0, PALETTE[1], PALETTE[0]))
@@ -65,7 +65,7 @@ def plot_contributions(table: pd.DataFrame, framed: Iterable[tuple[str, str]] = 
     decimals = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
     number = "" if len(benchmarks) > annotated else f"{{:+.{decimals}f}}"
     texts = values.map(number.format) + np.where(clear.eq(True), "*", "")
-    figure, axes = plt.subplots(figsize=(7.5, min(9.0, 0.42 * len(benchmarks) + 2)))
+    figure, axes = plt.subplots(figsize=(7.5, min(9.0, 0.28 * len(benchmarks) + 1.8)))
     measure = table["measure"].iat[0]
     bar = {"label": f"{measure}: loss without it{'' if 'MSE' in measure else ' (points)'}", "extend": "both"}
     looks = {"cmap": "vlag_r", "vmin": -limit, "vmax": limit, "linewidths": 0.5}

@@ -28,7 +28,7 @@ def plot_composition(matrix: CorrectnessMatrix) -> Figure:
     matrix : CorrectnessMatrix
     """
     questions = matrix.questions["benchmark"].value_counts()
-    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.32 * len(questions) + 1.2))
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.26 * len(questions) + 1.2))
     left.barh(questions.index, questions, color=PALETTE[0])
     left.bar_label(left.containers[0], fmt="{:,.0f}", padding=2, fontsize=8)
     left.margins(x=0.18)
@@ -57,7 +57,7 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
     best_first = matrix.accuracy(by="model")["accuracy"].sort_values(ascending=False).index
     table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
     table = table.loc[best_first, matrix.benchmark_names] * 100
-    figure, axes = plt.subplots(figsize=(7.5, min(9.0, 1.8 + 0.12 * len(table))))
+    figure, axes = plt.subplots(figsize=(7.5, min(4.4, 1.8 + 0.12 * len(table))))
     ticks, bar = max(1, len(table) // 28), {"label": "accuracy (%)"}
     sns.heatmap(table, ax=axes, cmap="cividis", vmin=0, vmax=100, yticklabels=ticks, cbar_kws=bar)
     axes.set(xlabel="benchmark", ylabel=f"model ({len(table)}, best first)", title=matrix.source)

@@ -86,14 +86,14 @@ def plot_reliability(bins: pd.DataFrame) -> Figure:
     bins : DataFrame
         From `embedllm.protocol.calibration.pool_runs`.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 4.6), height_ratios=[2, 1], sharex=True)
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 3.6), height_ratios=[2, 1], sharex=True)
     upper.axhline(0, color="black", linewidth=0.8)
     for name, style in styles_of(pd.unique(bins["predictor"])).items():
         rows = bins[bins["predictor"] == name]
         upper.plot(rows["predicted"], 100 * (rows["predicted"] - rows["observed"]), label=name, markersize=5, **style)
         lower.plot(rows["predicted"], rows["share"], markersize=5, **style)
-    upper.set(title=sources(bins), ylabel="predicted minus observed (points)")
-    lower.set(xlim=(0, 1), ylim=(0, None), xlabel="predicted probability, mean of its bin", ylabel="share of answers")
+    upper.set(title=sources(bins), ylabel="predicted minus\nobserved (points)")
+    lower.set(xlim=(0, 1), ylim=(0, None), xlabel="predicted probability, mean of its bin", ylabel="share of\nanswers")
     percent(lower.xaxis, lower.yaxis)
     figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=4)
     return figure

@@ -34,7 +34,7 @@ def plot_paper_routers(table: pd.DataFrame) -> Figure:
         From `embedllm.studies.routing.paper_routers`.
     """
     routers = list(pd.unique(table["router"]))
-    figure, axes = plt.subplots(figsize=(7.5, 0.16 * len(table) + 1.4))
+    figure, axes = plt.subplots(figsize=(7.5, 0.09 * len(table) + 1.4))
     benchmarks = label_benchmarks(axes, table)
     height = 0.8 / len(routers)
     for number, (name, style) in enumerate(styles_of(routers).items()):
@@ -67,7 +67,7 @@ def plot_routers(evaluation: pd.DataFrame) -> Figure:
     overall = evaluation[evaluation["benchmark"] == "overall"].sort_values("accuracy", ascending=False)
     parts = evaluation[(evaluation["benchmark"] != "overall") & _by_benchmark(evaluation)]
     n_benchmarks, styles = parts["benchmark"].nunique(), styles_of(pd.unique(evaluation["router"]))
-    heights = [0.24 * len(overall), 0.38 * n_benchmarks]
+    heights = [0.18 * len(overall), 0.22 * n_benchmarks]
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, sum(heights) + 2), sharex=True, height_ratios=heights)
     label_rows(upper, overall["router"].tolist())
     for place, row in enumerate(overall.to_dict("records")):
@@ -110,7 +110,7 @@ def plot_router_gains(gains: pd.DataFrame) -> Figure:
     """
     gains = gains[_by_benchmark(gains)]
     methods, n_benchmarks = list(pd.unique(gains["router"])), gains["benchmark"].nunique()
-    figure, axes = plt.subplots(figsize=(7.5, max(0.36, 0.12 * len(methods)) * n_benchmarks + 1.6))
+    figure, axes = plt.subplots(figsize=(7.5, max(0.24, 0.08 * len(methods)) * n_benchmarks + 1.4))
     benchmarks = label_benchmarks(axes, gains)
     for step, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = gains[gains["router"] == name]
@@ -141,7 +141,7 @@ def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) ->
     """
     table = pd.DataFrame(shares)
     table = table.loc[table.max(axis=1).nlargest(top).index]
-    figure, axes = plt.subplots(figsize=(7.5, 0.3 * len(table) + 1.2))
+    figure, axes = plt.subplots(figsize=(7.5, 0.22 * len(table) + 1.2))
     table.plot.barh(ax=axes, color={name: style["color"] for name, style in styles_of(table).items()}, width=0.8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

@@ -17,6 +17,8 @@ ROOT = Path(__file__).parents[2]
 BOOK = ROOT / "book" / "_build" / "html"
 PAGES = toc_pages(ROOT / "_toc.yml")
 PHONE = {"width": 390, "height": 844}
+RESULTS = ("summary", "real_answers", "dataset", "forecasting", "routing", "benchmark_prediction", "communities")
+RESULTS += ("contributions", "published_numbers")
 
 
 @pytest.fixture(scope="module")
@@ -88,6 +90,13 @@ def test_page_is_accessible(visit, page, mode):
     assert tab.locator("html").get_attribute("data-theme") == mode
     found = Axe().run(tab, options={"runOnly": ["wcag2a", "wcag2aa"]}).response["violations"]
     assert not [(each["id"], node["html"][:200]) for each in found for node in each["nodes"]]
+
+
+@pytest.mark.parametrize("page", RESULTS)
+def test_page_of_results_is_short(visit, page):
+    """Code and tables beside the story are folded, and no figure is higher than its message needs."""
+    tab, _ = visit(f"notebooks/{page}")
+    assert tab.evaluate("document.documentElement.scrollHeight") <= 5000
 
 
 def test_search_finds_the_oracle(visit):

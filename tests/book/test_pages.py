@@ -29,6 +29,11 @@ def test_figure_is_described_and_has_its_size(clean_build):
             assert 50 < int(figure["height"]) < 200
 
 
+def test_parameters_of_a_run_are_folded(clean_build):
+    cell = clean_build[0].markup("notebooks/one").partition("tag_injected-parameters")[2]
+    assert re.match(r'[^>]*>\s*<details class="[^"]*\bhide\b', cell)
+
+
 @pytest.mark.parametrize("page", ["notebooks/two", "index", "gallery"])
 def test_figure_leads_to_its_function_its_code_its_script_and_its_data(clean_build, page):
     book = clean_build[0]
