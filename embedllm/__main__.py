@@ -346,7 +346,20 @@ def _route(options: argparse.Namespace) -> None:
         with replacing(options.out) as temporary:
             temporary.write_text(written, encoding="utf-8")
     else:
-        print(written, end="")
+        print(written, end="", flush=True)
+    _warn_of_unfamiliar(routes[routes["rank"] == 1] if options.top else routes, options.format)
+
+
+def _warn_of_unfamiliar(routes: pd.DataFrame, form: str) -> None:
+    """Print a line on the standard error if there are unfamiliar questions; `routes` has a row for each question."""
+    if count := int(routes["unfamiliar"].sum()):
+        verb, whose = ("is", "its") if count == 1 else ("are", "their")
+        print(
+            f"warning: {count:,} of {len(routes):,} questions {verb} less like the questions of the data than 99 % of "
+            f"those are like each other: {whose} probabilities mean little "
+            f"({'marked ?' if form == 'table' else 'column unfamiliar'})",
+            file=sys.stderr,
+        )
 
 
 def _questions(options: argparse.Namespace) -> list[str]:
@@ -386,9 +399,11 @@ def _table(routes: pd.DataFrame) -> str:
     """Routes as text, each on a line of the terminal: questions are shortened to the room that is left."""
     heads = {"probability": "correct", "runner_up": "runner-up", "runner_up_probability": "correct"}
     columns = []
-    for name, values in routes.drop(columns="question").items():
+    marks = routes["unfamiliar"].map({True: "?", False: ""})
+    for name, values in routes.drop(columns=["question", "unfamiliar"]).items():
         missing = values.isna()
-        texts = [f"{value:.3f}" if "probability" in str(name) else _printable(value) for value in values]
+        shown = zip(values, marks, strict=True)
+        texts = [f"{value:.3f}{mark}" if "probability" in str(name) else _printable(value) for value, mark in shown]
         cells = ["-" if none else text for text, none in zip(texts, missing, strict=True)]
         columns.append([heads.get(str(name), str(name)), *cells])
     widths = [max(map(len, column)) for column in columns]

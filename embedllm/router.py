@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import pandas as pd
@@ -15,7 +13,7 @@ from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from embedllm._checks import check_positive
-from embedllm._files import replacing, sha256_of, user_path
+from embedllm._files import sha256_of, user_path
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.encoder_check import check_encoder
 from embedllm.datasets.prices import affordable, complete_prices, price_penalties
@@ -23,6 +21,7 @@ from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors import router_files
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
 from embedllm.predictors.checkpoints import reading
+from embedllm.predictors.familiarity import Familiarity
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.placement import (
     RHO,
@@ -59,6 +58,8 @@ class Router:
     device : str or list of str
     new_models : dict of str to NewModel
         What `add_model` added.
+    familiarity : Familiarity or None
+        Tells which questions are unlike those of the data; None where `fit` did not learn it.
 
     Raises
     ------
@@ -90,6 +91,7 @@ class Router:
         check_is_fitted(predictor, "model_names_")
         self.predictor, self.encoder, self.device = predictor, find_encoder(encoder), device
         self.new_models: dict[str, NewModel] = {}
+        self.familiarity: Familiarity | None = None
 
     @classmethod
     def fit(
@@ -127,7 +129,9 @@ class Router:
         check_encoder(matrix, encoder, device)
         # In the order of the names, so that the order of the matrix changes nothing.
         matrix = matrix.subset(models=sorted(matrix.model_names))
-        return cls((StackedCorrectness() if predictor is None else predictor).fit(matrix), encoder, device)
+        router = cls((StackedCorrectness() if predictor is None else predictor).fit(matrix), encoder, device)
+        router.familiarity = Familiarity.learn(matrix.embeddings)
+        return router
 
     @property
     def model_names(self) -> np.ndarray:
@@ -241,7 +245,9 @@ class Router:
         DataFrame
             A row for each text. Columns: `question`, `model`, `probability` (float32) and the second choice as
             `runner_up`, `runner_up_probability`; None and NaN in a pool of one model. Where the fallback is the model,
-            the runner-up is the best of the others; its probability is NaN if it is no model.
+            the runner-up is the best of the others; its probability is NaN if it is no model. `unfamiliar` (bool): the
+            question is less like those of the data than 99 % of those are like each other, so that the probabilities
+            mean little; False too where there is no `familiarity` to tell.
 
         Raises
         ------
@@ -265,7 +271,7 @@ class Router:
             kept, penalties = positions_among(names, table.index), price_penalties(table.to_numpy(), tradeoff)
         elif max_cost is not None or tradeoff:
             raise ValueError("max_cost and tradeoff need the price of each model: pass prices=... (--prices)")
-        texts, logits = self._logits(texts)
+        texts, logits, unfamiliar = self._logits(texts)
         scores = priced_scores(expit(logits[:, kept]), penalties, min_probability) if tradeoff else logits[:, kept]
         names, probability = ranked(names, logits, kept, scores, 2)
         for row in np.flatnonzero(probability[:, 0] < min_probability):
@@ -280,6 +286,7 @@ class Router:
                 "probability": probability[:, 0],
                 "runner_up": pd.Series(names[:, 1], dtype=object),
                 "runner_up_probability": probability[:, 1],
+                "unfamiliar": unfamiliar,
             }
         )
 
@@ -297,7 +304,8 @@ class Router:
         Returns
         -------
         DataFrame
-            A row for each question and model. Columns: `question`, `rank` (from 1), `model`, `probability` (float32).
+            A row for each question and model. Columns: `question`, `rank` (from 1), `model`, `probability` (float32),
+            `unfamiliar` (bool), as `route` has it.
 
         Raises
         ------
@@ -306,7 +314,7 @@ class Router:
         """
         check_positive("top", top)
         kept = positions_among(self.model_names, models)
-        texts, logits = self._logits(texts)
+        texts, logits, unfamiliar = self._logits(texts)
         names, probability = ranked(self.model_names, logits, kept, logits[:, kept], top)
         known = ~np.isnan(probability)  # the pool may have fewer models
         rows, ranks = known.nonzero()
@@ -316,15 +324,18 @@ class Router:
                 "rank": ranks + 1,
                 "model": names[known],
                 "probability": probability[known],
+                "unfamiliar": unfamiliar[rows],
             }
         )
 
-    def _logits(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray]:
-        """Return the texts and the logits of the models of `model_names`, (n_questions, n_models), float64."""
+    def _logits(self, texts: Sequence[str]) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return the texts, the logits of `model_names`, (n_questions, n_models), and which texts are unfamiliar."""
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of questions, got the text {texts[:40]!r}: pass [text]")
         texts = list(texts)
-        return texts, pool_logits(self.predictor, self._encode(texts), self.new_models)
+        vectors = self._encode(texts)
+        unfamiliar = np.zeros(len(texts), bool) if self.familiarity is None else self.familiarity.is_unfamiliar(vectors)
+        return texts, pool_logits(self.predictor, vectors, self.new_models), unfamiliar
 
     def _encode(self, texts: list[str]) -> np.ndarray:
         """Return the vectors of questions, (n_questions, width)."""
@@ -334,10 +345,11 @@ class Router:
         return encode_questions(texts, self.encoder.folder, device=self.device)
 
     def save(self, folder: str | os.PathLike[str]) -> None:
-        """Write the router to a folder: factorization, stack, new models, and `router.json`, which names their files.
+        """Write the router to a folder: `router.json` and the files of the parts that it names.
 
         The encoder is not copied. One from a local folder is recorded by its path: construct a router that you publish
-        with the Hub id of its encoder. A stack with KNN holds vectors and answers of the training questions, no texts.
+        with the Hub id of its encoder. A fitted router holds vectors of at most 2,048 training questions, and a stack
+        with KNN those and the answers of all, but no texts.
 
         The new files are beside the old ones until `router.json` is replaced in one step, so that the folder always
         holds the old router or the new one, whatever interrupts this. Other files in it stay as they are.
@@ -347,7 +359,6 @@ class Router:
         TypeError
             If the predictor is neither a `MatrixFactorization` nor a `StackedCorrectness` of the standard parts.
         """
-        folder = user_path(folder)
         contents = {}
         if isinstance(self.predictor, StackedCorrectness):
             contents["stack"] = router_files.stack_to_bytes(self.predictor)
@@ -355,31 +366,11 @@ class Router:
             kind = type(self.predictor).__name__
             raise TypeError(f"a router of {kind} cannot be saved: fit a MatrixFactorization or a StackedCorrectness")
         contents["weights"] = self.factorization.to_bytes()
-        folder.mkdir(parents=True, exist_ok=True)
         if self.new_models:
             contents["new_models"] = router_files.models_to_bytes(self.new_models)
-        entries = {}
-        for part, content in contents.items():
-            sha256 = hashlib.sha256(content).hexdigest()
-            entries[part] = {"name": f"{router_files.FILES[part]}-{sha256}.safetensors", "sha256": sha256}
-        description: dict[str, Any] = {
-            "format": max(form for form, parts in router_files.NEEDED.items() if contents.keys() >= {*parts}),
-            "encoder": {"name": self.encoder.name, "fingerprint": self.encoder.fingerprint},
-            **entries,
-        }
-        description["sha256"] = router_files.checksum(description)
-        try:
-            known = router_files.describe(folder)
-            replaced = {known[part]["name"] for part in router_files.FILES if part in known}
-        except (FileNotFoundError, ValueError):  # no router yet, or none that can be read
-            replaced = set()
-        for part, content in contents.items():
-            with replacing(folder / entries[part]["name"]) as temporary:
-                temporary.write_bytes(content)
-        with replacing(folder / router_files.DESCRIPTION) as temporary:
-            temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
-        for name in replaced - {entry["name"] for entry in entries.values()}:
-            (folder / name).unlink(missing_ok=True)
+        if self.familiarity is not None:
+            contents["training"] = router_files.familiarity_to_bytes(self.familiarity)
+        router_files.write(user_path(folder), contents, self.encoder)
 
     @classmethod
     def load(
@@ -436,4 +427,8 @@ class Router:
             )
         if "new_models" in paths:
             router.new_models = router_files.models_from_bytes(paths["new_models"].read_bytes())
+        if "training" in paths:
+            with reading(paths["training"], "a sample of training questions written by Router.save") as file:
+                width = router.factorization.coef_.shape[1]
+                router.familiarity = router_files.familiarity_from_bytes(file.read_bytes(), width)
         return router

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, encode_questions
 from embedllm.__main__ import _table, main
+from embedllm.predictors.familiarity import Familiarity
 
 PROMPTS = [f"What is {a} times {b}?" for a in range(2, 8) for b in (3, 11)] + ["Where is Rome?", "Who was Cicero?"]
 
@@ -177,6 +178,32 @@ class TestRoute:
         for text, line, probability in zip("ab", lines, probabilities, strict=True):
             assert line.split() == [text, "a@1.0", "(x)", f"{probability:.3f}", "-", "-"]
             assert line.rindex("-") == head.rindex("correct")
+
+    @pytest.fixture
+    def unlike(self, saved, tmp_path):
+        """Let a router find the second of these questions unlike those of the data."""
+        router = Router.load(saved)
+        vectors = encode_questions([TEXTS[0], *PROMPTS], router.encoder.folder, device="cpu")
+        router.familiarity = Familiarity(Familiarity.learn(vectors).reference, 0.9)
+        router.save(tmp_path / "router")
+        return ["What is 4 times 12?", "Write an ode.", "--router", str(tmp_path / "router")]
+
+    def test_warns_of_unfamiliar_questions(self, unlike, capsys):
+        said = "warning: 1 of 2 questions is less like the questions of the data than 99 % of those are like each other"
+        for options in ([], ["--top", "2"]):
+            assert main(["route", *unlike, *options]) == 0
+            out, error = capsys.readouterr()
+            marked = [line for line in out.splitlines() if "?" in line.replace("12?", "")]
+            assert marked and all(line.startswith("Write an ode.") and line.endswith("?") for line in marked)
+            assert error == f"{said}: its probabilities mean little (marked ?)\n"
+        assert main(["route", *unlike, "--format", "csv"]) == 0
+        out, error = capsys.readouterr()
+        assert pd.read_csv(io.StringIO(out))["unfamiliar"].tolist() == [False, True]
+        assert error == f"{said}: its probabilities mean little (column unfamiliar)\n"
+        assert main(["route", "What is 4 times 12?", *unlike[2:]]) == 0
+        assert capsys.readouterr().err == ""
+        assert main(["route", "A sonnet.", *unlike[1:]]) == 0
+        assert "2 of 2 questions are less like" in capsys.readouterr().err
 
     def test_narrow_terminal_still_shows_the_beginning(self, saved, capsys, monkeypatch):
         monkeypatch.setenv("COLUMNS", "10")
@@ -368,7 +395,7 @@ class TestErrors:
     @given(st.lists(st.text(min_size=1), min_size=3, max_size=3))
     def test_any_name_keeps_to_its_line(self, texts):
         question, model, runner_up = texts
-        row = {"question": question, "model": model, "probability": 0.5}
+        row = {"question": question, "model": model, "probability": 0.5, "unfamiliar": False}
         table = _table(pd.DataFrame([row | {"runner_up": runner_up, "runner_up_probability": 0.4}] * 2))
         assert table.count("\n") == 2 and table.replace("\n", "").isprintable()
 

@@ -1,7 +1,7 @@
-"""Files of a router beside that of its factorization: `router.json`, which names the others, a stack, new models.
+"""Files of a router: `router.json`, which names the others, a factorization, a stack, new models, training questions.
 
-The last two are safetensors, with names and weights as bytes of JSON, since a tensor's name is not any text. No pickled
-object is ever loaded.
+The last three are safetensors, with names and weights as bytes of JSON, since a tensor's name is not any text. No
+pickled object is ever loaded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ import pandas as pd
 from safetensors.numpy import load, save
 from sklearn.linear_model import LogisticRegression
 
-from embedllm._files import check_file, read_json
+from embedllm._files import check_file, read_json, replacing
+from embedllm.datasets.encoder import Encoder
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.baselines import BenchmarkMean
+from embedllm.predictors.familiarity import Familiarity
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.ranking import NewModel
@@ -30,10 +32,10 @@ from embedllm.predictors.stacked import StackedCorrectness
 from embedllm.predictors.tuned import Tuned
 
 DESCRIPTION = "router.json"
-FILES = {"weights": "factorization", "stack": "stack", "new_models": "new-models"}
+FILES = {"weights": "factorization", "stack": "stack", "new_models": "new-models", "training": "training"}
 """Parts of a description, and how their files begin."""
 NEEDED = {1: ("weights",), 2: ("weights", "new_models"), 3: ("weights", "stack")}
-"""Parts that each format has; the third may have new models."""
+"""Parts that each format has; the third may have new models, and each the training questions."""
 
 
 def stack_to_bytes(stack: StackedCorrectness) -> bytes:
@@ -117,6 +119,63 @@ def models_from_bytes(content: bytes) -> dict[str, NewModel]:
     """Return the models that `models_to_bytes` wrote."""
     tensors, names = _load(content)
     return {name: NewModel(*(tensors[f"{i} {key}"] for key in NewModel._fields)) for i, name in enumerate(names)}
+
+
+def familiarity_to_bytes(familiarity: Familiarity) -> bytes:
+    """Return the content of a file."""
+    return _save({"reference": familiarity.reference}, {"limit": familiarity.limit})
+
+
+def familiarity_from_bytes(content: bytes, width: int) -> Familiarity:
+    """Return what `familiarity_to_bytes` wrote, for embeddings of a width.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the content is damaged.
+    """
+    tensors, header = _load(content)
+    reference, limit = tensors["reference"], float(header["limit"])
+    if not (reference.ndim == 2 and len(reference) and np.isfinite(reference).all() and -1 <= limit <= 1):
+        raise ValueError("its numbers are none of training questions")
+    if reference.shape[1] != width:
+        raise ValueError(f"its embeddings are {reference.shape[1]} wide, and those of the router {width}")
+    return Familiarity(reference, limit)
+
+
+def write(folder: Path, contents: Mapping[str, bytes], encoder: Encoder) -> None:
+    """Write the parts of a router beside those in a folder, then `router.json`, and delete what this one replaces.
+
+    Parameters
+    ----------
+    folder : Path
+    contents : mapping of str to bytes
+        Those of `FILES` that the router has.
+    encoder : Encoder
+    """
+    entries = {}
+    for part, content in contents.items():
+        sha256 = hashlib.sha256(content).hexdigest()
+        entries[part] = {"name": f"{FILES[part]}-{sha256}.safetensors", "sha256": sha256}
+    description: dict[str, Any] = {
+        "format": max(form for form, parts in NEEDED.items() if contents.keys() >= {*parts}),
+        "encoder": {"name": encoder.name, "fingerprint": encoder.fingerprint},
+        **entries,
+    }
+    description["sha256"] = checksum(description)
+    try:
+        known = describe(folder)
+        replaced = {known[part]["name"] for part in FILES if part in known}
+    except (FileNotFoundError, ValueError):  # no router yet, or none that can be read
+        replaced = set()
+    folder.mkdir(parents=True, exist_ok=True)
+    for part, content in contents.items():
+        with replacing(folder / entries[part]["name"]) as temporary:
+            temporary.write_bytes(content)
+    with replacing(folder / DESCRIPTION) as temporary:
+        temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
+    for name in replaced - {entry["name"] for entry in entries.values()}:
+        (folder / name).unlink(missing_ok=True)
 
 
 def checksum(description: dict[str, Any]) -> str:

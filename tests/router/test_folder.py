@@ -11,7 +11,8 @@ from fits import SUMS, TOWNS, contents, exact, random_factorization
 
 from embedllm import ModelMean, Router, StackedCorrectness, encode_questions
 from embedllm.datasets.encoder import find_encoder
-from embedllm.predictors.router_files import checksum
+from embedllm.predictors.familiarity import Familiarity
+from embedllm.predictors.router_files import checksum, familiarity_to_bytes
 
 
 @pytest.fixture(scope="module")
@@ -20,6 +21,11 @@ def stacked(matrix, small_encoder):
     router = Router.fit(matrix, encoder=small_encoder, device="cpu")
     router.predictor.weights_[:] = [0.5, 0.25, 0.75]  # so that each part counts
     return router
+
+
+def narrow(_):
+    """The training questions of a router whose encoder is narrower."""
+    return familiarity_to_bytes(Familiarity.learn(np.eye(3)))
 
 
 class TestFolder:
@@ -168,6 +174,49 @@ class TestEncoderOfAFolder:
         pd.testing.assert_frame_equal(loaded.route(SUMS[:2]), router.route(SUMS[:2]), check_exact=True)
 
 
+class TestTrainingQuestions:
+    """What tells unfamiliar questions is a part that a router may have."""
+
+    def test_is_kept(self, router, tmp_path):
+        router.save(tmp_path)
+        loaded = Router.load(tmp_path, device="cpu").familiarity
+        assert loaded.reference.tobytes() == router.familiarity.reference.tobytes()
+        assert loaded.limit == router.familiarity.limit
+
+    def test_router_of_an_earlier_version_has_none(self, router, tmp_path):
+        router.save(tmp_path)
+        describe_anew(tmp_path, lambda description: description.pop("training"))
+        next(tmp_path.glob("training-*")).unlink()
+        loaded = Router.load(tmp_path, device="cpu")
+        assert loaded.familiarity is None
+        columns = [name for name in loaded.route(SUMS) if name != "unfamiliar"]
+        pd.testing.assert_frame_equal(loaded.route(SUMS)[columns], router.route(SUMS)[columns], check_exact=True)
+        assert not loaded.route(["Ode to the moon"])["unfamiliar"].any()
+
+    @pytest.mark.parametrize("damage", [lambda content: content[:-1] + b"x", lambda content: content[:50]])
+    def test_damaged_file_is_named(self, router, tmp_path, damage):
+        router.save(tmp_path)
+        path = next(tmp_path.glob("training-*"))
+        path.write_bytes(damage(path.read_bytes()))
+        with pytest.raises(ValueError, match=r"training-.* is damaged: save or fetch the router again"):
+            Router.load(tmp_path)
+        path.unlink()
+        with pytest.raises(FileNotFoundError, match="lacks its file training-"):
+            Router.load(tmp_path)
+
+    @pytest.mark.parametrize("change", [lambda content: content[:-9], narrow], ids=["cut", "of another width"])
+    def test_training_questions_that_do_not_fit_are_named(self, router, tmp_path, change):
+        router.save(tmp_path)
+        path = next(tmp_path.glob("training-*"))
+        content = change(path.read_bytes())
+        sha256 = hashlib.sha256(content).hexdigest()
+        path.with_name(f"training-{sha256}.safetensors").write_bytes(content)
+        entry = {"name": f"training-{sha256}.safetensors", "sha256": sha256}
+        describe_anew(tmp_path, lambda description: description.update(training=entry))
+        with pytest.raises(ValueError, match=r"training-.* is not a sample of training questions written by"):
+            Router.load(tmp_path)
+
+
 class TestStack:
     def test_is_the_default(self, stacked):
         assert isinstance(stacked.predictor, StackedCorrectness)
@@ -204,7 +253,7 @@ class TestStack:
     def test_saved_over_one_of_another_kind(self, stacked, router, tmp_path):
         for saved in (router, stacked, router):
             saved.save(tmp_path)
-            assert len(contents(tmp_path)) == (3 if saved is stacked else 2)
+            assert len(contents(tmp_path)) == (4 if saved is stacked else 3)
 
     def test_new_model_is_placed_by_the_factorization(self, stacked, small_encoder, tmp_path):
         both = {text: True for text in SUMS[::2] + TOWNS[::2]}

@@ -16,7 +16,7 @@ from embedllm.datasets.encoder_check import check_encoder
 from embedllm.matrix import EncoderName
 from embedllm.protocol.routers import PredictedBest
 
-COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability"]
+COLUMNS = ["question", "model", "probability", "runner_up", "runner_up_probability", "unfamiliar"]
 
 
 def with_questions(matrix, questions=None, embeddings=None):
@@ -43,7 +43,7 @@ class TestRoute:
 
     def test_no_questions_give_the_same_form(self, router):
         empty = router.route([])
-        assert empty.shape == (0, 5)
+        assert empty.shape == (0, 6)
         pd.testing.assert_series_equal(empty.dtypes, router.route(["a"]).dtypes)
 
     def test_agrees_with_the_policy_that_is_evaluated(self, router, matrix):
@@ -98,7 +98,7 @@ class TestRoute:
 
     def test_rank_lists_all_models_in_order(self, router):
         ranked = router.rank(SUMS[:3], top=9)
-        assert list(ranked.columns) == ["question", "rank", "model", "probability"]
+        assert list(ranked.columns) == ["question", "rank", "model", "probability", "unfamiliar"]
         assert ranked["rank"].tolist() == [1, 2, 3] * 3
         assert ranked["question"].tolist() == [text for text in SUMS[:3] for _ in range(3)]
         predicted = router.predictor.predict_proba(encode_questions(SUMS[:3], router.encoder.folder, device="cpu"))
@@ -321,6 +321,37 @@ class TestPrices:
     def test_models_that_are_not_asked_need_no_price(self, router):
         prices = {"sums": 1.0, "nothing": 0.1}
         assert set(router.route(SUMS, models=["sums", "nothing"], prices=prices)["model"]) <= set(prices)
+
+
+@pytest.fixture(scope="module")
+def larger(small_encoder):
+    """A router for 63 sums, more questions than the least that tells a usual one."""
+    prompts = [f"What is {a} plus {b}?" for a in range(2, 9) for b in range(13, 49, 4)]
+    ids = [f"q{number}" for number in range(len(prompts))]
+    labels = pd.DataFrame(np.random.default_rng(0).integers(0, 2, (2, len(ids))), ["a", "b"], ids)
+    questions = pd.DataFrame({"benchmark": "sums", "prompt": prompts}, ids)
+    vectors = encode_questions(prompts, small_encoder, device="cpu")
+    return Router.fit(CorrectnessMatrix(labels, questions, vectors), exact(), encoder=small_encoder, device="cpu")
+
+
+class TestUnfamiliar:
+    def test_is_what_the_embeddings_say(self, larger, small_encoder):
+        texts = ["What is 5 plus 17?", "What is 6 plus 38?", "Write an ode to the moon."]
+        routes, ranks = larger.route(texts), larger.rank(texts, top=2)
+        assert routes["unfamiliar"].tolist() == [False, False, True]
+        assert routes["unfamiliar"].dtype == ranks["unfamiliar"].dtype == bool
+        assert ranks["unfamiliar"].tolist() == [False, False, False, False, True, True]
+        vectors = encode_questions(texts, small_encoder, device="cpu")
+        assert larger.familiarity.is_unfamiliar(vectors).tolist() == routes["unfamiliar"].tolist()
+
+    def test_new_model_changes_nothing(self, larger):
+        before = larger.familiarity
+        larger.add_model("new", {"Write an ode to the moon.": True, "What is 5 plus 17?": False})
+        assert larger.familiarity is before
+
+    def test_nothing_is_known_without_a_fit_or_from_few_questions(self, larger, router, small_encoder):
+        for each in (Router(larger.factorization, small_encoder, "cpu"), router):
+            assert each.route(["Write an ode to the moon."])["unfamiliar"].tolist() == [False]
 
 
 class TestNewModel:
