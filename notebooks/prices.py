@@ -41,7 +41,7 @@ from embedllm.book.parameters import check_parameters
 
 check_parameters()
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 from embedllm import (
     MatrixFactorization,
     StackedCorrectness,

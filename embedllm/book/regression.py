@@ -32,6 +32,8 @@ from embedllm.protocol.reported_values import ReportedValue, format_number
 
 STANDARD_ERRORS = 3
 ROUNDING = 1e-4
+LEAST = {"points": 1e-3}
+"""By unit: where the order of nearly equal probabilities counts, processors differ by a few ten-thousandths of a point."""
 
 MAIN_FIGURES = (
     "forecasting-training-sizes",
@@ -55,7 +57,8 @@ def tolerance_of(reported: ReportedValue) -> Tolerance:
     """Return the tolerance of a value: the value itself for a count, (NaN, NaN) for an undefined value."""
     if _is_exact(reported):
         return reported.value, reported.value
-    half = max(STANDARD_ERRORS * reported.seed_stderr, ROUNDING * max(1.0, abs(reported.value)))
+    least = max(ROUNDING * max(1.0, abs(reported.value)), LEAST.get(reported.unit, 0.0))
+    half = max(STANDARD_ERRORS * reported.seed_stderr, least)
     return reported.value - half, reported.value + half
 
 
