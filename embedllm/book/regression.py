@@ -3,7 +3,8 @@
 This is a regression test: it tells that a value changed, not that it is true. A count must be equal to what was
 recorded. The tolerance of any other value is its recorded mean over the seeds plus or minus three standard errors of
 that mean. Other machines sum in another order, so the tolerance is at least one ten-thousandth of the value, or of 1 if
-the value is smaller. Of real answers, the labels, names and split must be those of the record.
+the value is smaller, and of a difference in points at least a thousandth of a point. Of real answers, the labels, names
+and split must be those of the record.
 
 ``python -m embedllm.book.regression record`` executes what is stale, records the values of this build and prints what
 changed; ``python -m embedllm.book.regression compare`` executes what is stale and exits 1 if anything differs.
@@ -33,7 +34,7 @@ from embedllm.protocol.reported_values import ReportedValue, format_number
 STANDARD_ERRORS = 3
 ROUNDING = 1e-4
 LEAST = {"points": 1e-3}
-"""By unit: where the order of nearly equal probabilities counts, processors differ by a few ten-thousandths of a point."""
+"""By unit: where nearly equal probabilities change places, processors differ by a few ten-thousandths of a point."""
 
 MAIN_FIGURES = (
     "forecasting-training-sizes",
