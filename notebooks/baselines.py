@@ -93,7 +93,7 @@ matrix
 # | `ridge on labels` | linear regression of the labels 0 and 1 |
 # | `cluster table` | training accuracy of the model in the cluster of the question (k-means) |
 # | `KNN`, `weighted KNN` | share of correct answers nearby; the nearer questions with more weight |
-# | `MF` | $\sigma(u_m \cdot q + t_m)$: one logistic regression a model ([why](../notebooks/what_embedllm_is)) |
+# | `MF` | $\sigma(u_m \cdot q + t_m)$: one logistic regression per model ([why](../notebooks/what_embedllm_is)) |
 # | `MF, pool prior` | the same, where a model borrows from the others |
 # | `stack` | $\sigma(\sum_i w_i \operatorname{logit} p_i(m, q))$, $w_i \ge 0$, of `benchmark mean`, `KNN` and `MF, pool prior` |
 # | `MF, shuffled labels` | a control, fitted on labels that tell nothing about a question |
@@ -195,7 +195,7 @@ values = baseline_values(comparison, "stack", small)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** The stack weights `benchmark mean` by {weight_0_words}, `KNN` by {weight_1_words} and `MF, pool prior` by

@@ -16,7 +16,7 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-The paper's [Figure 5](#benchmark_prediction-heldout), on {heldout_benchmarks:.0f} held-out benchmarks. Benchmarks on which the
+By the protocol of the paper's [Figure 5](#benchmark_prediction-heldout), on {heldout_benchmarks:.0f} held-out benchmarks. Benchmarks on which the
 rank correlation is significant in more than half of 100 splits of the models:
 
 - from SGD's vectors, recorded: {significant_sgd_words};
@@ -159,7 +159,7 @@ values = heldout_values(heldout)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** Models tested in a split, at least: {test_models_words}. Smallest tau that is significant with so many:

@@ -16,11 +16,11 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-The paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
+By the protocol of the paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
 {paper_communities:.0f}. Number of these whose members are closer to each other than to other models:
 
-- by SGD's vectors: {sgd_paper_closer_words};
-- ours, in the coordinates of the exact fit: {exact_paper_closer_words}.
+- by SGD's vectors: {sgd_paper_closer_words}; closer than random communities of their size: {sgd_paper_found_words};
+- ours, in the coordinates of the exact fit: {exact_paper_closer_words}; closer than random ones: {exact_paper_found_words}.
 
 Ours: of all {communities_tested:.0f} communities with at least three members, the number that is closer than random ones in
 the exact coordinates, corrected for the number of tests: {exact_found_words}.
@@ -159,7 +159,7 @@ values = community_values(communities)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** A ratio of the distances within and between below 1, which the box counts, does not yet mean closer than

@@ -138,7 +138,7 @@ values = contribution_values(contributions)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** The three entries of the matrix that the paper names. Above 0, the first benchmark helps the second:

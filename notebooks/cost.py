@@ -161,7 +161,7 @@ measured = measured_values(costs)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, **measured)
+in_short.fill(values, matrix.source, **measured)
 recap(
     """
 **What we learned.** The factorization has {mf_parameters:,.0f} trained parameters ({mf_megabytes:.2f} MB). Training pair

@@ -167,7 +167,7 @@ values = dataset_values(matrix, agreement)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, data_source=matrix.source)
+in_short.fill(values, matrix.source, data_source=matrix.source)
 recap(
     """
 **What we learned.** A pair of models agrees on {data_agreement:.1f} % of the questions that both answered, where

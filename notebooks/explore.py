@@ -64,7 +64,7 @@ matrix
 # %% [markdown]
 # ## The models
 #
-# The map of the page on [communities](../notebooks/communities): near models find the same questions harder and the same
+# A map as on the page on [communities](../notebooks/communities), with alpha as it is set above: near models find the same questions harder and the same
 # questions easier; the distances between groups, and the axes, have no meaning. Larger markers are larger models. Point
 # at a marker, or touch it, for what is known of the model and its accuracy over all its observed answers. Models outside
 # a filter stay as faint dots.
@@ -96,6 +96,7 @@ explore_routes(choices, first.split.test.n_questions)
 of_mf = choices.query("router == 'MF'")
 in_short.fill(
     [],
+    matrix.source,
     models=matrix.n_models,
     routers=len(routers),
     shown=len(of_mf),

@@ -202,7 +202,7 @@ check("all test answers", by_hand, mf.predict_proba(test.embeddings))
 #
 # ## The exact fit
 #
-# With at least as many dimensions as models, the formula is one logistic regression a model, and the noise a ridge penalty
+# With at least as many dimensions as models, the formula is one logistic regression per model, and the noise a ridge penalty
 # ([What EmbedLLM is](../notebooks/what_embedllm_is)). The default solver finds its optimum for all models together. For
 # the first model, scikit-learn's `LogisticRegression` with the same penalty, $\lambda = \alpha^2 \kappa$, where $\kappa$ is
 # the mean over the answers of $r (1 - r)$ for the share $r$ of correct answers of a model:
@@ -280,7 +280,7 @@ in_short.fill(
 recap(
     """
 **What we learned.** The method is one inner product for each pair of a model and a question. It is trained by gradient descent
-on the observed answers, or solved exactly as one logistic regression a model. The results of the other pages are this
+on the observed answers, or solved exactly as one logistic regression per model. The results of the other pages are this
 computation on more data.
 """,
     [],

@@ -122,7 +122,7 @@ values = label_rule_values(readings, comparison)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** Of the entries, {conflicting_cells:,.0f} have both labels, {tied_cells:,.0f} of them as often one as the

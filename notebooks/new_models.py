@@ -24,7 +24,7 @@ accuracy, minus that of a fit to all its training answers without the pool:
 
 Of six methods, the prior has the lowest log loss at {new_prior_best:.0f} of {new_sizes:.0f} numbers of answers. Error of the
 estimated accuracy on a benchmark, from 64 answers: {new_error_predictions_words} with the prior,
-{new_error_subset_mean_words} by the mean of the answers there. Intervals (95 %) are over models.
+{new_error_post_stratified_words} by post-stratification, {new_error_subset_mean_words} by the mean of the answers there. Intervals (95 %) are over models.
 """)
 
 # %% [markdown]
@@ -208,7 +208,7 @@ values = new_model_values(quarter, third, benchmarks)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned**, from 64 answers:

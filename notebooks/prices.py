@@ -17,7 +17,7 @@ from embedllm.protocol.recap import InShort, recap
 in_short = InShort("""
 Cost of a question: {cost}. Models compared: {price_models:.0f}; left out, since their cost is unknown: {price_unknown:.0f}.
 
-The stack, the predictor of a router by default, beside the best single model and random mixtures of single models, with 95 %
+The stack, the predictor of a router by default, which is told the benchmark of a question here, beside the best single model and random mixtures of single models, with 95 %
 intervals:
 
 - cost saved at the accuracy of the best single model: {price_saved_words};
@@ -95,7 +95,8 @@ print(pool)
 # - `ceiling`, on the simulated pool only: as the stack, by the expected probability given the text.
 #
 # The best single model and the mixtures are chosen on training questions, so that single models can lie above the
-# mixture on test questions. The bands are paired 95 % intervals. Beyond its dearest setting, a method keeps its accuracy.
+# mixture on test questions. The bands are paired 95 % intervals. Above the cost of its most expensive setting, the accuracy of
+# a method is taken as constant.
 
 # %%
 predictors = {
@@ -120,9 +121,8 @@ plot_frontiers(frontiers.table(), frontiers.gains())
 # Each has a 95 % interval over questions, paired between methods; there is none where all resamples give the same.
 
 # %%
-frontiers.summary().drop(columns=["data", "unit"]).set_index(
-    "method"
-).round(2)
+summary = frontiers.summary().drop(columns=["data", "unit"])
+summary.set_index("method").T.round(2).astype(object).fillna("")
 
 # %% [markdown]
 # ## Reported values
@@ -132,7 +132,7 @@ values = frontiers.values()
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, cost=pool.cost)
+in_short.fill(values, matrix.source, cost=pool.cost)
 recap(
     """
 **What we learned.** Mean accuracy between the two costs:

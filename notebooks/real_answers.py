@@ -32,7 +32,7 @@ is better:
 # Each value is marked with the run that computed it: *recorded* on a date, with a hash of the labels, or *this build*.
 # `make book DATASET=mmlu-pro` computes all pages on one of them, and `make compare DATASET=mmlu-pro` checks the record.
 #
-# **In the paper:** Table 1, Figure 4. **Published:** none of these data.
+# **In the paper:** Table 1, Figure 4. **Published:** no values on these data.
 
 # %% tags=["parameters", "hide-input"]
 folder: str = ""  # of the reported values; by default, of this checkout
@@ -101,7 +101,8 @@ for table in tables_of(results, "forecasting-training-sizes"):
 # %% [markdown]
 # ## Routing
 #
-# All routers, overall and by benchmark ([Model routing](../notebooks/routing)):
+# All routers, overall and by benchmark ([Model routing](../notebooks/routing)). SGD is fitted in the first run only, the others
+# are means over three, so that SGD and MF are not compared here:
 
 # %% tags=["hide-input"]
 for table in tables_of(results, "routing-routers"):
@@ -110,9 +111,10 @@ for table in tables_of(results, "routing-routers"):
 # %% [markdown]
 # ## Strong baselines
 #
-# MF beside simpler predictors and beside a stack of them ([Strong baselines](../notebooks/baselines)):
+# MF beside simpler predictors and beside a stack of them, means over two runs ([Strong
+# baselines](../notebooks/baselines)):
 
-# %% tags=["hide-cell"]
+# %% tags=["hide-input"]
 for table in tables_of(results, "baselines-baselines"):
     display(plot_baselines(table, "benchmark mean", "best single model"))
 

@@ -15,7 +15,7 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-The paper's [Figure 4](#routing-paper-routers): the MF router obtains {route_mf:.2f} % correct answers, the best single model
+By the protocol of the paper's [Figure 4](#routing-paper-routers): the MF router obtains {route_mf:.2f} % correct answers, the best single model
 {route_single:.2f} %, and models drawn at random as often as MF chooses them {route_weighted:.2f} %. Ours: the best model per
 benchmark obtains {route_best_of_benchmark:.2f} %. With 95 % intervals:
 
@@ -235,7 +235,7 @@ values = route_values(tally, first)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** On {route_questions:,.0f} test questions the KNN router obtains {route_knn:.2f} % and the oracle, which

@@ -116,7 +116,7 @@ together_table(run)
 # ## How cost grows
 #
 # One size grows at a time, from 10,000 questions, 112 models and dim 232. The embeddings are random, and the labels are
-# drawn from a logistic regression a model. The exact fit takes two products with all models in each iteration, and its
+# drawn from a logistic regression per model. The exact fit takes two products with all models in each iteration, and its
 # cost does not depend on dim. SGD takes a fixed number of pairs a step: its time is extrapolated from a part of the steps,
 # so that its memory is not that of a whole fit.
 

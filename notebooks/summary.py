@@ -15,13 +15,15 @@
 from embedllm.protocol.recap import InShort
 
 in_short = InShort("""
-Verdicts on {claims:.0f} claims of the paper, on each of {data_sets:.0f} data sets: {verdicts}.
+Verdicts on {claims:.0f} claims of the paper, by rule, on each of {data_sets:.0f} data sets:
+
+{verdicts}
 """)
 
 # %% [markdown]
 # The values are those that the other pages reported, in this build or in a recorded run; nothing is computed again. Each
 # claim leads to the figure that shows it. Published values are of the paper's data, on which this companion has not
-# been run. The first table counts the verdicts. *No verdict*: a published value is not compared on other data. *Not
+# been run. *No verdict*: a published value is not compared on other data. *Not
 # testable*: the data lack the models or the benchmarks of the claim.
 #
 # **In the paper:** all figures and tables. **Published:** as the table says.
@@ -41,7 +43,6 @@ from embedllm.protocol.recorded import EXECUTED, all_results
 from embedllm.studies.summary import (
     claims_html,
     claims_table,
-    count_verdicts,
     status_html,
     status_table,
     verdicts_in_words,
@@ -50,7 +51,6 @@ from myst_nb import glue
 
 results = all_results(Path(folder) if folder else EXECUTED)
 table = claims_table(results)
-count_verdicts(table)
 
 # %% [markdown]
 # ## Every claim

@@ -126,7 +126,7 @@ values = tuning_values(neighbors, by_dim, by_alpha)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values)
+in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** By the rule above, no dim that was tried is better than the chosen {dim:.0f} by more than a tenth of a point

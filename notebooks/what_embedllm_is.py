@@ -17,8 +17,8 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-With at least as many dimensions as models, MF is one logistic regression a model, and the noise of its training is a ridge
-penalty. From random starts, predicted probabilities end within {start_difference:.1e} of those from the usual start. The
+With at least as many dimensions as models, MF is one logistic regression per model, and the noise of its training is, to
+second order, a ridge penalty. From random starts, predicted probabilities end within {start_difference:.1e} of those from the usual start. The
 distance of two embeddings of the exact fit is the root mean square difference of the two models' logits, to
 {distance_error:.1e}.
 
@@ -230,13 +230,14 @@ values = solver_values(noise, starts, distances)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, **words)
+in_short.fill(values, matrix.source, **words)
 recap(
     """
 **What we learned.** The exact fit depends on the data and on alpha, and not on a seed. Its ridge penalty approximates the noise
 to second order: noise of the largest alpha tried raises the loss by {noise_ratio:.3f} times this term.
 
-Recorded on real answers, the share of the forecasts that another seed changes: {seeds}.
+Recorded on real answers, the share of the forecasts that another seed changes: {seeds}; the share of the routes that another
+bootstrap sample of the training questions changes: {samples}.
 """,
     values,
     **words,

@@ -6,6 +6,7 @@ at once, and filled when the page has its values.
 
 from __future__ import annotations
 
+import html
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -15,6 +16,7 @@ from markdown_it import MarkdownIt
 
 from embedllm.protocol.reported_values import ReportedValue, quoted
 
+SIMULATED = " Its models and answers are made up: nothing here is evidence about the paper."
 WAITING = "<p>The values appear here when the notebook has run to its end.</p>"
 
 
@@ -40,13 +42,16 @@ class InShort:
         self._text = text
         self._shown = display(HTML(_box(WAITING)), display_id=True)
 
-    def fill(self, reported_values: Iterable[ReportedValue], **more: str | float) -> None:
+    def fill(self, reported_values: Iterable[ReportedValue], data: str = "", **more: str | float | list[str]) -> None:
         """Put the values into the box, wherever it stands.
 
         Parameters
         ----------
         reported_values : iterable of ReportedValue
-        **more : str or float
+        data : str
+            `matrix.source`, which the box names first, and what simulated data show. Empty on a page that reads no data
+            set of the build.
+        **more : str, float or list of str
             Further values, such as a name, by their keys in the text.
 
         Raises
@@ -54,14 +59,15 @@ class InShort:
         ValueError
             If the text names a value that is not given.
         """
-        content = HTML(_box(in_words(self._text, reported_values, **more)))
+        about = f"<p><b>Data: {html.escape(data)}.</b>{SIMULATED if 'simulated' in data else ''}</p>" if data else ""
+        content = HTML(_box(about + in_words(self._text, reported_values, **more)))
         if self._shown is None:  # outside a notebook
             display(content)
         else:
             self._shown.update(content)
 
 
-def recap(text: str, reported_values: Iterable[ReportedValue], **more: str | float) -> HTML:
+def recap(text: str, reported_values: Iterable[ReportedValue], **more: str | float | list[str]) -> HTML:
     """Return the paragraph that ends a page; text and values as of `InShort`.
 
     Examples
@@ -73,7 +79,7 @@ def recap(text: str, reported_values: Iterable[ReportedValue], **more: str | flo
     return HTML(f'<div class="recap">{in_words(text, reported_values, **more)}</div>')
 
 
-def in_words(text: str, reported_values: Iterable[ReportedValue], **more: str | float) -> str:
+def in_words(text: str, reported_values: Iterable[ReportedValue], **more: str | float | list[str]) -> str:
     """Put values into Markdown and return it as HTML. A value that is text stays text, whatever signs it has."""
     values: Mapping[str, Any] = quoted(reported_values) | more
     try:
@@ -85,8 +91,10 @@ def in_words(text: str, reported_values: Iterable[ReportedValue], **more: str | 
     return shown.replace("<table>", '<table class="table">')  # as the book styles those of Markdown cells
 
 
-def _literal(value: str | float) -> str | float:
-    """Escape what Markdown would take for its own."""
+def _literal(value: str | float | list[str]) -> str | float:
+    """Escape what Markdown would take for its own; several texts become a list."""
+    if isinstance(value, list):
+        return "".join(f"\n- {_literal(each)}" for each in value)
     return re.sub(r"([^\w\s]|_)", r"\\\1", value, flags=re.ASCII) if isinstance(value, str) else value
 
 

@@ -100,7 +100,7 @@ def tables_of(results: Sequence[Results], name: str) -> list[pd.DataFrame]:
 
 
 def in_words(gains: pd.DataFrame) -> dict[str, str]:
-    """Say for each key of `GAINS` what was found on each data set, and whether the interval excludes 0.
+    """Say for each key of `GAINS` what was found on each data set: MF is better or worse if the interval excludes 0.
 
     Returns
     -------
@@ -112,7 +112,7 @@ def in_words(gains: pd.DataFrame) -> dict[str, str]:
         rows = list(gains[gains["key"] == key].itertuples())
         parts = []
         for row in rows:
-            state = "above 0" if row.low > 0 else "below 0" if row.high < 0 else "sign undecided"
+            state = "better" if row.low > 0 else "worse" if row.high < 0 else "no clear difference"
             ends = "no interval" if math.isnan(row.low) else f"{row.low:+.1f} to {row.high:+.1f}"
             parts.append(f"{row.data.partition(',')[0]} {row.points:+.1f} ({ends}), {state}")
         words[key] = "; ".join(parts) or "not recorded"
@@ -124,7 +124,7 @@ def in_words(gains: pd.DataFrame) -> dict[str, str]:
 def _verdict(better: int, worse: int, total: int) -> str:
     """Count the data sets on which the interval excludes 0."""
     counts = [f"{word} on {count} of {total}" for word, count in (("better", better), ("worse", worse)) if count]
-    return ", ".join(counts) or f"neither better nor worse on {total} of {total}"
+    return ", ".join(counts) or f"no clear difference on {total} of {total}"
 
 
 def pools_in_words(results: Sequence[Results]) -> str:

@@ -208,23 +208,25 @@ def _shown(ours: ReportedValue | None, total: ReportedValue | None) -> dict[str,
     return {"value": ours.shown + (f" of {format_number(total.value)}" if total else ""), "interval": ours.ends}
 
 
-def count_verdicts(table: pd.DataFrame) -> pd.DataFrame:
-    """Count the verdicts of a table of claims, a column for each data set."""
-    return pd.crosstab(table["verdict"], table["data"]).rename_axis(columns=None)
-
-
-def verdicts_in_words(table: pd.DataFrame) -> str:
-    """Count the verdicts of a table of claims in words, the most frequent first.
+def verdicts_in_words(table: pd.DataFrame) -> list[str]:
+    """Say of each data set which claims hold, are contradicted or undecided, and count the other verdicts.
 
     Examples
     --------
-    >>> verdicts_in_words(pd.DataFrame({"data": ["a", "a", "b", "a"], "verdict": ["no", "yes", "no", "no"]}))
-    'a: no (2), yes (1); b: no (1)'
+    >>> claims = {"claim": ["MF beats KNN", "six communities", "tau"], "data": "a pool"}
+    >>> verdicts_in_words(pd.DataFrame(claims | {"verdict": ["holds", "not testable", "not testable"]}))
+    ['a pool: holds: MF beats KNN; not testable: 2 claims']
     """
-    return "; ".join(
-        f"{data}: " + ", ".join(f"{verdict} ({count})" for verdict, count in verdicts.value_counts().items())
-        for data, verdicts in table.groupby("data", sort=False)["verdict"]
-    )
+    lines = []
+    for data, rows in table.groupby("data", sort=False):
+        claims = rows.groupby("verdict", sort=False)["claim"].agg(list)
+        named = {verdict: ", ".join(claims[verdict]) for verdict in claims.index if verdict.startswith(_NAMED)}
+        counts = {verdict: f"{len(claims[verdict])} claims" for verdict in claims.index if verdict not in named}
+        lines.append(f"{data}: " + "; ".join(f"{verdict}: {what}" for verdict, what in {**named, **counts}.items()))
+    return lines
+
+
+_NAMED = ("holds", "contradicted", "undecided")
 
 
 def claims_html(table: pd.DataFrame) -> HTML:

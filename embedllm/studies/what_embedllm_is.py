@@ -182,20 +182,29 @@ def recorded_in_words(scores: pd.DataFrame, stability: pd.DataFrame) -> dict[str
     Returns
     -------
     dict of str to str
-        `seconds` of a fit at an alpha of 0.05; `loss`, the difference to SGD with its interval, each at its chosen
-        alpha; `seeds`, the share of forecasts that another seed changes. Each has a part for each data set.
+        At an alpha of 0.05, `seconds` of a fit and `loss`, the difference to SGD with its interval; `seeds`, the share
+        of forecasts that another seed changes, and `samples`, that of routes that another bootstrap sample of the
+        training questions changes. Each has a part for each data set.
     """
     largest = scores[(scores["dim"] == scores["dim"].max()) & ~scores["tuned"]]
     seconds = largest.groupby(["data", "solver"])["seconds"].mean().unstack()
-    changed = stability[stability["between"] == "seeds"].pivot(index="data", columns="solver", values="forecasts") * 100
-    losses = paired_differences(scores).xs(("exact", scores["dim"].max()), level=["solver", "dim"])
+    changed = {
+        what: 100 * stability[stability["between"] == between].pivot(index="data", columns="solver", values=what)
+        for what, between in (("forecasts", "seeds"), ("routes", "bootstrap samples"))
+    }
+    losses = paired_differences(scores, tuned=False).xs(("exact", scores["dim"].max()), level=["solver", "dim"])
     return {
         "seconds": "; ".join(f"{row.Index} {row.exact:.1f} s (SGD {row.SGD:.0f} s)" for row in seconds.itertuples()),
         "loss": "; ".join(
             f"{row.Index} {row.difference:+.4f} ({row.low:+.4f} to {row.high:+.4f}), {row.verdict}"
             for row in losses.itertuples()
         ),
-        "seeds": "; ".join(f"{row.Index} {row.exact:.1f} % (SGD {row.SGD:.1f} %)" for row in changed.itertuples()),
+        **{
+            name: "; ".join(
+                f"{row.Index} {row.exact:.1f} % (SGD {row.SGD:.1f} %)" for row in changed[what].itertuples()
+            )
+            for name, what in (("seeds", "forecasts"), ("samples", "routes"))
+        },
     }
 
 

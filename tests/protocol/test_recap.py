@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,6 +34,7 @@ def test_values_ends_and_words():
 def test_lists_and_tables():
     assert "<li>1.0</li>" in in_words("- {gain:.1f}\n- b", [GAIN])
     table = in_words("| a |\n|---|\n| {gain:.1f} |", [GAIN])
+    assert in_words("{names}", [GAIN], names=["a*", "<b>"]) == "<ul>\n<li>a*</li>\n<li>&lt;b&gt;</li>\n</ul>\n"
     assert "<td>1.0</td>" in table
     assert table.startswith('<table class="table">')
 
@@ -49,6 +51,17 @@ def test_names_stay_text(name):
 def test_unknown_value_is_named():
     with pytest.raises(ValueError, match="names 'gian', which is no reported value: name one of gain, gain_high"):
         recap("{gian:.1f}", [GAIN])
+
+
+def test_box_names_the_data_and_says_what_is_made_up():
+    shown = []
+    box = InShort("{gain:.1f}")
+    box._shown = SimpleNamespace(update=lambda content: shown.append(content.data))
+    for data in ("simulated pool", "<i>mine</i>", ""):
+        box.fill([GAIN], data)
+    assert "<b>Data: simulated pool.</b> Its models and answers are made up" in shown[0]
+    assert "<b>Data: &lt;i&gt;mine&lt;/i&gt;.</b></p>" in shown[1]
+    assert "Data" not in shown[2]
 
 
 def test_box_outside_a_notebook(capsys):

@@ -59,12 +59,12 @@ def test_gains_have_intervals_and_are_put_in_words(pools):
         ["two, recorded 2026-01-03", -1.0, -1.5, -0.5, 1],
     ]
     words = in_words(gains)
-    assert words["forecasting_baseline"] == ("one +3.0 (+1.0 to +5.0), above 0; two -1.0 (-1.5 to -0.5), below 0")
+    assert words["forecasting_baseline"] == ("one +3.0 (+1.0 to +5.0), better; two -1.0 (-1.5 to -0.5), worse")
     assert words["forecasting_baseline_verdict"] == "better on 1 of 2, worse on 1 of 2"
     assert words["routing_single"] == "not recorded"
     unclear = in_words(gains.assign(low=-1, high=1))
-    assert "sign undecided" in unclear["forecasting_baseline"]
-    assert unclear["forecasting_baseline_verdict"] == "neither better nor worse on 2 of 2"
+    assert "no clear difference" in unclear["forecasting_baseline"]
+    assert unclear["forecasting_baseline_verdict"] == "no clear difference on 2 of 2"
 
 
 def test_pools_are_named_with_their_sizes(pools):

@@ -145,13 +145,19 @@ def test_record_in_words():
     ]
     columns = ["data", "seed", "solver", "dim", "tuned", "log_loss", "seconds"]
     stability = pd.DataFrame(
-        [("pool", "SGD", "seeds", 0.031), ("pool", "SGD", "bootstrap samples", 0.5), ("pool", "exact", "seeds", 0.0)],
-        columns=["data", "solver", "between", "forecasts"],
+        [
+            ("pool", "SGD", "seeds", 0.031, 0.3),
+            ("pool", "exact", "seeds", 0.0, 0.0),
+            ("pool", "SGD", "bootstrap samples", 0.05, 0.25),
+            ("pool", "exact", "bootstrap samples", 0.06, 0.5),
+        ],
+        columns=["data", "solver", "between", "forecasts", "routes"],
     )
     assert recorded_in_words(pd.DataFrame(rows, columns=columns), stability) == {
         "seconds": "pool 0.8 s (SGD 12 s)",
         "loss": "pool -0.1000 (-0.1000 to -0.1000), better than SGD",
         "seeds": "pool 0.0 % (SGD 3.1 %)",
+        "samples": "pool 50.0 % (SGD 25.0 %)",
     }
 
 
