@@ -114,7 +114,7 @@ for table in tables_of(results, "routing-routers"):
 # MF beside simpler predictors and beside a stack of them, means over two runs ([Strong
 # baselines](../notebooks/baselines)):
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 for table in tables_of(results, "baselines-baselines"):
     display(plot_baselines(table, "benchmark mean", "best single model"))
 

@@ -55,7 +55,7 @@ table = claims_table(results)
 # %% [markdown]
 # ## Every claim
 #
-# Under a value stands its 95 % interval, and under both the verdict.
+# Each cell has the value, its 95 % interval and the verdict.
 
 # %% tags=["hide-input"]
 claims_html(table)
