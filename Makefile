@@ -6,7 +6,7 @@ PORT ?= 8000
 DATASET ?=
 export EMBEDLLM_DATASET := $(or $(DATASET),$(EMBEDLLM_DATASET))
 
-.PHONY: help book serve expected compare test test-fast fuzz lint check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
+.PHONY: help book serve expected compare test test-fast fuzz lint test-portable check-wheel check-lowest bench record-solvers record-sgd notebooks figure lock clean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /make \1	/p' Makefile
@@ -41,6 +41,10 @@ test: $(READY) ## run all tests
 
 test-fast: $(READY) ## run the tests that take neither a book nor a whole notebook
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -m 'not slow'
+
+test-portable: ## run these tests in the Python that is active, with the newest packages that it takes
+	$(PYTHON) -m pip install --quiet --editable '.[book,test]'
+	$(PYTHON) -m pytest -m 'not slow'
 
 fuzz: $(READY) ## give thousands of damaged and hostile inputs to readers, checkpoints and the command line (10 minutes)
 	$(BIN)/python -m pytest -n 2 --dist load tests/fuzz/fuzz_inputs.py
