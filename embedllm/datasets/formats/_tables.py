@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Event
+from traceback import clear_frames
 from types import ModuleType
 from typing import BinaryIO, NamedTuple
 
@@ -277,6 +278,9 @@ def _csv_blocks(path: Path, n_columns: int, columns: list[str], block: int) -> I
                     ended = len(batch) > 0 and batch[0][-1].as_py() == _END
                     n_read += len(batch)
                     yield pa.Table.from_batches([batch.slice(0, len(batch) - ended)])
+            except Exception as error:
+                clear_frames(error.__traceback__)  # one of the stream's own holds it
+                raise
             finally:
                 # A thread of Arrow, which reads ahead, may be the last to hold the stream. The end of the process does
                 # not wait for it: it hung, or was aborted. An error would keep these two until then.

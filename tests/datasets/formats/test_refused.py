@@ -220,6 +220,10 @@ def test_read_ends_when_nobody_holds_the_stream_any_more(tmp_path, monkeypatch):
         with pytest.raises(ValueError, match=name):
             read_table(tmp_path / f"{name}.csv")
         assert events.pop().is_set()
+    put(tmp_path / "bomb.csv.gz", gzip.compress(b"prompt_id,prompt\n" + b"1,some text\n" * 8_000_000, 9))
+    with pytest.raises(ValueError, match=r"bomb\.csv\.gz: it expands to more than"):  # raised while Arrow reads
+        read_table(tmp_path / "bomb.csv.gz")
+    assert events.pop().is_set()
     begun = read_rows(tmp_path / "whole.csv", ["prompt"])
     next(begun)
     begun.close()
