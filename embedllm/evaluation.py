@@ -78,6 +78,11 @@ def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bo
     n_runs : int
     sizes : bool
         Whether to fit the router to the `SHARES` of the training questions as well.
+
+    Returns
+    -------
+    Comparison
+        Of the predictors and routers on the test questions of `n_runs` random divisions.
     """
     router = AsTyped(StackedCorrectness())
     predictors = standard_parts(matrix.n_models) | {ROUTER: router}
@@ -89,13 +94,31 @@ def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bo
 
 
 def method_table(comparison: Comparison) -> pd.DataFrame:
-    """Return the scores of each method, rounded, with its gain over the best single model and its interval."""
+    """Return the scores of each method, rounded.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `compare`.
+
+    Returns
+    -------
+    DataFrame indexed by `method`
+        Columns `log_loss` (nats), `accuracy` (%), `auc`, `routing` (%), and `gain` over the best single model (points)
+        with the ends of its 95 % interval, `gain_low` and `gain_high`; NaN where a method has no such score.
+    """
     table = baseline_table(comparison, BASELINE, SINGLE).set_index("method")
     return table.drop(index=list(SHARES), errors="ignore")[list(_ROUNDED)].round(_ROUNDED)
 
 
 def verdict(comparison: Comparison) -> str:
-    """Say whether routing is worth it: by the gains over the best single model and over the best one per benchmark."""
+    """Say whether routing is worth it, by the 95 % intervals of its gains over the simplest routers.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `compare`.
+    """
     resampled = 100 * comparison.routes.resampled()
     lows, highs = zip(
         *(interval(resampled[ROUTER] - resampled[rival]) for rival in (SINGLE, "best model per benchmark")), strict=True

@@ -27,34 +27,6 @@ MARGIN = 0.003
 """Log loss (nats) by which the stack may be above the best of its parts."""
 
 
-class ShuffledLabels(CorrectnessPredictor):
-    """A control: another predictor, fitted on labels that are shuffled among the answers of each model.
-
-    What is left is how good each model is; a control that predicts better than that has seen the test questions.
-
-    Parameters
-    ----------
-    predictor : CorrectnessPredictor
-        Not fitted; it stays as it is.
-    random_state : int
-    """
-
-    def __init__(self, predictor: CorrectnessPredictor, random_state: int = 0) -> None:
-        self.predictor, self.random_state = predictor, random_state
-
-    def fit(self, matrix: CorrectnessMatrix) -> Self:
-        rng, labels = np.random.default_rng(check_seed(self.random_state)), matrix.labels.copy()
-        for row in labels:
-            answered = row != NOT_OBSERVED
-            row[answered] = rng.permutation(row[answered])
-        self.predictor_ = clone(self.predictor).fit(matrix.with_labels(labels))
-        self.model_names_ = matrix.model_names
-        return self
-
-    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        return self.predictor_.predict_proba(embeddings)
-
-
 class AsTyped(CorrectnessPredictor):
     """Another predictor as a `Router` asks it: it gets the text of a question, and is not told the benchmark.
 
@@ -76,7 +48,30 @@ class AsTyped(CorrectnessPredictor):
         return self.predictor_.predict_proba(embeddings)
 
 
-class OnShare(CorrectnessPredictor):
+class ShuffledLabels(AsTyped):
+    """A control: another predictor, fitted on labels that are shuffled among the answers of each model.
+
+    What is left is how good each model is; a control that predicts better than that has seen the test questions.
+
+    Parameters
+    ----------
+    predictor : CorrectnessPredictor
+        Not fitted; it stays as it is.
+    random_state : int
+    """
+
+    def __init__(self, predictor: CorrectnessPredictor, random_state: int = 0) -> None:
+        self.predictor, self.random_state = predictor, random_state
+
+    def fit(self, matrix: CorrectnessMatrix) -> Self:
+        rng, labels = np.random.default_rng(check_seed(self.random_state)), matrix.labels.copy()
+        for row in labels:
+            answered = row != NOT_OBSERVED
+            row[answered] = rng.permutation(row[answered])
+        return super().fit(matrix.with_labels(labels))
+
+
+class OnShare(AsTyped):
     """Another predictor, fitted to a random share of the training questions.
 
     Parameters
@@ -94,12 +89,7 @@ class OnShare(CorrectnessPredictor):
     def fit(self, matrix: CorrectnessMatrix) -> Self:
         order = np.random.default_rng(check_seed(self.random_state)).permutation(matrix.n_questions)
         drawn = order < max(1, round(self.share * matrix.n_questions))
-        self.predictor_ = clone(self.predictor).fit(matrix.subset(questions=drawn))
-        self.model_names_ = matrix.model_names
-        return self
-
-    def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        return self.predictor_.predict_proba(embeddings)
+        return super().fit(matrix.subset(questions=drawn))
 
 
 class Comparison(NamedTuple):

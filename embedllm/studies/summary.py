@@ -221,12 +221,16 @@ def verdicts_in_words(table: pd.DataFrame) -> list[str]:
     for data, rows in table.groupby("data", sort=False):
         claims = rows.groupby("verdict", sort=False)["claim"].agg(list)
         named = {verdict: ", ".join(claims[verdict]) for verdict in claims.index if verdict.startswith(_NAMED)}
-        counts = {verdict: f"{len(claims[verdict])} claims" for verdict in claims.index if verdict not in named}
+        counts = {verdict: _claims(len(claims[verdict])) for verdict in claims.index if verdict not in named}
         lines.append(f"{data}: " + "; ".join(f"{verdict}: {what}" for verdict, what in {**named, **counts}.items()))
     return lines
 
 
 _NAMED = ("holds", "contradicted", "undecided")
+
+
+def _claims(n: int) -> str:
+    return "1 claim" if n == 1 else f"{n} claims"
 
 
 def claims_html(table: pd.DataFrame) -> HTML:

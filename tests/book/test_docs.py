@@ -158,7 +158,7 @@ def test_readme_shows_what_its_lines_print(tmp_path):
 @pytest.mark.slow
 def test_landing_page_shows_what_its_commands_print(tmp_path, small_encoder):
     """On the table of the page on own models, with the encoder that is named."""
-    (table,) = [block.text for block in blocks(ROOT / "book" / "own-models.md") if "to_csv" in block.text][:1]
+    table = next(block.text for block in blocks(ROOT / "book" / "own-models.md") if "to_csv" in block.text)
     subprocess.run([sys.executable, "-c", table], cwd=tmp_path, check=True)
     block, shown = [
         block.text for block in blocks(ROOT / "book" / "index.md") if block.info in ("bash illustrative", "text")

@@ -49,7 +49,9 @@ class TestTolerance:
     def test_of_what_no_seed_moves_is_for_rounding_alone(self):
         assert tolerance_of(ReportedValue("a", "a", [71.0, 71.0])) == pytest.approx((70.9929, 71.0071))
         assert tolerance_of(ReportedValue("a", "a", [0.5])) == pytest.approx((0.4999, 0.5001))
-        assert tolerance_of(ReportedValue("a", "a", [0.5], "points")) == pytest.approx((0.499, 0.501))
+        assert tolerance_of(ReportedValue("a", "a", [0.5], "points")) == pytest.approx((0.4999, 0.5001))
+        order = ReportedValue("a", "pairwise ranking accuracy: loss", [0.5], "points")
+        assert tolerance_of(order) == pytest.approx((0.499, 0.501))
 
     def test_of_a_count_is_the_count(self):
         assert tolerance_of(ReportedValue("a", "a", [35_673, 35_673], count=True)) == (35_673, 35_673)

@@ -114,8 +114,8 @@ def test_verdicts_in_words(two):
     assert head == "simulated pool, this build"
     assert set(parts) == {
         f"not run: {n - 2} claims",
-        "cannot be tested here: 1 claims",
-        "in the ground truth: 1 claims",
+        "cannot be tested here: 1 claim",
+        "in the ground truth: 1 claim",
     }
     assert real == f"MMLU-Pro, recorded 2026-01-02: contradicted: {contradicted}; not run: {n - 1} claims"
 
