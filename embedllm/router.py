@@ -8,30 +8,20 @@ from typing import Self
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
 from embedllm._checks import check_positive
-from embedllm._files import sha256_of, user_path
+from embedllm._files import user_path
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.encoder_check import check_encoder
 from embedllm.datasets.prices import affordable, complete_prices, price_penalties
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.predictors import router_files
+from embedllm.predictors import router_files, router_hub
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
-from embedllm.predictors.checkpoints import reading
 from embedllm.predictors.familiarity import Familiarity
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.predictors.placement import (
-    RHO,
-    TAU,
-    PoolPrior,
-    choose_on_pool,
-    leading_directions,
-    place_model,
-    with_one,
-)
+from embedllm.predictors.placement import place_beside
 from embedllm.predictors.ranking import NewModel, pool_logits, positions_among, priced_scores, ranked
 from embedllm.predictors.stacked import StackedCorrectness
 
@@ -202,11 +192,8 @@ class Router:
                     f"the answer of {name!r} to {text!r} is {value!r}: pass True or False, or leave it out"
                 )
         factorization = self.factorization
-        x = with_one(check_embeddings(self._encode(list(texts)), factorization.coef_.shape[1]))
-        weights = np.vstack([factorization.coef_.T, factorization.intercept_])
-        tau, rho = (TAU, RHO) if pool is None else choose_on_pool(factorization, pool)
-        prior = PoolPrior.learn(torch.from_numpy(weights), leading_directions(x), tau, rho)
-        placed = place_model(prior, x, torch.tensor(np.array(values, dtype=float)[:, None]))
+        vectors = check_embeddings(self._encode(list(texts)), factorization.coef_.shape[1])
+        placed = place_beside(factorization, vectors, np.array(values, dtype=float), pool)
         self.new_models[name] = NewModel(placed.weights[:, 0].float().numpy(), placed.spreads[0].float().numpy())
         return self
 
@@ -398,20 +385,10 @@ class Router:
         ValueError
             If the router is damaged, or the encoder is not that of the router.
         """
-        folder = user_path(folder)
-        description = router_files.describe(folder)
-        paths = {part: folder / description[part]["name"] for part in router_files.FILES if part in description}
-        for part, path in paths.items():
-            if not path.is_file():
-                raise FileNotFoundError(f"the router in {folder} lacks its file {path.name}: save or fetch it again")
-            if sha256_of(path) != description[part]["sha256"]:
-                raise ValueError(f"{path} is damaged: save or fetch the router again")
-        known, predictor = description["encoder"], MatrixFactorization.load(paths["weights"])
-        if "stack" in paths:
-            with reading(paths["stack"], "a stack written by Router.save") as file:
-                predictor = router_files.stack_from_bytes(file.read_bytes(), predictor)
+        saved = router_files.read(user_path(folder))
+        known = saved.encoder
         try:
-            router = cls(predictor, known["name"] if encoder is None else encoder, device)
+            router = cls(saved.predictor, known["name"] if encoder is None else encoder, device)
         except FileNotFoundError as error:
             if encoder is not None:
                 raise
@@ -425,10 +402,46 @@ class Router:
                 f"{known['fingerprint']}), but {router.encoder.name} is another one (fingerprint "
                 f"{router.encoder.fingerprint}): pass a folder or a Hub id that holds the former, or fit anew"
             )
-        if "new_models" in paths:
-            router.new_models = router_files.models_from_bytes(paths["new_models"].read_bytes())
-        if "training" in paths:
-            with reading(paths["training"], "a sample of training questions written by Router.save") as file:
-                width = router.factorization.coef_.shape[1]
-                router.familiarity = router_files.familiarity_from_bytes(file.read_bytes(), width)
+        router.new_models, router.familiarity = saved.new_models, saved.familiarity
         return router
+
+    def push_to_hub(
+        self, repository: str, *, licence: str, data: str, scores: Mapping[str, float] | None = None
+    ) -> str:
+        """Publish the router, with a model card, on the Hugging Face Hub; return its address there.
+
+        Parameters
+        ----------
+        repository : str
+            As `owner/name`. A new one is public; create it first to keep it private. The files of an older router in it
+            are replaced, in one commit. What `save` writes of the training questions is published too.
+        licence : str
+            Of the router, by its identifier on the Hub, such as `mit`.
+        data : str
+            For the card: whose answers to which questions, and how they were graded.
+        scores : mapping of str to float, optional
+            For the card: what was measured on questions held out.
+
+        Raises
+        ------
+        ConnectionError
+            If the Hub cannot be reached, or refuses.
+        TypeError, ValueError
+            If it cannot be saved, the encoder is a local folder, or the licence or the data are not stated.
+        """
+        names, about = self.model_names.tolist(), (licence, data, scores or {})
+        card = router_hub.model_card(repository, names, self.encoder, self.predictor, *about)
+        return router_hub.publish(repository, self.save, card)
+
+    @classmethod
+    def from_pretrained(cls, repository: str, revision: str | None = None, device: str | list[str] = "auto") -> Router:
+        """Download a router that `push_to_hub` published, of a commit, tag or branch, and its encoder.
+
+        Raises
+        ------
+        ConnectionError
+            If a file is neither on this machine nor can be downloaded.
+        FileNotFoundError, ValueError
+            As `load` does. No pickled object is loaded.
+        """
+        return cls.load(router_hub.download(repository, revision), device=device)

@@ -46,14 +46,15 @@ def fetch(repository: str, revision: str, files: Sequence[str]) -> Path:
     except Exception as error:  # each network library below the Hub's has error classes of its own
         if isinstance(error, OSError) and error.errno == errno.ENOSPC:
             raise
-        raise _unavailable(f"the data set {repository}, revision {revision},", error) from error
+        raise unavailable(f"the data set {repository}, revision {revision},", error) from error
     if missing := [name for name in files if not (folder / name).is_file()]:
-        raise _unavailable(f"{missing[0]} of the data set {repository}, revision {revision},", "no such file")
+        raise unavailable(f"{missing[0]} of the data set {repository}, revision {revision},", "no such file")
     _check(folder, files, cache_folder() / "hub" / f"{repository.replace('/', '--')}@{revision}.json")
     return folder
 
 
-def _unavailable(what: str, why: Exception | str) -> ConnectionError:
+def unavailable(what: str, why: Exception | str) -> ConnectionError:
+    """Return the error for what is not on this machine and cannot be downloaded."""
     return ConnectionError(
         f"{what} is neither on this machine nor could it be downloaded: connect this machine, set HF_ENDPOINT to a "
         f"mirror that has it, or copy the cache of huggingface_hub here ({' '.join(str(why).split())})"

@@ -241,6 +241,27 @@ def choose_on_pool(factorization: MatrixFactorization, matrix: CorrectnessMatrix
     return choose_strengths(torch.from_numpy(weights), leading_directions(x), folds, *parts)
 
 
+def place_beside(
+    factorization: MatrixFactorization, embeddings: npt.ArrayLike, labels: np.ndarray, pool: CorrectnessMatrix | None
+) -> Placement:
+    """Place one new model among those of a factorization, whose strengths are chosen on a pool where there is one.
+
+    Parameters
+    ----------
+    factorization : MatrixFactorization
+    embeddings : ndarray of shape (n_questions, width)
+    labels : ndarray of shape (n_questions,)
+        Correct (1) or incorrect (0).
+    pool : CorrectnessMatrix or None
+        Answers of models of the factorization.
+    """
+    weights = np.vstack([factorization.coef_.T, factorization.intercept_])
+    tau, rho = (TAU, RHO) if pool is None else choose_on_pool(factorization, pool)
+    questions = with_one(embeddings)
+    prior = PoolPrior.learn(torch.from_numpy(weights), leading_directions(questions), tau, rho)
+    return place_model(prior, questions, torch.from_numpy(labels)[:, None])
+
+
 def log_loss(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Return the sum of the log loss over the observed answers of each model; both (..., n_questions, n_models)."""
     return ((softplus(logits) - labels * logits) * (labels != NOT_OBSERVED)).sum(dim=-2)

@@ -12,7 +12,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -24,6 +24,7 @@ from embedllm.datasets.encoder import Encoder
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.baselines import BenchmarkMean
+from embedllm.predictors.checkpoints import reading
 from embedllm.predictors.familiarity import Familiarity
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
@@ -176,6 +177,45 @@ def write(folder: Path, contents: Mapping[str, bytes], encoder: Encoder) -> None
         temporary.write_text(json.dumps(description, indent=2) + "\n", encoding="utf-8")
     for name in replaced - {entry["name"] for entry in entries.values()}:
         (folder / name).unlink(missing_ok=True)
+
+
+class Saved(NamedTuple):
+    """What the folder of a router holds; `encoder` has its name and its fingerprint."""
+
+    encoder: dict[str, str]
+    predictor: CorrectnessPredictor
+    new_models: dict[str, NewModel]
+    familiarity: Familiarity | None
+
+
+def read(folder: Path) -> Saved:
+    """Read what `write` wrote.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no router in the folder, or a part of it is missing.
+    ValueError
+        If it is damaged.
+    """
+    description, contents = describe(folder), {}
+    paths = {part: folder / description[part]["name"] for part in FILES if part in description}
+    for part, path in paths.items():
+        if not path.is_file():
+            raise FileNotFoundError(f"the router in {folder} lacks its file {path.name}: save or fetch it again")
+        contents[part] = path.read_bytes()
+        if hashlib.sha256(contents[part]).hexdigest() != description[part]["sha256"]:
+            raise ValueError(f"{path} is damaged: save or fetch the router again")
+    predictor: CorrectnessPredictor = (factorization := MatrixFactorization.load(paths["weights"]))
+    if "stack" in paths:
+        with reading(paths["stack"], "a stack written by Router.save"):
+            predictor = stack_from_bytes(contents["stack"], factorization)
+    new_models = models_from_bytes(contents["new_models"]) if "new_models" in paths else {}
+    familiarity = None
+    if "training" in paths:
+        with reading(paths["training"], "a sample of training questions written by Router.save"):
+            familiarity = familiarity_from_bytes(contents["training"], factorization.coef_.shape[1])
+    return Saved(description["encoder"], predictor, new_models, familiarity)
 
 
 def checksum(description: dict[str, Any]) -> str:

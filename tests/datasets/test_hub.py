@@ -30,6 +30,7 @@ class Machine:
 
     def __init__(self, home, hub):
         self.home, self.hub = home, hub
+        (self.served,) = hub.folders.values()
         repository = home / "hf" / "hub" / f"datasets--{RELEASE['repository'].replace('/', '--')}"
         self.snapshot = repository / "snapshots" / RELEASE["revision"]
         self.matrices = home / "own" / "matrices"
@@ -72,7 +73,7 @@ def machine(tmp_path, release):
     shutil.copytree(release, served)
     for name in ("train_x.pth", "train_y.pth", "optimal_mf_model_embeddings.pth"):
         (served / name).write_bytes(b"never needed")
-    with serve(served, RELEASE["repository"], RELEASE["revision"]) as hub:
+    with serve({f"datasets/{RELEASE['repository']}": served}, RELEASE["revision"]) as hub:
         yield Machine(tmp_path / "home", hub)
 
 
@@ -88,7 +89,7 @@ class TestFetch:
         assert run.returncode == 0, run.stderr
         assert "112 models x 357 questions, 10 benchmarks" in run.stdout
         assert f"{RELEASE['repository']}, revision {RELEASE['revision'][:7]}" in run.stdout
-        downloads = {name: machine.hub.downloads(name) for name in os.listdir(machine.hub.folder)}
+        downloads = {name: machine.hub.downloads(name) for name in os.listdir(machine.served)}
         assert {name: n for name, n in downloads.items() if n} == dict.fromkeys(RELEASE["files"], 1)
         # The same as from a folder of the same files, with what the names of the models state.
         seen, expected = load_dataset(tmp_path / "seen"), load_dataset(release)
@@ -154,7 +155,7 @@ class TestFetch:
             (machine.snapshot / "question_order.csv").unlink()
             (machine.snapshot.parents[1] / "trees" / f"{RELEASE['revision']}.json").unlink(missing_ok=True)
         else:
-            (machine.hub.folder / "question_order.csv").unlink()
+            (machine.served / "question_order.csv").unlink()
         message = machine.fail(**({} if online else {"HF_HUB_OFFLINE": "1"}))
         assert message.startswith(
             "ConnectionError: question_order.csv of the data set RZ412/EmbedLLM, revision 266ae3e"

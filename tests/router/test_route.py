@@ -401,7 +401,9 @@ class TestNewModel:
 
     def test_strengths_come_from_the_pool_where_it_is_given(self, router, matrix, small_encoder, monkeypatch):
         chosen = []
-        monkeypatch.setattr("embedllm.router.choose_on_pool", lambda *both: chosen.append(both) or (1.0, 0.1))
+        monkeypatch.setattr(
+            "embedllm.predictors.placement.choose_on_pool", lambda *both: chosen.append(both) or (1.0, 0.1)
+        )
         plain, told = (Router(router.factorization, small_encoder, "cpu") for _ in range(2))
         plain.add_model("new", {SUMS[0]: True})
         assert not chosen

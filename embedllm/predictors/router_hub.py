@@ -1,0 +1,145 @@
+"""Routers on the Hugging Face Hub, with a model card; by the settings of `huggingface_hub`, as in `datasets.hub`.
+
+A repository has what `Router.save` writes, `router.json` and safetensors, and the card, `README.md`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from embedllm.datasets.encoder import Encoder
+from embedllm.datasets.hub import unavailable
+from embedllm.predictors.base import CorrectnessPredictor
+from embedllm.predictors.router_files import DESCRIPTION
+from embedllm.predictors.stacked import StackedCorrectness
+
+_LIMITS = """\
+- It knows these models only, as they were when they answered: a provider may change a model under its name.
+- A probability is that of an answer as correct as in the data, by the same rule. For questions unlike those of the data
+  it means little; `route` marks these in the column `unfamiliar`.
+- It holds embeddings of training questions, and a stack with KNN all of them and the answers: no texts, although an
+  embedding tells what a text is about."""
+
+
+def publish(repository: str, save: Callable[[Path], None], card: str) -> str:
+    """Publish what `save` writes to a folder, and a card, in one commit; return the address of the repository.
+
+    Raises
+    ------
+    ConnectionError
+        If the Hub cannot be reached, or refuses.
+    """
+    from huggingface_hub import HfApi  # imported late: a router in a folder needs no network library
+
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        save(folder)
+        (folder / "README.md").write_text(card, encoding="utf-8")
+        try:
+            address = HfApi().create_repo(repository, exist_ok=True)
+            HfApi().upload_folder(
+                repo_id=repository,
+                folder_path=folder,
+                delete_patterns="*.safetensors",
+                commit_message="Router of embedllm",
+            )
+        except Exception as error:  # each network library below the Hub's has error classes of its own
+            raise ConnectionError(
+                f"the router could not be published as {repository}: log in by `hf auth login`, and check the name "
+                f"({' '.join(str(error).split())})"
+            ) from error
+    return str(address)
+
+
+def download(repository: str, revision: str | None) -> Path:
+    """Return a folder with the files of a router, downloading what is missing.
+
+    Raises
+    ------
+    ConnectionError
+        If they are neither on this machine nor can be downloaded.
+    """
+    from huggingface_hub import snapshot_download
+
+    try:
+        files = [DESCRIPTION, "*.safetensors"]
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
+    except Exception as error:  # as above
+        raise unavailable(f"the router {repository}", error) from error
+
+
+def model_card(
+    repository: str,
+    models: Sequence[str],
+    encoder: Encoder,
+    predictor: CorrectnessPredictor,
+    licence: str,
+    data: str,
+    scores: Mapping[str, float],
+) -> str:
+    """Return the text of a model card: what a router is, its data, encoder, scores, licence and limits.
+
+    Raises
+    ------
+    ValueError
+        If the encoder is a local folder, or the licence or the data are not stated.
+    """
+    if not (licence.strip() and data.strip()):
+        raise ValueError("the licence and the data of a router on the Hub have to be stated: pass licence and data")
+    if encoder.name == str(encoder.folder):
+        raise ValueError(
+            f"the encoder of this router is the folder {encoder.name}, which others do not have: save the router, and "
+            f"load it with the Hub id of that encoder, Router.load(folder, encoder='owner/name')"
+        )
+    from huggingface_hub import ModelCardData
+
+    head = ModelCardData(license=licence, library_name="embedllm", tags=["llm-routing"])
+    measured = [f"- {_code(name)}: {value:.4g}" for name, value in scores.items()]
+    if isinstance(predictor, StackedCorrectness):
+        measured.append(f"- By cross-validation on its data: {predictor.summary()}.")
+    return f"""\
+---
+{head.to_yaml()}
+---
+
+# A router of {len(models)} language models
+
+It sends a question to the model with the highest predicted probability of a correct answer.
+
+```python
+from embedllm import Router
+
+router = Router.from_pretrained("{repository}")
+print(router.route(["What is 7 times 8?"]))
+```
+
+## Data
+
+{data}
+
+## Encoder
+
+{_code(encoder.name)}, downloaded at the first use (fingerprint {encoder.fingerprint}).
+
+## Models
+
+{chr(10).join(f"- {_code(name)}" for name in models)}
+
+## Scores
+
+{chr(10).join(measured) or "None are stated."}
+
+## Limits
+
+{_LIMITS}
+"""
+
+
+def _code(text: str) -> str:
+    """A text as code, so that no character of it is markup."""
+    text = " ".join(text.split())
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"
