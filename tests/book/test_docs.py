@@ -116,13 +116,30 @@ def succeeds(command):
 
 
 OF_THE_PACKAGE = "python -m embedllm "
+PRINTS = "---- printed by the block at line "
+
+
+def check_shown(shown, printed):
+    """Each line that a page shows is printed, up to rounding."""
+    for line in filter(None, shown.splitlines()):
+        alike = [each for each in printed.splitlines() if form(each) == form(line)]
+        assert alike, f"{line!r} is shown, and this is printed:\n{printed}"
+        assert any(values(each) == pytest.approx(values(line), abs=0.05) for each in alike), (line, alike)
+
+
+def form(line):
+    return re.sub(r"\d", "0", line).rstrip()
+
+
+def values(line):
+    return [float(number) for number in re.findall(r"[-+]?\d+\.\d+", line)]
 
 
 def script_of(page):
-    """The Python blocks of a page and the commands between them as one script, each line where it is on the page."""
+    """The Python blocks of a page and the commands between them as one script, each block where it is on the page."""
     script = ""
     for block in blocks(page):
-        lines = block.text.splitlines()
+        lines = block.text.replace("\\\n", " ").splitlines()
         if block.info == "bash":
             lines = [
                 f"assert __import__('embedllm.__main__').__main__.main({shlex.split(line)[3:]!r}) == 0"
@@ -131,7 +148,8 @@ def script_of(page):
                 for line in lines
             ]
         if block.info in ("python", "bash") and any(lines):
-            script += "\n" * (block.line - 1 - script.count("\n")) + "\n".join(lines) + "\n"
+            script += "\n" * (block.line - 2 - script.count("\n")) + f"print('{PRINTS}{block.line}')\n"
+            script += "\n".join(lines) + "\n"
     return script
 
 
@@ -146,6 +164,10 @@ def test_blocks_run_in_order(page, tmp_path, named_encoder):
     environment = os.environ | named_encoder(DEFAULT_ENCODER)
     run = subprocess.run([sys.executable, path], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-3000:]
+    outputs = {int(first): text for first, _, text in (part.partition("\n") for part in run.stdout.split(PRINTS)[1:])}
+    for block, after in pairwise(blocks(page)):
+        if after.info == "text" and block.info in ("python", "bash"):
+            check_shown(after.text, outputs[block.line])
 
 
 @pytest.mark.slow
@@ -171,11 +193,7 @@ def test_landing_page_shows_what_its_commands_print(tmp_path, small_encoder):
         run = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
         assert run.returncode == 0, run.stderr[-3000:]
         printed += run.stdout
-    for line in filter(None, shown.splitlines()):
-        assert re.sub(r"\d", "0", line) in re.sub(r"\d", "0", printed)
-        numbers = [float(number) for number in re.findall(r"[-+]?\d+\.\d+", line)]
-        (same,) = [each for each in printed.splitlines() if re.sub(r"\d", "0", each) == re.sub(r"\d", "0", line)]
-        assert [float(number) for number in re.findall(r"[-+]?\d+\.\d+", same)] == pytest.approx(numbers, abs=0.05)
+    check_shown(shown, printed)
 
 
 REFERENCE = {page: page.read_text(encoding="utf-8") for page in sorted((ROOT / "book" / "api").glob("*.md"))}
