@@ -19,11 +19,11 @@ in_short = InShort("""
 By the protocol of the paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
 {paper_communities:.0f}. Number of these whose members are closer to each other than to other models:
 
-- by SGD's vectors: {sgd_paper_closer_words}; closer than random communities of their size: {sgd_paper_found_words};
-- ours, in the coordinates of the exact fit: {exact_paper_closer_words}; closer than random ones: {exact_paper_found_words}.
+- by SGD's vectors: {sgd_paper_closer_words};
+- ours, in the coordinates of the exact fit: {exact_paper_closer_words}.
 
-Ours: of all {communities_tested:.0f} communities with at least three members, the number that is closer than random ones in
-the exact coordinates, corrected for the number of tests: {exact_found_words}.
+Ours: of all {communities_tested:.0f} communities with at least three members, the number that is closer than random ones of
+their size in the exact coordinates, corrected for the number of tests: {exact_found_words}.
 """)
 
 # %% [markdown]

@@ -109,7 +109,7 @@ plot_contributions(paper.table(), framed.index)
 framed.round(3)
 
 # %% tags=["hide-cell"]
-load_published().loc[["contributions"]]
+load_published().loc[["contributions_largest", "contributions_hurt"]]
 
 # %% [markdown]
 # ## Ours: predictions of answers

@@ -103,8 +103,8 @@ _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
         )
     ],
     ("Figure 7", "contributions"): [
-        ("MMLU gives most to the other benchmarks", "contribution-sums", "mmlu_lead", "positive", "contributions"),
-        ("The other benchmarks together hurt GPQA", "contribution-sums", "gpqa_hurt", "positive", "contributions"),
+        ("MMLU gives most to the other benchmarks", "contribution-sums", "mmlu_lead", "positive", "contributions_largest"),
+        ("The other benchmarks together hurt GPQA", "contribution-sums", "gpqa_hurt", "positive", "contributions_hurt"),
         *(
             (f"{giver} helps {taker}", "contributions", key, "positive", key)
             for giver, taker in (("GSM8K", "MathQA"), ("MathQA", "ASDiv"), ("ASDiv", "MathQA"))
@@ -302,7 +302,8 @@ def status_table(results: Sequence[Results]) -> pd.DataFrame:
 def status_html(table: pd.DataFrame, folder: str = "") -> HTML:
     """Show a status table, each row with a link to its page, which lies in a folder."""
     rows = []
-    for place, *cells, page in table.itertuples():
+    for place, what, *cells, page in table.itertuples():
         path = f"../{page}" if page == "paper" else page  # what is on no notebook's page
-        rows.append([*map(html.escape, [place, *cells]), f'<a href="{folder}{path}.html">{page}</a>'])
-    return _stacked([str(table.index.name), *table.columns], rows)
+        link = f'<a href="{folder}{path}.html">{html.escape(what)}</a>'
+        rows.append([html.escape(place), link, *map(html.escape, cells)])
+    return _stacked([str(table.index.name), *table.columns.drop("page")], rows)

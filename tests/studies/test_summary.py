@@ -145,8 +145,9 @@ def test_status_says_what_is_regenerated_on_which_data(two):
 
 def test_status_links_to_pages(two):
     shown = status_html(status_table(two)).data
-    assert '<td data-head="page"><a href="forecasting.html">forecasting</a></td>' in shown
-    assert '<a href="../paper.html">paper</a>' in shown
+    assert '<a href="forecasting.html">forecasting accuracy by number of training questions</a></td>' in shown
+    assert '<a href="../paper.html">schematics of the method</a>' in shown
+    assert "<th>page</th>" not in shown
     assert "on simulated pool, MMLU-Pro</td>" in shown
 
 
