@@ -103,8 +103,13 @@ _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
         )
     ],
     ("Figure 7", "contributions"): [
-        ("MMLU gives most to the other benchmarks", "contribution-sums", "mmlu_lead", "positive", "contributions_largest"),
-        ("The other benchmarks together hurt GPQA", "contribution-sums", "gpqa_hurt", "positive", "contributions_hurt"),
+        *(
+            (text, "contribution-sums", key, "positive", f"contributions_{published}")
+            for text, key, published in (
+                ("MMLU gives most to the other benchmarks", "mmlu_lead", "largest"),
+                ("The other benchmarks together hurt GPQA", "gpqa_hurt", "hurt"),
+            )
+        ),
         *(
             (f"{giver} helps {taker}", "contributions", key, "positive", key)
             for giver, taker in (("GSM8K", "MathQA"), ("MathQA", "ASDiv"), ("ASDiv", "MathQA"))
