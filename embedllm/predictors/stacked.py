@@ -21,6 +21,7 @@ from scipy.special import expit, logit
 from sklearn.base import clone
 from sklearn.model_selection import GroupKFold
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
 from embedllm._checks import check_positive
 from embedllm._division import question_groups
@@ -122,7 +123,8 @@ class StackedCorrectness(CorrectnessPredictor):
         if (n_folds := min(self.n_folds, groups.max() + 1)) < 2:
             return
         positions = np.arange(matrix.n_questions)
-        for rest, fold in GroupKFold(n_folds, shuffle=True, random_state=0).split(positions, groups=groups):
+        folds = GroupKFold(n_folds, shuffle=True, random_state=0).split(positions, groups=groups)
+        for rest, fold in tqdm(folds, "weighing", n_folds, unit="fold", leave=False, delay=2, disable=None):
             train, held_out = (matrix.subset(questions=np.isin(positions, each)) for each in (rest, fold))
             if train.observed.any() and held_out.observed.any():
                 yield held_out, groups[fold], [_as_chosen(part).fit(train) for part in parts]

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
+from tqdm import tqdm
 
 from embedllm._checks import check_seed
 from embedllm._division import question_groups
@@ -124,7 +125,8 @@ def timed_runs(
     runs, seconds = [], []
     for each, split in split_runs(matrix, seed, n_seeds):
         run = Run(each, split, {}, {})
-        for name, predictor in predictors.items():
+        shown = tqdm(predictors.items(), f"run {each - seed + 1} of {n_seeds}", unit="fit", delay=2, disable=None)
+        for name, predictor in shown:
             start = time.perf_counter()
             run.predictors[name] = fit_clone(predictor, split.train, each, validation=split.val)
             fitted = time.perf_counter()
