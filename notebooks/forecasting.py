@@ -191,8 +191,8 @@ plot_reliability(pool_runs(bins))
 # %% [markdown]
 # ## Ours: your own predictor
 #
-# A predictor is a class with `fit` and `predict_proba`; models travel by name. This one, in the figure like the others, is a
-# ridge regression of each model's labels on the question embedding, with missing labels at the model's mean:
+# A predictor is a class with `fit` and `predict_proba`; models are matched by name. This one, in the figure like the others, is
+# a ridge regression of each model's labels on the question embedding, with missing labels at the model's mean:
 
 
 # %% tags=["hide-output"]

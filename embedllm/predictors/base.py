@@ -23,8 +23,8 @@ class CorrectnessPredictor(BaseEstimator, ABC):
 
     A subclass keeps the conventions of scikit-learn, so that `clone`, `get_params` and `repr` work: its constructor
     stores hyperparameters and nothing else, and `fit` sets `model_names_` and whatever else it learns, under names that
-    end or begin with an underscore. Models travel by name: predictions for another matrix are matched to its models,
-    whatever their order.
+    end or begin with an underscore. Models are matched by name: a predictor serves other matrices, with models in any
+    order.
 
     Examples
     --------
