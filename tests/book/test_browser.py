@@ -153,3 +153,19 @@ def test_routes_are_searched_filtered_and_sorted(explore):
     expect(head).to_have_attribute("aria-sort", "ascending")
     values = [float(text) for text in rows.locator(f"td:nth-child({predicted + 1})").all_inner_texts()]
     assert values == sorted(values)
+
+
+def test_keyboard_alone_reaches_the_text_and_opens_what_is_folded(visit):
+    tab, _ = visit("notebooks/routing")
+    focused = "document.activeElement"
+    tab.keyboard.press("Tab")
+    assert "Skip to main content" in tab.evaluate(f"{focused}.textContent")
+    tab.keyboard.press("Enter")
+    for _ in range(30):
+        tab.keyboard.press("Tab")
+        assert tab.evaluate(f"getComputedStyle({focused}).outlineStyle") != "none"  # where the focus is can be seen
+        if tab.evaluate(f"{focused}.tagName") == "SUMMARY":
+            break
+    assert not tab.evaluate(f"{focused}.parentElement.open")
+    tab.keyboard.press("Enter")
+    assert tab.evaluate(f"{focused}.parentElement.open")
