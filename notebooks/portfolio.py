@@ -16,9 +16,8 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Models compared: {portfolio_models:.0f}. By its own probabilities, the router expects at most half a point less than from all of
-them from this many (mean over the runs), chosen one after the other: {portfolio_fewest:.3g}. On test questions, with 95 %
-intervals:
+Models compared: {portfolio_models:.0f}. Fewest of them with which the router expects, by its own probabilities, at most half a
+point less than with all (mean over the runs): {portfolio_fewest:.3g}. On test questions, with 95 % intervals:
 
 - routing accuracy with these few minus that with all: {portfolio_fewest_minus_all_words}; minus that of the best single model:
   {portfolio_fewest_minus_single_words};
@@ -141,7 +140,8 @@ recap(
     """
 **What we learned.**
 
-- The greedy choice expects at least {portfolio_reached_words} of the accuracy of the best set, for every size.
+- The accuracy that the greedy choice expects is at least {portfolio_reached_words} of that of the best set, for every size.
+  One model alone expects {portfolio_first_words} of the accuracy of all.
 - On test questions, {portfolio_few:.0f} models of the greedy choice minus the {portfolio_few:.0f} most accurate ones:
   {portfolio_few_minus_accurate_words}; minus as many random ones: {portfolio_few_minus_random_words}.
 - Flagged pairs whose two models are of one family: {portfolio_family_words}; of all pairs: {portfolio_family_base_words}.

@@ -71,7 +71,7 @@ def plot_pairs(pairs: pd.DataFrame) -> Figure:
         step, align = (5, "left") if number % 2 else (-5, "right")
         looks: dict[str, Any] = {"ha": align, "va": "center", "fontsize": 9, "weight": "bold"}
         axes.annotate(str(number), (x, y), (step, 0), textcoords="offset points", **looks)
-    axes.set_xlabel("distance: RMS difference of the predicted logits")
+    axes.set_xlabel("distance: RMS difference of the predictions (logits)")
     axes.set_ylabel("correlation of the answers\nbeyond expectation")
     axes.set_title(f"{sources(pairs) or 'no pair of models has enough common questions'}, n = {len(pairs):,} pairs")
     handles, labels = axes.get_legend_handles_labels()

@@ -296,6 +296,7 @@ class Portfolio:
         """Return the values that the page reports."""
         n, few = len(self.names), min(FEW, len(self.names))
         fewest = [each.fewest for each in self._chosen]
+        first = [100 * each.value[0] / each.value[-1] for each in self._chosen]
         reached = [100 * (each.value / each.bound).min() for each in self._chosen]
         what, everyone, fewest_models = "Routing accuracy:", (GREEDY, n), ("fewest", 1)
         wanted = [
@@ -326,6 +327,7 @@ class Portfolio:
             *(ReportedValue(f"portfolio_{key}", name, runs, count=True, reason=no_names) for key, name, runs in counts),
             ReportedValue("portfolio_fewest", f"Fewest models that expect {100 * MARGIN:g} points less", fewest),
             ReportedValue("portfolio_reached", "Least share of the best set that is reached", reached, "%"),
+            ReportedValue("portfolio_first", "Expected accuracy of one model, share of that of all", first, "%"),
             *accuracy_values(self._sizes, wanted),
             *(
                 ReportedValue(f"portfolio_{key}", name, [_one_family(pairs)], "%", reason=no_family)
