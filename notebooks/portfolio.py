@@ -59,7 +59,7 @@ matrix
 # $$F(S) = \frac{1}{|Q|} \sum_{q \in Q} \max_{m \in S} \; p(m, q).$$
 #
 # $Q$ are the training questions, and $p$ is the fitted probability, since this is what the router maximizes. Labels in its place
-# would give the accuracy of an oracle, which knows the answers. $F$ grows with $S$, and the gain of a model shrinks as $S$ grows
+# would give the accuracy of an oracle, which knows the answers. Whether $F$ is reached, the test questions show. $F$ grows with $S$, and the gain of a model shrinks as $S$ grows
 # ($F$ is monotone and submodular). Therefore the greedy choice, which adds the model with the largest gain time and again, expects
 # at least $1 - 1/e$, about 63 %, of the best set of equal size. A closer bound comes from the data: for its sets $S_0, S_1,
 # \ldots$,
@@ -104,8 +104,8 @@ portfolio.choices().drop(columns="data").head(10).round(2)
 #   answered all questions, it is the distance of their [embeddings](../notebooks/what_embedllm_is).
 #
 # Names of models are not used. They check the result: names that differ only in the provider or the format of the weights, and
-# families. On the simulated pool, no model is derived from another and families are drawn at random: what is flagged there is an
-# error.
+# families. The rule was chosen with ZeroEval and MMLU-Pro in view, so that this check is not independent of it there. On the
+# simulated pool, no model is derived from another and families are drawn at random: what is flagged there is an error.
 
 # %%
 pairs = portfolio.pairs
