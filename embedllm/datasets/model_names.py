@@ -22,6 +22,8 @@ _SIZE = re.compile(
     re.IGNORECASE,
 )
 
+_RUN = re.compile(r"@.*|[-_](?:fp8|fp16|bf16|int[48]|awq|gptq|gguf)(?![a-z0-9])", re.IGNORECASE)
+
 FAMILIES = {
     "llama": r"llama|athene",  # Athene is a tuned Llama
     "mistral": r"mi[sx]tral|mathstral",
@@ -79,6 +81,19 @@ def describe_models(names: Iterable[str]) -> pd.DataFrame:
     index = pd.Index(list(names), dtype=object, name="model")
     rules = {"params_b": _size, "family": _family, "tags": _tags}
     return pd.DataFrame({column: [rule(name) for name in index] for column, rule in rules.items()}, index)
+
+
+def weights_of(names: pd.Series) -> pd.Series:
+    """Return names in lower case without what they say of a run: the provider, `@...`, and the format of the weights.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from embedllm.datasets.model_names import weights_of
+    >>> weights_of(pd.Series(["Llama-3-70B-fp8@together", "llama-3-70b"])).tolist()
+    ['llama-3-70b', 'llama-3-70b']
+    """
+    return names.str.replace(_RUN, "", regex=True).str.lower()
 
 
 def _size(name: str) -> float:

@@ -214,15 +214,16 @@ class Wanted(NamedTuple):
     ----------
     key, what : str
         Of the reported value.
-    method : str
-    minus : str, optional
+    method : str or tuple
+        The levels of its columns in the tally.
+    minus : str or tuple, optional
         The method whose accuracy is subtracted.
     """
 
     key: str
     what: str
-    method: str
-    minus: str | None = None
+    method: str | tuple[str, int]
+    minus: str | tuple[str, int] | None = None
 
 
 def accuracy_values(tally: Tally, wanted: Iterable[Wanted]) -> list[ReportedValue]:

@@ -10,7 +10,6 @@ References
 
 from __future__ import annotations
 
-import re
 from typing import NamedTuple
 
 import numpy as np
@@ -19,14 +18,13 @@ from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 from embedllm._division import question_groups
+from embedllm.datasets.model_names import weights_of
 from embedllm.datasets.published_counts import baselines_of, load_published_counts
 from embedllm.datasets.simulate import ANCHORS
 from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix, Split
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 
-# What a name says of how a model was run: the provider, and the format of the weights.
-_RUN = re.compile(r"@.*|[-_](?:fp8|fp16|bf16|int[48]|awq|gptq|gguf)(?![a-z0-9])", re.IGNORECASE)
 _FEWEST_SHARED = 100  # questions that a pair must share, so that its agreement is known to 5 points
 
 
@@ -125,8 +123,7 @@ def agreement_ceilings(agreement: Agreement, n_nearest: int = 5) -> pd.DataFrame
     """
     pairs = agreement.pairs()
     pairs = pairs[pairs["n_shared"] >= _FEWEST_SHARED].drop(columns="expected")
-    weights = [pairs[column].str.replace(_RUN, "", regex=True).str.lower() for column in ("model", "other")]
-    runs = weights[0] == weights[1]
+    runs = weights_of(pairs["model"]) == weights_of(pairs["other"])
     pairs.insert(1, "pair", np.where(runs, "runs of one model", "nearest models"))
     pairs["at most"] = (1 + np.sqrt((2 * pairs["agreement"] - 1).clip(lower=0))) / 2
     return pd.concat([pairs[runs], pairs[~runs].head(n_nearest)], ignore_index=True)

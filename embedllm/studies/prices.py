@@ -20,6 +20,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from embedllm.datasets.complete import complete_table
 from embedllm.datasets.prices import complete_prices, price_penalties
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.ranking import best_models, priced_scores
@@ -118,17 +119,13 @@ def price_pool(
         costs, unit = sizes.to_numpy(float), SIZE
     costs = np.broadcast_to(costs, matrix.labels.shape)
     known = matrix.observed & ~np.isnan(costs)
-    order = np.argsort(-known.sum(axis=1), kind="stable")
-    complete = np.logical_and.accumulate(known[order], axis=0)  # answered by the first models
-    cells = complete.sum(axis=1) * np.arange(1, len(order) + 1)
-    n_kept = int(cells.argmax()) + 1 if cells.any() else 0
-    models, questions = np.isin(np.arange(len(order)), order[:n_kept]), complete[n_kept - 1]
+    models, questions = complete_table(known)
     kept = matrix.subset(models=models, questions=questions)
     axes = kept.models.index, kept.questions.index
     labels, known_costs = pd.DataFrame(kept.labels, *axes), pd.DataFrame(costs[np.ix_(models, questions)], *axes)
     kept = CorrectnessMatrix(labels, kept.questions, kept.embeddings, kept.models, kept.source, costs=known_costs)
     n_unknown = int((~known.any(axis=1) & ~models).sum())
-    return PricedPool(kept, unit, n_unknown, len(order) - n_kept - n_unknown)
+    return PricedPool(kept, unit, n_unknown, int((~models).sum()) - n_unknown)
 
 
 def hull(costs: np.ndarray, accuracies: np.ndarray) -> np.ndarray:

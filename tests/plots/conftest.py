@@ -30,6 +30,7 @@ from embedllm.plots.forecasting import plot_forecasts, plot_history, plot_reliab
 from embedllm.plots.label_rules import plot_protocols
 from embedllm.plots.limits import plot_recovery, plot_structures
 from embedllm.plots.new_models import plot_asking, plot_benchmark_errors, plot_new_models
+from embedllm.plots.portfolio import plot_pairs, plot_portfolio
 from embedllm.plots.prices import plot_frontiers
 from embedllm.plots.published_numbers import (
     plot_published_forecasts,
@@ -283,6 +284,7 @@ def draw(
         **_limit_figures(pool),
         **_new_model_figures(pool),
         "plot_frontiers": lambda: plot_frontiers(*_made_up_frontiers(pool)),
+        **_portfolio_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -346,6 +348,21 @@ def _new_model_figures(pool):
         "plot_new_models": lambda: plot_new_models(table[table["asking"] == "random"]),
         "plot_asking": lambda: plot_asking(table[table["method"] != "ridge, no pool"]),
         "plot_benchmark_errors": lambda: plot_benchmark_errors(errors),
+    }
+
+
+def _portfolio_figures(pool):
+    """Those of the page on portfolios, on made-up results."""
+    keys = product(("greedy choice", "most accurate models", "random models"), range(1, pool.n_models + 1))
+    table = pd.DataFrame(list(keys), columns=["models", "k"]).assign(data=pool.source, low=-2.0, high=1.0)
+    table = table.assign(accuracy=50 + table["k"], minus=table["k"] - float(pool.n_models))
+    one, two = np.triu_indices(pool.n_models, k=1)
+    pairs = pd.DataFrame({"data": pool.source, "model": pool.model_names[one], "other": pool.model_names[two]})
+    number = np.arange(len(pairs))
+    pairs = pairs.assign(distance=1 + number / 10, correlation=0.5 - number / 50, flagged=number < 3)
+    return {
+        "plot_portfolio": lambda: plot_portfolio(table, 200),
+        "plot_pairs": lambda: plot_pairs(pairs.assign(same_family=number % 5 == 1)),
     }
 
 

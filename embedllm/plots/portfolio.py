@@ -1,0 +1,81 @@
+"""Figures of the page on portfolios of models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.figure import Figure
+
+from embedllm.plots._style import GREY, PALETTE, figure_of, sources
+
+_LOOKS = {"greedy choice": (PALETTE[3], "-"), "most accurate models": (PALETTE[0], "--"), "random models": (GREY, "-")}
+_NAMED = 8
+
+
+@figure_of()
+def plot_portfolio(table: pd.DataFrame, n_questions: float) -> Figure:
+    """Routing accuracy among the first k models, and minus that among all models, with paired 95 % intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.portfolio.Portfolio.table`. Random models are only in the upper panel.
+    n_questions : float
+        Test questions of a run.
+    """
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    for name, rows in table.groupby("models", sort=False):
+        color, line = _LOOKS[str(name)]
+        upper.plot(rows["k"], rows["accuracy"], line, color=color, label=name)
+        if name != "random models":
+            lower.plot(rows["k"], rows["minus"], line, color=color)
+            lower.fill_between(rows["k"], rows["low"], rows["high"], color=color, alpha=0.15, linewidth=0)
+    n_models = int(table["k"].max())
+    upper.axhline(table["accuracy"].iat[n_models - 1], color="black", linewidth=0.8, label=f"all {n_models} models")
+    single = table[(table["models"] == "most accurate models") & (table["k"] == 1)]
+    upper.plot(single["k"], single["accuracy"], "*", color="black", markersize=11, label="best single model")
+    lower.axhline(0, color="black", linewidth=0.8)
+    ticks = [k for k in (1, 2, 3, 5, 10, 20, 50, 100, 200, 500) if k < 0.8 * n_models]
+    upper.set(xscale="log", ylabel="correct answers (%)")
+    lower.set(ylabel="minus all models\n(points)", xlabel="models to choose among, k (logarithmic)")
+    lower.set_xticks([*ticks, n_models], [*map(str, ticks), str(n_models)])
+    lower.minorticks_off()
+    upper.set_title(f"{sources(table)}, {n_questions:,.0f} test questions in a run")
+    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    return figure
+
+
+@figure_of()
+def plot_pairs(pairs: pd.DataFrame) -> Figure:
+    """Correlation of the answers of each pair of models beyond what is expected, over the distance of the two.
+
+    Parameters
+    ----------
+    pairs : DataFrame
+        From `embedllm.studies.portfolio.similar_pairs`. The first flagged ones are named.
+    """
+    figure, axes = plt.subplots(figsize=(7.5, 5.6))
+    flagged, family = pairs["flagged"], pairs["same_family"]
+    kinds = [
+        (~flagged & ~family, "o", "#bbbbbb", 9, "other pairs"),
+        (~flagged & family, "^", PALETTE[0], 22, "other pairs of one family"),
+        (flagged, "o", PALETTE[3], 34, "flagged pairs"),
+    ]
+    for rows, marker, color, size, label in kinds:
+        count = f"{label} ({rows.sum():,})"
+        axes.scatter("distance", "correlation", size, data=pairs[rows], color=color, marker=marker, lw=0, label=count)
+    named = pairs[flagged].head(_NAMED)
+    for number, (x, y) in enumerate(named[["distance", "correlation"]].to_numpy(), start=1):
+        step, align = (5, "left") if number % 2 else (-5, "right")
+        looks: dict[str, Any] = {"ha": align, "va": "center", "fontsize": 9, "weight": "bold"}
+        axes.annotate(str(number), (x, y), (step, 0), textcoords="offset points", **looks)
+    axes.set_xlabel("distance: RMS difference of the predictions (logits)")
+    axes.set_ylabel("correlation of the answers\nbeyond expectation")
+    axes.set_title(f"{sources(pairs) or 'no pair of models has enough common questions'}, n = {len(pairs):,} pairs")
+    handles, labels = axes.get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    lines = [f"{number}  {a} | {b}" for number, (a, b) in enumerate(named[["model", "other"]].to_numpy(), start=1)]
+    figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=9)
+    return figure
