@@ -9,20 +9,20 @@
 # %% [markdown]
 # # Explore models and routes
 #
-# **Goal.** Look at single models and single questions: which models are alike, and to which model do the routers send a
-# question?
+# **Goal.** Look at single models and single questions: which models are alike, on which benchmarks is a model strong, and
+# to which model do the routers send a question?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-[The map](#the-models) has {models:,.0f} models, [the table](#the-routes) the choices of {routers:.0f} routers for
-{shown:,.0f} of {tested:,.0f} test questions, drawn at random. On {correct:.1f} % of them the model that MF chooses is correct; on
-{hopeless:.1f} % no model is.
+[The models](#the-models): {models:,.0f}, with the nearest ones of each. [The routes](#the-routes): the choices of
+{routers:.0f} routers for {shown:,.0f} of {tested:,.0f} test questions. On {correct:.1f} % of these the model that MF
+chooses is correct; on {hopeless:.1f} % no model is.
 """)
 
 # %% [markdown]
-# The map and the table can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
+# The map and the tables can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
 # from a server.
 #
 # **In the paper:** nothing, the page is ours. **Published:** none.
@@ -33,7 +33,7 @@ scale: float = 1.0  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 alpha: float | str = "auto"  # noise in training: MF's ridge penalty
 n_neighbors: int = 131  # k of KNN
-n_questions: int = 500  # test questions in the table, drawn at random
+n_questions: int = 1500  # at most, in the table of routes; drawn at random
 seed: int = 0  # of the simulated pool, and of the run
 
 # %% tags=["remove-input"]
@@ -48,10 +48,19 @@ from embedllm import (
     fit_runs,
     load_dataset,
 )
-from embedllm.plots.explore import explore_models, explore_routes
+from embedllm.plots.explore import (
+    explore_models,
+    explore_routes,
+    explore_strengths,
+)
 from embedllm.protocol.routers import standard_policies
 from embedllm.studies.communities import map_models, measure_distances
-from embedllm.studies.explore import map_table, route_choices
+from embedllm.studies.dataset import agreement_ceilings, pairwise_agreement
+from embedllm.studies.explore import (
+    describe_models,
+    map_table,
+    route_choices,
+)
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 predictors = {
@@ -70,20 +79,49 @@ matrix
 # a filter stay as faint dots.
 
 # %%
-positions = map_models(
-    measure_distances(first)["MF"], matrix.models, matrix.source
+distances = measure_distances(first)["MF"]
+models = map_table(
+    matrix, map_models(distances, matrix.models, matrix.source)
 )
-explore_models(map_table(matrix, positions))
+explore_models(models)
+
+# %% [markdown]
+# A row for each model, to be searched by its name:
+#
+# - *nearest models*: the three with the smallest distance, and the share of the common questions on which both are
+#   correct or both incorrect. Where answers are missing, models that were run on the same benchmarks can be close for
+#   that reason alone;
+# - *stronger on*, *weaker on*: the benchmarks on which its accuracy is above, or below, a fit that adds a number of the
+#   model and a number of the benchmark. Up to three of each, in points, and only differences of more than two standard
+#   errors, from at least 30 answers;
+# - *runs of the same model*, if there are any: names that differ only in the provider or in the format of the weights.
+
+# %% tags=["remove-input"]
+import itables
+
+itables.init_notebook_mode(all_interactive=False, connected=False)
+
+# %%
+agreement = pairwise_agreement(matrix)
+runs = agreement_ceilings(agreement, n_nearest=0)
+described = describe_models(matrix, distances, agreement.agreement, runs)
+explore_strengths(models.join(described))
 
 # %% [markdown]
 # ## The routes
 #
-# One row for each test question of the sample and each router: the model that it chooses, the predicted probability that
-# this model is correct, and whether it was. The routers are those of the page on [routing](../notebooks/routing) that
-# choose by a prediction, in the first run; for `best single model` the prediction is its training accuracy. *Models
-# correct* is the share of the models that answered the question correctly: where it is 0, no router could be correct.
+# One row for each test question of the sample: its id and, where the licence of the data allows it, how its text begins.
+# Texts are shown for MMLU-Pro, for ZeroEval without MATH, and for your own data where the questions have a licence in the
+# column `license`. The routers are those of the page on [routing](../notebooks/routing) that choose by a prediction, in
+# the first run: their columns have ✓ and the model that is chosen if it is correct, ✗ and the model if it is not.
 #
-# The buttons in the head of a column sort and filter by it; the search box searches all columns.
+# - *MF is*: whether the model that MF chooses is correct; *MF predicts*: the predicted probability that it is;
+# - *routers disagree*: if they do, how many different models they choose;
+# - *models correct*: the share of the models that answered the question correctly. Where it is 0, no router could be
+#   correct.
+#
+# The buttons in the head of a column sort and filter by it: choose *incorrect* in *MF is* for the questions on which MF's
+# choice is incorrect, or a benchmark. The search box searches all columns.
 
 # %%
 policies = standard_policies("MF", "KNN")

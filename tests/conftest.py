@@ -197,7 +197,9 @@ def write_folder(
 
     metadata = [["" if pd.isna(value) else value for value in row] for row in matrix.models.itertuples()]
     models = [["model_name", *matrix.models.columns], *metadata]
-    order = [["prompt_id", "category", "prompt"], *zip(matrix.question_ids, category, prompt, strict=True)]
+    more = [name for name in ("license",) if name in questions]
+    order = [["prompt_id", "category", "prompt", *more]]
+    order += zip(matrix.question_ids, category, prompt, *(questions[name] for name in more), strict=True)
     if unnamed_index:
         models = [["" if number == 0 else number - 1, *row] for number, row in enumerate(models)]
     write_rows(folder / "model_order.csv", models, **form)

@@ -1,7 +1,8 @@
-"""The model map and the table of routes, to be filtered and searched in the browser.
+"""The model map and the tables of models and of routes, to be filtered and searched in the browser.
 
-Each view holds its data and the script that shows it (Vega-Lite for the map, DataTables for the table), which comes
-with the installed packages: a page with them needs no server and loads nothing from other sites.
+Each view holds its data and the script that shows it (Vega-Lite for the map, DataTables for the tables), which comes
+with the installed packages: a page with them needs no server and loads nothing from other sites. A notebook that shows
+a table first calls `itables.init_notebook_mode(all_interactive=False, connected=False)`, once for all tables.
 """
 
 from __future__ import annotations
@@ -115,37 +116,68 @@ def _map_records(table: pd.DataFrame) -> pd.DataFrame:
     )
 
 
+def explore_strengths(table: pd.DataFrame) -> HTML:
+    """Show what is known of each model in a table that can be sorted and searched.
+
+    Parameters
+    ----------
+    table : DataFrame indexed by model name
+        From `embedllm.studies.explore.map_table`, with the columns of `embedllm.studies.explore.describe_models`.
+    """
+    found = table[["nearest", "stronger", "weaker", "duplicates"]].set_axis(
+        ["nearest models (agreement)", "stronger on", "weaker on", "runs of the same model (agreement)"], axis=1
+    )
+    shown = pd.DataFrame({"model": table.index, "accuracy": table["accuracy"].round(3)}).set_index(table.index)
+    shown = shown.join(found.loc[:, (found != "").any()])
+    return _table(shown, "models", f"{table['data'].iat[0]}: {len(table):,} models")
+
+
 def explore_routes(choices: pd.DataFrame, n_tested: int) -> HTML:
-    """Show the routes in a table that can be sorted, searched and filtered by each column.
+    """Show the routes in a table with a row for each question, to be sorted, searched and filtered by each column.
 
     Parameters
     ----------
     choices : DataFrame
-        From `embedllm.studies.explore.route_choices`.
+        From `embedllm.studies.explore.route_choices`. What is predicted, and whether it was correct, is shown in
+        columns of their own for the first router.
     n_tested : int
         Number of all test questions, for the caption.
     """
+    routers = {str(name): rows.set_index("question") for name, rows in choices.groupby("router", sort=False)}
+    name, first = next(iter(routers.items()))
+    n_chosen = choices.groupby("question")["model"].nunique()[first.index]
+    texts = (": " + first["text"]).where(first["text"] != "", "")
+    shown = pd.DataFrame({"question": first.index + texts, "benchmark": first["benchmark"]})
+    shown[f"{name} is"] = first["correct"].map({True: "correct", False: "incorrect"})
+    shown["routers disagree"] = n_chosen.map("{} models".format).where(n_chosen > 1, "no")
+    shown[f"{name} predicts"] = first["predicted"].round(3)
+    for router, rows in routers.items():
+        shown[router] = rows["correct"].map({True: "✓ ", False: "✗ "}) + rows["model"]
+    shown["models correct"] = first["models_correct"].round(3)
+    caption = f"{', '.join(choices['data'].unique())}: {len(first):,} of {n_tested:,} test questions"
+    return _table(shown, "routes", caption, lists=["benchmark", *routers, f"{name} is", "routers disagree"])
+
+
+def _table(shown: pd.DataFrame, name: str, caption: str, lists: Iterable[str] = ()) -> HTML:
+    """A table with lists of values to choose from in some columns."""
     import itables
     from IPython.display import HTML
 
-    shown = choices.drop(columns=["data", "models_correct"]).assign(
-        predicted=choices["predicted"].round(3), correct=choices["correct"].map({True: "correct", False: "incorrect"})
-    )
-    shown["models correct"] = choices["models_correct"].round(3)
-    itables.init_notebook_mode(all_interactive=False, connected=False)  # puts DataTables beside the table
-    source, n_shown = ", ".join(choices["data"].unique()), choices["question"].nunique()
-    lists = [shown.columns.get_loc(name) for name in ("benchmark", "router", "model", "correct")]
+    listed = [shown.columns.get_loc(column) for column in lists]
     table = itables.to_html_datatable(
-        shown,
-        caption=f"{html.escape(source)}: {n_shown:,} of {n_tested:,} test questions",
-        table_id="routes",
+        shown.reset_index(drop=True),
+        caption=html.escape(caption),
+        table_id=name,
         connected=False,
         display_logo_when_loading=False,
         maxBytes=0,
+        showIndex=False,
+        pageLength=5,
+        lengthMenu=[5, 10, 25, 100],
         classes="display compact",
         style="width:100%;caption-side:top",
         ordering={"indicators": False},
         columnControl=["order", "searchDropdown"],
-        columnDefs=[{"targets": lists, "columnControl": ["order", ["searchList"]]}],
+        columnDefs=[{"targets": listed, "columnControl": ["order", ["searchList"]]}],
     )
     return HTML(f'<div class="explore">{table}</div>')

@@ -132,22 +132,40 @@ def test_map_is_filtered(explore, size):
     expect(points).to_have_count(everyone)
 
 
+def test_models_are_searched(explore):
+    rows = explore.locator("#models tbody tr")
+    model = rows.nth(2).locator("td").first.inner_text()
+    explore.locator("#models_wrapper input[type=search]").first.fill(model)
+    expect(rows.first).to_contain_text(model)
+    assert all(model in row for row in rows.all_inner_texts())
+
+
 def test_routes_are_searched_filtered_and_sorted(explore):
     rows = explore.locator("#routes tbody tr")
     heads = explore.locator("#routes_wrapper thead th .dt-column-title").all_inner_texts()
-    router = heads.index("router")
-    explore.get_by_role("searchbox", name="Search:").fill("best single model")
-    expect(rows.first.locator("td").nth(router)).to_have_text("best single model")
-    assert set(rows.locator(f"td:nth-child({router + 1})").all_inner_texts()) == {"best single model"}
-    explore.get_by_role("searchbox", name="Search:").fill("")
-    # The list of a column.
-    explore.locator("#routes_wrapper thead th").nth(router).locator(".dtcc-button_dropdown").click()
-    explore.locator(".dtcc-dropdown .dtcc-list-buttons button", has_text="KNN").click()
-    expect(rows.first.locator("td").nth(router)).to_have_text("KNN")
-    assert set(rows.locator(f"td:nth-child({router + 1})").all_inner_texts()) == {"KNN"}
-    explore.locator("#routes_wrapper thead th").nth(router).locator(".dtcc-button_dropdown").click()
+
+    def choose(column, nth):
+        """Choose a value from the list of a column, and return it."""
+        explore.locator("#routes_wrapper thead th").nth(heads.index(column)).locator(".dtcc-button_dropdown").click()
+        button = explore.locator(".dtcc-dropdown .dtcc-list-buttons button").nth(nth)
+        value = button.inner_text()
+        button.click()
+        explore.keyboard.press("Escape")
+        expect(rows.first.locator("td").nth(heads.index(column))).to_have_text(value)
+        assert set(rows.locator(f"td:nth-child({heads.index(column) + 1})").all_inner_texts()) == {value}
+        return value
+
+    id_of_first = rows.first.locator("td").first.inner_text()[:40]
+    search = explore.locator("#routes_wrapper input[type=search]").first
+    search.fill(id_of_first)
+    assert all(id_of_first in row for row in rows.all_inner_texts())
+    search.fill("")
+    # The questions of a benchmark on which the routers choose one model, or some number, and MF's choice is incorrect.
+    assert choose("MF is", 1) == "incorrect"
+    choose("benchmark", 0)
+    choose("routers disagree", 0)
     # By what is predicted.
-    predicted = heads.index("predicted")
+    predicted = heads.index("MF predicts")
     head = explore.locator("#routes_wrapper thead th").nth(predicted)
     head.locator(".dtcc-button_order").click()
     expect(head).to_have_attribute("aria-sort", "ascending")

@@ -31,7 +31,7 @@ def with_hostile_names(matrix, first):
     labels = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
     benchmarks = [named(matrix.benchmark_names)[name] for name in matrix.benchmarks]
     prompts = [f"{text(number, first)} {name}" for number, name in enumerate(matrix.question_ids)]
-    questions = matrix.questions.assign(benchmark=benchmarks, prompt=prompts)
+    questions = matrix.questions.assign(benchmark=benchmarks, prompt=prompts, license="CC0-1.0")
     models = pd.DataFrame({"params_b": 7.0, "tags": [f"tag{text(n // 3, first)}" for n in range(matrix.n_models)]})
     renamed = labels.rename(index=named(matrix.model_names))
     source = f"{matrix.source}{text(0, first)}"

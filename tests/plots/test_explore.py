@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm.plots.explore import explore_models, explore_routes
+from embedllm.plots.explore import explore_models, explore_routes, explore_strengths
 
 
 @pytest.fixture
@@ -45,21 +45,52 @@ def test_names_cannot_end_the_script(table):
     assert "</script><b>" in json.dumps(chart_of(view))
 
 
+def rows_of(view):
+    """The rows of a table, from the script that shows it."""
+    return json.loads(json.loads(re.search(r'"data_json": ("(?:[^"\\]|\\.)*")', view)[1]))
+
+
+def heads_of(view):
+    return [html.unescape(each) for each in re.findall(r"<th>(.*?)</th>", view)]
+
+
+CHOICES = pd.DataFrame(
+    {
+        "data": "made up",
+        "question": ["t0", "t0", "t1", "t1", "t3", "t3"],
+        "text": ["What <b>?", "What <b>?", "", "", "", ""],
+        "benchmark": "b",
+        "router": ["MF", "KNN"] * 3,
+        "model": ["one", "one", "one", "<script>", "two", "one"],
+        "predicted": [0.5, 0.1, 0.25, 0.2, np.nan, 0.3],
+        "correct": [True, True, False, True, False, False],
+        "models_correct": [0.5, 0.5, 1.0, 1.0, 0.0, 0.0],
+    }
+)
+
+
+def test_a_row_for_each_question():
+    view = explore_routes(CHOICES, 4).data
+    heads = ["question", "benchmark", "MF is", "routers disagree", "MF predicts", "MF", "KNN", "models correct"]
+    assert heads_of(view) == heads
+    rows = rows_of(view)
+    assert [row[0] for row in rows] == [html.escape("t0: What <b>?"), "t1", "t3"]
+    assert [row[2] for row in rows] == ["correct", "incorrect", "incorrect"]
+    assert [row[3] for row in rows] == ["no", "2 models", "2 models"]
+    assert [row[5] for row in rows] == ["✓ one", "✗ one", "✗ two"]
+    assert [row[6] for row in rows] == ["✓ one", html.escape("✓ <script>"), "✗ one"]
+
+
 def test_routes_say_what_they_are_of():
-    choices = pd.DataFrame(
-        {
-            "data": "made up",
-            "question": ["t0", "t1", "t3"],
-            "benchmark": "b",
-            "router": "MF",
-            "model": ["one", "<script>", "one"],
-            "predicted": [0.5, 0.25, np.nan],
-            "correct": [True, False, False],
-            "models_correct": [0.5, 1.0, 0.0],
-        }
-    )
-    view = explore_routes(choices, 4).data
+    view = explore_routes(CHOICES, 4).data
     assert "made up: 3 of 4 test questions" in view
-    assert html.escape("<script>") in view
     assert not re.search(r"(src|href)=['\"]?https?://(?!itables\.org)", view)
-    assert "incorrect" in view
+
+
+def test_models_and_what_is_known_of_them(table):
+    described = table.assign(nearest=["two (50%)", "one (50%)"], stronger=["math +3", ""], weaker="", duplicates="")
+    view = explore_strengths(described).data
+    assert heads_of(view) == ["model", "accuracy", "nearest models (agreement)", "stronger on"]
+    assert [row[0] for row in rows_of(view)] == ["one", "two"]
+    assert [row[3] for row in rows_of(view)] == ["math +3", ""]
+    assert "made up: 2 models" in view

@@ -20,7 +20,7 @@ from matplotlib.text import Text
 from embedllm import CorrectnessMatrix
 from embedllm.plots.communities import plot_model_map
 from embedllm.plots.dataset import plot_accuracy, plot_agreement, plot_composition
-from embedllm.plots.explore import explore_models, explore_routes
+from embedllm.plots.explore import explore_models, explore_routes, explore_strengths
 from embedllm.studies.dataset import pairwise_agreement
 from embedllm.studies.summary import claims_html
 
@@ -76,7 +76,9 @@ def views(matrix):
         plot_agreement(agreement.pairs(), agreement.order(), matrix.source),
         plot_model_map(positions),
     ]
-    shown = [explore_models(table).data, explore_routes(choices, 12).data, claims_html(pd.DataFrame([claim])).data]
+    described = table.assign(nearest=tag, stronger=tag, weaker=tag, duplicates=tag)
+    shown = [explore_models(table).data, explore_strengths(described).data, explore_routes(choices, 12).data]
+    shown.append(claims_html(pd.DataFrame([claim])).data)
     return figures, [*shown, matrix._repr_html_(), matrix.models._repr_html_()]
 
 

@@ -9,7 +9,14 @@ from embedllm.matrix import Split
 from embedllm.predictors.baselines import BenchmarkMean
 from embedllm.protocol.routers import RoutingPolicy, standard_policies
 from embedllm.protocol.runs import Run
-from embedllm.studies.explore import TEXT_LENGTH, map_table, route_choices
+from embedllm.studies.explore import (
+    TEXT_LENGTH,
+    describe_models,
+    free_texts,
+    map_table,
+    route_choices,
+    strengths,
+)
 
 NAMES = ["MF", "KNN", "best model per benchmark", "best single model"]
 ROUTERS = {name: standard_policies()[name] for name in NAMES}
@@ -64,7 +71,7 @@ def test_routes_by_hand(run):
     np.testing.assert_allclose(choices["predicted"], of_two + of_one + of_two, rtol=1e-6)
     assert choices["correct"].tolist() == [False] * 4 + [True] * 4 + [False] * 4
     assert choices["models_correct"].tolist() == [0.5] * 4 + [1.0] * 4 + [0.0] * 4
-    assert "text" not in choices
+    assert set(choices["text"]) == {""}
 
 
 def test_sample_of_the_questions(run):
@@ -75,11 +82,88 @@ def test_sample_of_the_questions(run):
         route_choices(run, ROUTERS, 0)
 
 
-def test_prompts_are_shortened(run):
-    test = matrix_of([[1], [0]], ["t0"], prompt="word " * 100)
-    (text,) = set(route_choices(run._replace(split=run.split._replace(test=test)), ROUTERS)["text"])
+def test_texts_are_shortened():
+    (text,) = free_texts(matrix_of([[1], [0]], ["t0"], prompt="word " * 100, license="MIT"))
     assert text.startswith("word word") and text.endswith(" …")
     assert len(text) <= TEXT_LENGTH
+
+
+@pytest.mark.parametrize(
+    ("source", "benchmarks", "expected"),
+    [
+        ("own data", ["gsm", "law"], ["", ""]),
+        ("EmbedLLM", ["gsm", "mmlu"], ["", ""]),
+        ("MMLU-Pro", ["math", "law"], ["one", "two"]),
+        ("ZeroEval", ["gsm", "math-l5"], ["one", ""]),
+    ],
+)
+def test_texts_without_a_licence_stay_away(source, benchmarks, expected):
+    matrix = matrix_of([[1, 0], [0, 1]], ["a", "b"], prompt=["one", "two"])
+    questions = matrix.questions.assign(benchmark=benchmarks)
+    labels = pd.DataFrame(matrix.labels, matrix.models.index, questions.index)
+    assert free_texts(CorrectnessMatrix(labels, questions, np.eye(2), source=source)).tolist() == expected
+    licensed = questions.assign(license=["", "CC0-1.0"])
+    shown = free_texts(CorrectnessMatrix(labels, licensed, np.eye(2), source=source)).tolist()
+    assert shown == [expected[0], "two"]
+
+
+def accuracies(table, n):
+    """A pool with accuracies, of which NaN is not observed, on benchmarks of n questions."""
+    benchmarks = np.repeat(table.columns, n)
+    rows = [
+        np.concatenate([np.full(n, -1) if np.isnan(each) else np.arange(n) < round(each * n) for each in row])
+        for row in table.to_numpy()
+    ]
+    labels = pd.DataFrame(np.array(rows).astype(int), table.index)
+    questions = pd.DataFrame({"benchmark": benchmarks}, labels.columns)
+    return CorrectnessMatrix(labels, questions, np.ones((len(benchmarks), 1)))
+
+
+class TestStrengths:
+    TABLE = pd.DataFrame({"x": [0.9, 0.5, 0.4], "y": [0.5, 0.5, 0.4], "z": [0.4, 0.2, 0.1]}, ["a", "b", "c"])
+
+    def test_residuals_of_an_additive_fit(self):
+        grand = self.TABLE.to_numpy().mean()
+        left = self.TABLE.sub(self.TABLE.mean(axis=1), axis=0) - self.TABLE.mean() + grand
+        errors = (self.TABLE * (1 - self.TABLE) / 500) ** 0.5
+        expected = 100 * left.where(left.abs() > 2 * errors)
+        pd.testing.assert_frame_equal(strengths(accuracies(self.TABLE, 500)), expected, check_names=False)
+
+    def test_missing_benchmarks_count_for_nothing(self):
+        # Exactly additive but for one cell, which lets nothing be wrong elsewhere.
+        table = pd.DataFrame({"x": [0.7, 0.5, 0.3], "y": [0.6, 0.4, 0.2], "z": [np.nan, 0.6, 0.4]}, ["a", "b", "c"])
+        assert strengths(accuracies(table, 1000)).isna().all(axis=None)
+
+    def test_few_answers_say_nothing(self):
+        assert strengths(accuracies(self.TABLE.round(), 29)).isna().all(axis=None)
+        assert strengths(accuracies(self.TABLE.round(), 30)).notna().any(axis=None)
+
+
+class TestDescribeModels:
+    @pytest.fixture
+    def described(self):
+        names = ["a@one", "a@two", "c"]
+        matrix = accuracies(TestStrengths.TABLE.set_axis(names), 500)
+        distances = pd.DataFrame([[0, 2, 1], [2, 0, 3], [1, 3, 0.0]], names, names)
+        agreement = pd.DataFrame([[1, 0.9, np.nan], [0.9, 1, 0.5], [np.nan, 0.5, 1]], names, names)
+        runs = pd.DataFrame({"model": ["a@one"], "other": ["a@two"]})
+        return matrix, describe_models(matrix, distances, agreement, runs, n=2)
+
+    def test_nearest_and_duplicates(self, described):
+        table = described[1]
+        assert table.loc["a@one", "nearest"] == "c (no question in common); a@two (90%)"
+        assert table.loc["c", "nearest"] == "a@one (no question in common); a@two (50%)"
+        assert table["duplicates"].tolist() == ["a@two (90%)", "a@one (90%)", ""]
+
+    def test_strengths_in_words(self, described):
+        matrix, table = described
+        points = strengths(matrix)
+        for model, row in points.iterrows():
+            for column, sign in (("stronger", 1), ("weaker", -1)):
+                largest = (sign * row).sort_values(ascending=False)
+                expected = [f"{name} {sign * value:+.0f}" for name, value in largest[largest > 0].items()][:2]
+                assert table.loc[model, column] == "; ".join(expected)
+        assert table["stronger"].str.contains("x").any()
 
 
 class Last(RoutingPolicy):
