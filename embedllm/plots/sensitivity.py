@@ -1,0 +1,82 @@
+"""Figures of the page on sensitivity to the encoder and to the division of the questions."""
+
+from __future__ import annotations
+
+import matplotlib.pyplot as plt
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from embedllm.plots._style import GREY, beside_row, figure_of, head, label_rows, offsets, sources, styles_of
+
+
+@figure_of()
+def plot_encodings(table: pd.DataFrame, reference: str) -> Figure:
+    """What predictors and routers gain or lose by other vectors of the questions, with paired 95 % intervals.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.sensitivity.Encodings.table`.
+    reference : str
+        The encoding that was subtracted.
+    """
+    shown, n_questions = table[table["encoding"] != reference], table["n_questions"].iat[0]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 0.62 * shown["encoding"].nunique() + 2.2))
+    _by_predictor(upper, shown, "encoding", "loss")
+    _by_predictor(lower, shown, "encoding", "routing")
+    upper.set(xlabel=f"log loss minus that by the {reference} (nats)")
+    upper.set_title(f"forecasting: left is better (n = {n_questions:,} questions)", fontsize=10)
+    lower.set(xlabel=f"routing accuracy minus that by the {reference} (points)")
+    lower.set_title("routing: right is better", fontsize=10)
+    _key(figure, upper, table)
+    return figure
+
+
+@figure_of()
+def plot_divisions(table: pd.DataFrame, reference: str) -> Figure:
+    """How the accuracy of predictors changes with what a division of the questions keeps together.
+
+    Parameters
+    ----------
+    table : DataFrame
+        From `embedllm.studies.sensitivity.Divisions.table`.
+    reference : str
+        The rule that was subtracted.
+    """
+    rules = table.drop_duplicates("rule")
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 0.62 * len(rules) + 2.2))
+    shown = table[table["rule"] != reference]
+    _by_predictor(upper, shown, "rule", "accuracy")
+    upper.set(xlabel=f"accuracy minus that by {reference} (points)")
+    upper.set_title(f"what a division keeps together (n = {table['n_questions'].iat[0]:,} questions)", fontsize=10)
+    label_rows(lower, [f"{rule} ({leaks:.1f} %)" for rule, leaks in zip(rules["rule"], rules["leaks"], strict=True)])
+    for place, row in enumerate(rules.to_dict("records")):
+        lower.hlines(place, row["gap_low"], row["gap_high"], color="#333333", linewidth=1.5)
+        lower.plot(row["gap"], place, "o", color="#333333", markersize=6)
+        beside_row(lower, place, f"{row['gap']:+.2f}")
+    lower.set(xlabel=f"accuracy: {rules['difference'].iat[0]} (points)")
+    lower.set_title("in brackets: test questions with a near duplicate in training", fontsize=10)
+    _key(figure, upper, table)
+    return figure
+
+
+def _by_predictor(axes: Axes, table: pd.DataFrame, rows: str, kind: str) -> None:
+    """Draw a row for each encoding or rule, and in it a marker with its interval for each predictor."""
+    names = list(pd.unique(table[rows]))
+    styles = styles_of(pd.unique(table["predictor"]))
+    label_rows(axes, names)
+    for step, (name, style) in zip(offsets(len(styles)), styles.items(), strict=True):
+        of = table[table["predictor"] == name]
+        places = [names.index(each) + step for each in of[rows]]
+        axes.hlines(places, of[f"{kind}_low"], of[f"{kind}_high"], color=style["color"], linewidth=1.5)
+        axes.plot(of[f"{kind}_minus"], places, linewidth=0, markersize=5, label=name, **style)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.grid(axis="y", visible=False)
+
+
+def _key(figure: Figure, axes: Axes, table: pd.DataFrame) -> None:
+    for each in figure.axes:
+        each.axvline(0, color=GREY, linewidth=0.8, zorder=0)
+    head(figure, sources(table))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=4)
