@@ -14,7 +14,6 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from sklearn.model_selection import GroupKFold
 
 from embedllm._checks import check_positive, check_seed
 from embedllm._division import question_groups
@@ -51,6 +50,10 @@ class Measure(NamedTuple):
     def minus(self, method: object, other: object) -> tuple[pd.Series, tuple[float, float]]:
         """Return the paired difference of two methods in each run, and its 95 % interval."""
         return self.runs[method] - self.runs[other], interval(self.samples[method] - self.samples[other])
+
+    def interval(self, method: object) -> tuple[float, float]:
+        """Return the 95 % interval of a method."""
+        return interval(self.samples[method])
 
     def columns(self, name: str, method: object, other: object) -> dict[str, float]:
         """Return the mean of a method, its difference from another one and the ends of the interval, to be columns."""
@@ -103,6 +106,12 @@ def _measure(tallies: Mapping[str, Tally], metric: str, factor: float) -> Measur
     return Measure(pd.concat(runs, axis=1), pd.concat(samples, axis=1))
 
 
+def _told_apart(table: pd.DataFrame, rows: str, kind: str) -> dict[str, str]:
+    """Name the rows that are higher or lower than the reference, by their 95 % intervals, and the others."""
+    side = np.where(table[f"{kind}_low"] > 0, "higher", np.where(table[f"{kind}_high"] < 0, "lower", "alike"))
+    return {f"{kind}_{each}": "; ".join(table[rows][side == each]) or "none" for each in ("higher", "lower", "alike")}
+
+
 @dataclass(frozen=True)
 class Encodings:
     """Predictors and routers by several encodings of the same questions.
@@ -147,6 +156,11 @@ class Encodings:
                 gains, _ = self.measures["routing"].minus((encoding, name), (encoding, self.single))
                 rows.append(row | {"gain": gains.mean()})
         return pd.DataFrame(rows)
+
+    def words(self, method: str) -> dict[str, str]:
+        """Say by which encodings the `loss` and the `routing` accuracy of a predictor are higher, lower or alike."""
+        others = self.table().query("encoding != @OWN and predictor == @method")
+        return _told_apart(others, "encoding", "loss") | _told_apart(others, "encoding", "routing")
 
     def values(self, method: str, rival: str) -> list[ReportedValue]:
         """Return the values that the page reports, of two predictors."""
@@ -216,12 +230,19 @@ def division_rules(matrix: CorrectnessMatrix, near: np.ndarray) -> dict[str, np.
 
 
 def folds_of(groups: np.ndarray, seed: int = 0) -> np.ndarray:
-    """Put groups of questions into at most five folds at random; return the fold of each question, from 0."""
-    folds = np.empty(len(groups), dtype=int)
-    division = GroupKFold(min(N_FOLDS, groups.max() + 1), shuffle=True, random_state=check_seed(seed) % 2**32)
-    for number, (_, fold) in enumerate(division.split(groups, groups=groups)):
-        folds[fold] = number
-    return folds
+    """Put groups of questions into at most five folds at random.
+
+    The first question of a group decides. Divisions of one seed are therefore as like each other as their groups allow:
+    what separates them is what they keep together, and not the draw.
+
+    Returns
+    -------
+    ndarray of shape (n_questions,), int
+        The fold of each question, from 0; all folds have about as many groups.
+    """
+    draw = np.random.default_rng(check_seed(seed)).permutation(len(groups))
+    place = draw[np.unique(groups, return_index=True)[1]].argsort().argsort()
+    return (place * min(N_FOLDS, len(place)) // len(place))[groups]
 
 
 def rule_runs(
@@ -287,7 +308,7 @@ class Divisions:
 
     @cached_property
     def measures(self) -> dict[str, Measure]:
-        """Log loss (nats) and accuracy (%), by names such as "MF, near duplicates"."""
+        """Log loss (nats) and accuracy (%), by names such as "MF, near duplicates"; the `gap` (points), by rule."""
         rows = self.tally.rows  # all questions in their order, once for each seed
         tally = Tally(
             rows.assign(unit=np.resize(self.near, len(rows))),
@@ -296,11 +317,13 @@ class Divisions:
             "predictor",
             "benchmark",
         )
-        names = {"loss": ("log_loss", 1), "accuracy": ("accuracy", 100)}
-        return {
-            kind: Measure(factor * tally.by_seed()[metric], factor * tally.resampled(metric=metric))
-            for kind, (metric, factor) in names.items()
-        }
+        found = {"loss": Measure(tally.by_seed()["log_loss"], tally.resampled(metric="log_loss"))}
+        found["accuracy"] = Measure(100 * tally.by_seed()["accuracy"], 100 * tally.resampled())
+        method, rival = ([f"{name}, {rule}" for rule in self.rules] for name in (self.method, self.rival))
+        gaps = [
+            frame[method].set_axis(list(self.rules), axis=1) - frame[rival].to_numpy() for frame in found["accuracy"]
+        ]
+        return found | {"gap": Measure(*gaps)}
 
     def leaks(self, rule: str) -> list[float]:
         """Return the share of test questions with a near duplicate among the training questions, for each seed (%)."""
@@ -313,41 +336,44 @@ class Divisions:
         Returns
         -------
         DataFrame
-            A row for each rule and predictor. Columns: `data`, `rule`, `groups`, `leaks` (%), `n_questions`,
-            `difference` (such as "MF minus KNN") with its `gap` (points of accuracy), `gap_low` and `gap_high`, the
-            same for both predictors; `predictor`, `loss` (nats) and `accuracy` (%), each with `_minus`, `_low` and
-            `_high`. Intervals are paired 95 % intervals over questions.
+            A row for each rule and predictor. Columns: `data`, `rule`, `groups`, `n_questions`, `leaks` (%),
+            `difference` (such as "MF minus KNN"), its `gap` (points of accuracy) with the 95 % interval `interval_0` to
+            `interval_1`, the same for both predictors; `predictor`. The `gap`, the `loss` (nats) and the `accuracy` (%)
+            have further columns for what they are more than by that rule, `_minus`, and the ends of its interval,
+            `_low` and `_high`. Intervals are paired, over groups of near duplicates.
         """
         rows = []
+        scores, gaps = {kind: self.measures[kind] for kind in ("loss", "accuracy")}, self.measures["gap"]
         for rule, groups in self.rules.items():
-            pair = [f"{name}, {rule}" for name in (self.method, self.rival)]
-            gap, (low, high) = self.measures["accuracy"].minus(*pair)
             row = {"data": self.tally.data, "rule": rule, "groups": groups.max() + 1, "n_questions": len(groups)}
             row |= {"leaks": np.mean(self.leaks(rule)), "difference": f"{self.method} minus {self.rival}"}
-            row |= {"gap": gap.mean(), "gap_low": low, "gap_high": high}
+            row |= gaps.columns("gap", rule, TEXT) | {f"interval_{k}": end for k, end in enumerate(gaps.interval(rule))}
             for name in (self.method, self.rival):
-                scores = row | {"predictor": name}
-                for kind, measure in self.measures.items():
-                    scores |= measure.columns(kind, f"{name}, {rule}", f"{name}, {TEXT}")
-                rows.append(scores)
+                columns = [each.columns(kind, f"{name}, {rule}", f"{name}, {TEXT}") for kind, each in scores.items()]
+                rows.append(row | {"predictor": name} | columns[0] | columns[1])
         return pd.DataFrame(rows)
+
+    def words(self) -> dict[str, str]:
+        """Say by which rules the `gap` is higher or lower than where the same text stays together, or alike."""
+        return _told_apart(self.table().query("rule != @TEXT").drop_duplicates("rule"), "rule", "gap")
 
     def values(self) -> list[ReportedValue]:
         """Return the values that the page reports."""
-        values, nothing = [], ([np.nan], (np.nan, np.nan))
-        accuracy = self.measures["accuracy"]
+        values = []
+        accuracy, gaps = self.measures["accuracy"], self.measures["gap"]
         for rule, short in _RULES.items():
-            known, key, reason = rule in self.rules, f"sensitivity_{short}", _MISSING.get(rule, "")
-            method, rival = (f"{name}, {rule}" for name in (self.method, self.rival))
-            leaks, together = self.leaks(rule) if known else [np.nan], f"kept together: {rule}"
-            what = f"test questions with a near duplicate in training, {together}"
-            values.append(ReportedValue(f"{key}_leaks", what, leaks, "%", reason=reason))
-            wanted = [("gap", f"{self.method} minus {self.rival}, {together}", method, rival)]
+            known, together = rule in self.rules, f"kept together: {rule}"
+            gap = f"{self.method} minus {self.rival}"
+            wanted = [("leaks", f"test questions with a near duplicate in training, {together}", "%")]
+            found = [(self.leaks(rule), None), (gaps.runs[rule], gaps.interval(rule))] if known else []
+            wanted.append(("gap", f"{gap}, {together}", "points"))
             if rule != TEXT:
-                for name, short in ((self.method, "mf"), (self.rival, "knn")):
-                    what = f"accuracy of {name}, {together}, minus {TEXT}"
-                    wanted.append((short, what, f"{name}, {rule}", f"{name}, {TEXT}"))
-            for short, what, *names in wanted:
-                runs, ends = accuracy.minus(*names) if known else nothing
-                values.append(ReportedValue(f"{key}_{short}", what, runs, "points", ends, reason=reason))
+                for key, name in (("mf", self.method), ("knn", self.rival)):
+                    wanted.append((key, f"accuracy of {name}, {together}, minus {TEXT}", "points"))
+                    found += [accuracy.minus(f"{name}, {rule}", f"{name}, {TEXT}")] if known else []
+                wanted.append(("change", f"{gap}, {together}, minus {TEXT}", "points"))
+                found += [gaps.minus(rule, TEXT)] if known else []
+            for (key, what, unit), (runs, ends) in zip(wanted, found or [([np.nan], None)] * len(wanted), strict=True):
+                name, reason = f"sensitivity_{short}_{key}", _MISSING.get(rule, "")
+                values.append(ReportedValue(name, what, runs, unit, ends, reason=reason))
         return values
