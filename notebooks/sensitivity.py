@@ -113,7 +113,7 @@ plot_encodings(table, OWN)
 # %% tags=["hide-cell"]
 table.drop(columns=["data", "n_questions"]).set_index(
     ["encoding", "predictor"]
-).round(4)
+).round(4).astype(object).fillna("")
 
 # %% [markdown]
 # ## Other divisions of the questions
@@ -128,8 +128,9 @@ table.drop(columns=["data", "n_questions"]).set_index(
 #
 # Each rule puts the questions into five folds, and each fold is predicted from the four others, so that all rules are tested on
 # the same questions and their differences are paired. The folds are alike except for what a rule moves. Intervals are over
-# groups of near duplicates; for whole benchmarks they say nothing about benchmarks that are not there. The penalty and k are the
-# same everywhere. Of a larger data set, whole groups of near duplicates are drawn.
+# groups of near duplicates. They do not contain what another draw of the folds would change (`n_seeds` averages over draws),
+# and for whole benchmarks they say nothing about benchmarks that are not there. The penalty and k are the same everywhere. Of a
+# larger data set, whole groups of near duplicates are drawn.
 
 # %%
 pool, near = draw_questions(
@@ -146,7 +147,7 @@ plot_divisions(shown, TEXT)
 # %% tags=["hide-cell"]
 shown.drop(columns=["data", "n_questions", "difference"]).set_index(
     ["rule", "predictor"]
-).round(4)
+).round(4).astype(object).fillna("")
 
 # %% [markdown]
 # ## Reported values

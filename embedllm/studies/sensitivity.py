@@ -172,11 +172,11 @@ class Encodings:
             ReportedValue("sensitivity_gain", f"{method} as router minus {self.single}", gains, "points", ends),
         ]
         for encoding, short in _ENCODINGS.items():
-            wanted = [
-                (f"{short}_loss", "log loss", loss, method, "nats"),
-                (f"{short}_knn_loss", "log loss", loss, rival, "nats"),
-            ]
-            for key, what, measure, name, unit in [*wanted, (f"{short}_gain", "routing", routing, method, "points")]:
+            wanted = [(f"{short}_loss", "log loss", loss, method, "nats")]
+            wanted.append((f"{short}_gain", "routing", routing, method, "points"))
+            if encoding not in (BOTH, FEWER):  # which hardly move the neighbours
+                wanted.append((f"{short}_knn_loss", "log loss", loss, rival, "nats"))
+            for key, what, measure, name, unit in wanted:
                 known = encoding in self.forecasts
                 runs, ends = measure.minus((encoding, name), (OWN, name)) if known else ([np.nan], (np.nan, np.nan))
                 what = f"{name}, {what}: {encoding} minus {OWN}"
