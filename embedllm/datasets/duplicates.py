@@ -6,6 +6,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+from sklearn.preprocessing import normalize
 
 from embedllm._division import question_groups
 from embedllm._files import check_limit
@@ -19,6 +22,10 @@ Duplicates = Literal["majority", "any", "last", "rows", "error"]
 "rows": all of them, the second and further ones on copies of the question. "error": none, it is an error.
 """
 
+NEAR = 0.95
+"""Cosine similarity above which two questions count as near duplicates."""
+
+_BLOCK = 1024  # questions compared at a time
 _SPARSE, _CELL = 100, 40  # cells for each label from which on a matrix is no pool; bytes of work that a cell takes
 
 _RULES = {
@@ -171,3 +178,36 @@ def duplicated_questions(matrix: CorrectnessMatrix, group_by: str | None = None)
     table = matrix.questions.copy()
     table.insert(0, "group", groups)
     return table[np.bincount(groups)[groups] > 1].sort_values("group", kind="stable")
+
+
+def near_duplicates(matrix: CorrectnessMatrix, cosine: float = NEAR) -> np.ndarray:
+    """Number the groups of questions of the same text or item, or of similar embeddings, also by way of others.
+
+    Parameters
+    ----------
+    matrix : CorrectnessMatrix
+    cosine : float
+        Two questions belong together if the cosine similarity of their embeddings is above it.
+
+    Returns
+    -------
+    ndarray of shape (n_questions,), int
+        From 0, in the order in which the groups first occur.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from embedllm import CorrectnessMatrix
+    >>> from embedllm.datasets.duplicates import near_duplicates
+    >>> labels = pd.DataFrame([[1, 0, 1]], ["model"], ["q1", "q2", "q3"])
+    >>> questions = pd.DataFrame({"benchmark": "sums"}, labels.columns)
+    >>> near_duplicates(CorrectnessMatrix(labels, questions, [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])).tolist()
+    [0, 1, 0]
+    """
+    unit, pairs = normalize(matrix.embeddings), [np.empty((2, 0), dtype=int)]
+    for start in range(0, len(unit), _BLOCK):
+        pairs.append(start + np.array(np.nonzero(unit[start : start + _BLOCK] @ unit[start:].T > cosine)))
+    first, second = np.hstack(pairs)
+    graph = coo_array((np.ones(len(first), dtype=bool), (first, second)), shape=(len(unit), len(unit)))
+    near = connected_components(graph, directed=False)[1]
+    return question_groups(matrix.questions.assign(near=near), "near")

@@ -38,6 +38,7 @@ from embedllm.plots.published_numbers import (
 )
 from embedllm.plots.real_answers import plot_gains
 from embedllm.plots.routing import plot_paper_routers, plot_route_shares, plot_router_gains, plot_routers
+from embedllm.plots.sensitivity import plot_divisions, plot_encodings
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.plots.tuning import plot_sweep
 from embedllm.plots.what_embedllm_is import (
@@ -285,6 +286,7 @@ def draw(
         **_new_model_figures(pool),
         "plot_frontiers": lambda: plot_frontiers(*_made_up_frontiers(pool)),
         **_portfolio_figures(pool),
+        **_sensitivity_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -376,6 +378,22 @@ def _made_up_frontiers(pool):
     gains = pd.DataFrame(list(product(("stack", "my own", "oracle"), (1, 3, 5))), columns=["method", "cost"])
     ends = {"points": 2.0, "low": [np.nan, 1.0, 1.0] * 3, "high": [np.nan, 3.0, 3.0] * 3}
     return table, gains.assign(**facts, **ends)
+
+
+def _sensitivity_figures(pool):
+    """Those of the page on the encoder and the division, on made-up results."""
+    table = pd.DataFrame(list(product(("one", "two", "three"), ("MF", "my own"))), columns=["encoding", "predictor"])
+    table = table.assign(
+        data=pool.source, n_questions=200, rule=table["encoding"], leaks=5.0, difference="MF minus KNN"
+    )
+    for kind in ("loss", "routing", "accuracy"):
+        table[f"{kind}_minus"] = [0.0, 0.0, 1.0, 2.0, -1.0, 0.5]
+        table[f"{kind}_low"], table[f"{kind}_high"] = table[f"{kind}_minus"] - 1, table[f"{kind}_minus"] + 1
+    rules = table.assign(gap=1.0, interval_0=[np.nan, np.nan, 0, 0, 0, 0], interval_1=2.0)
+    return {
+        "plot_encodings": lambda: plot_encodings(table, "one"),
+        "plot_divisions": lambda: plot_divisions(rules, "one"),
+    }
 
 
 def _solver_figures(pool):
