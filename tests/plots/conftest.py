@@ -37,6 +37,7 @@ from embedllm.plots.published_numbers import (
 )
 from embedllm.plots.real_answers import plot_gains
 from embedllm.plots.routing import plot_paper_routers, plot_route_shares, plot_router_gains, plot_routers
+from embedllm.plots.selective_routing import plot_kept, plot_reliability_of_choices
 from embedllm.plots.speed import plot_growth, plot_speed
 from embedllm.plots.tuning import plot_sweep
 from embedllm.plots.what_embedllm_is import (
@@ -283,6 +284,7 @@ def draw(
         **_limit_figures(pool),
         **_new_model_figures(pool),
         "plot_frontiers": lambda: plot_frontiers(*_made_up_frontiers(pool)),
+        **_selective_figures(pool),
         "plot_growth": lambda: plot_growth(growth_table(run | {"data": pool.source}), "seconds"),
     }
 
@@ -359,6 +361,20 @@ def _made_up_frontiers(pool):
     gains = pd.DataFrame(list(product(("stack", "my own", "oracle"), (1, 3, 5))), columns=["method", "cost"])
     ends = {"points": 2.0, "low": [np.nan, 1.0, 1.0] * 3, "high": [np.nan, 3.0, 3.0] * 3}
     return table, gains.assign(**facts, **ends)
+
+
+def _selective_figures(pool):
+    """Those of the page on selective routing, on made-up results."""
+    curves = pd.DataFrame(product(("stack", "oracle order"), (50.0, 100.0)), columns=["method", "kept"])
+    ends = {f"{column}_{end}": [60.0, 50.0, np.nan, np.nan] for column in ("accuracy", "gain") for end in ("low", "high")}
+    curves = curves.assign(data=pool.source, n_questions=40, accuracy=70.0, gain=[1, 0, np.nan, np.nan], **ends)
+    fifths = pd.DataFrame(product(("MF", "stack"), range(1, 6)), columns=["method", "fifth"]).assign(data=pool.source)
+    numbers = {f"{column}{end}": 5.0 for column in ("excess", "accuracy") for end in ("", "_low", "_high")}
+    fifths = fifths.assign(at=fifths["fifth"] / 5, n_questions=8, **numbers)
+    return {
+        "plot_kept": lambda: plot_kept(curves, "stack"),
+        "plot_reliability_of_choices": lambda: plot_reliability_of_choices(fifths, fifths),
+    }
 
 
 def _solver_figures(pool):
