@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Selective routing
 #
-# A router predicts how probable a correct answer is. Does it know when it does not know: which questions should go to somebody
-# else, and which probabilities not be believed?
+# A router predicts how probable a correct answer is. Can it tell which questions somebody else should answer? And are its
+# probabilities true, for the models that it chooses and for questions unlike those that it learned from?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
@@ -22,11 +22,11 @@ Of the stack, the predictor of a router by default, which is told the benchmark 
   {selective_most_words}; on the most confident half: {selective_half_words};
 - the questions of least confidence that a person who is always correct must get, to halve the incorrect answers:
   {selective_person_words}, against 50 % in random order;
-- a fallback to the best single model adds {selective_gain_words} of accuracy, with a threshold that is chosen on validation
-  questions;
-- predicted minus observed probability of the models that it chooses: {selective_excess_words};
-- on benchmarks without a training question (MF): {selective_heldout_excess_words}, and with training questions of all
-  benchmarks {selective_heldout_known_excess_words}.
+- what a fallback to the best single model adds to the accuracy, below a threshold that is chosen on validation questions:
+  {selective_gain_words};
+- predicted minus observed share of correct answers, of the models that it chooses: {selective_excess_words};
+- the same for MF: {selective_heldout_excess_words} on benchmarks without a training question, and
+  {selective_heldout_known_excess_words} on the same questions with training questions of all benchmarks.
 """)
 
 # %% [markdown]
@@ -37,7 +37,7 @@ dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder
 scale: float = 0.2  # share of the simulated pool; no effect on others
 dim: int = 232  # size of a model embedding
 seed: int = 0  # of the simulated pool; the first of the seeds
-n_seeds: int = 2  # runs: a random split each, if the source has none
+n_seeds: int = 1  # runs: a random split each, if the source has none
 
 # %% tags=["remove-input"]
 from embedllm.book.parameters import check_parameters
@@ -72,7 +72,7 @@ matrix
 # - `stack`, `MF`: routers of these predictors ([Strong baselines](../notebooks/baselines));
 # - `best single model`: chosen on training questions, and sorted by the probability that the stack predicts for it;
 # - `oracle order`: the answers of the stack, the correct ones first. It knows the answers: no order is better;
-# - `random order`: the stack without knowing when it does not know;
+# - `random order`: the stack, with the questions in random order;
 # - `ceiling`, on the simulated pool only: a router that knows the probabilities given the text.
 #
 # In the lower panel, the best single model answers the questions that are not kept. A predictor that knows its probability has
@@ -111,7 +111,11 @@ summary[columns].T.round(2).astype(object).fillna("")
 # questions (`pool`) (points).
 
 # %%
-shown = [part + end for part in ("excess", "pool") for end in ("", "_low", "_high")]
+shown = [
+    part + end
+    for part in ("excess", "pool")
+    for end in ("", "_low", "_high")
+]
 summary.loc[[*predictors, "best single model"], shown].round(2)
 
 # %% [markdown]
@@ -128,12 +132,12 @@ plot_reliability_of_choices(
 # ## Benchmarks without a training question
 #
 # A stronger test: MF is fitted without one benchmark at a time, in the first run and with the alpha chosen there, and routes the
-# test questions of that benchmark. Among the reported values, `held-out benchmarks` are these fits, on the questions of all
-# benchmarks together.
+# test questions of that benchmark. The box above, the reported values and the end of the page have the results, on the
+# questions of all benchmarks together, beside those of the fit to all benchmarks.
 #
 # ## Reported values
 
-# %%
+# %% tags=["hide-output"]
 values = selection.values()
 report(values, matrix.source)
 
@@ -151,8 +155,8 @@ recap(
   for all models: {selective_excess_pool_words} (stack), {selective_excess_pool_mf_words} (MF).
 - The least familiar fifth of the questions minus the most familiar one: accuracy {selective_far_accuracy_words}, predicted
   minus observed {selective_far_excess_words} (stack).
-- Without training questions of its benchmark, {selective_heldout_marked_words} of the questions are marked unfamiliar, and with
-  them {selective_heldout_known_marked_words}. The accuracy of MF differs by {selective_heldout_accuracy_words}.
+- Questions marked unfamiliar: {selective_heldout_marked_words} without training questions of their benchmark, and
+  {selective_heldout_known_marked_words} with them. The accuracy of MF changes by {selective_heldout_accuracy_words} without them.
 """,
     values,
 )

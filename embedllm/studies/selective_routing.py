@@ -35,6 +35,7 @@ KEPT = np.arange(1, 101) / 100
 
 _N_FIFTHS = 5
 _PARTS = ["runs", "samples"]
+_UNDEFINED = pd.Series(np.nan, pd.MultiIndex.from_product([_PARTS, [0]]))
 _SHARES = {"all": 100, "most": 80, "half": 50}  # percent of the questions
 
 
@@ -375,7 +376,7 @@ def _with_fallback(run: Run, router: str) -> pd.DataFrame:
     thresholds = {
         name: best_threshold(*each[["probability", "instead"]].to_numpy().T) for name, each in held.groupby("method")
     }
-    limit = rows["method"].map(thresholds)
+    limit = rows["method"].map(thresholds).astype(float)
     sent = (rows["probability"] < limit).astype(float).where(limit.notna())
     return rows.assign(sent=sent, gain=sent * rows["instead"])
 
@@ -383,6 +384,8 @@ def _with_fallback(run: Run, router: str) -> pd.DataFrame:
 def _means(rows: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
     """Mean of a column in each group of rows: of the `runs`, and over resampled questions (`samples`)."""
     rows = rows.dropna(subset=value)
+    if rows.empty:
+        return pd.DataFrame(index=_UNDEFINED.index)
     weight = 1 / rows.groupby(["seed", "method"])["question"].transform("nunique")  # each run counts the same
     weighted = pd.DataFrame(
         {"sum": weight * rows[value], "count": weight, "unit": rows["unit"]} | rows[by].to_dict("series")
@@ -394,8 +397,7 @@ def _means(rows: pd.DataFrame, value: str, by: list[str]) -> pd.DataFrame:
 
 def _get(means: pd.DataFrame, group: object) -> pd.Series:
     """A column; undefined, if there is none."""
-    undefined = pd.Series(np.nan, pd.MultiIndex.from_product([_PARTS, [0]]))
-    return means.get(group, undefined)
+    return means.get(group, _UNDEFINED)
 
 
 def _less(means: pd.DataFrame, method: str) -> pd.Series:

@@ -366,7 +366,9 @@ def _made_up_frontiers(pool):
 def _selective_figures(pool):
     """Those of the page on selective routing, on made-up results."""
     curves = pd.DataFrame(product(("stack", "oracle order"), (50.0, 100.0)), columns=["method", "kept"])
-    ends = {f"{column}_{end}": [60.0, 50.0, np.nan, np.nan] for column in ("accuracy", "gain") for end in ("low", "high")}
+    ends = {
+        f"{column}_{end}": [60.0, 50.0, np.nan, np.nan] for column in ("accuracy", "gain") for end in ("low", "high")
+    }
     curves = curves.assign(data=pool.source, n_questions=40, accuracy=70.0, gain=[1, 0, np.nan, np.nan], **ends)
     fifths = pd.DataFrame(product(("MF", "stack"), range(1, 6)), columns=["method", "fifth"]).assign(data=pool.source)
     numbers = {f"{column}{end}": 5.0 for column in ("excess", "accuracy") for end in ("", "_low", "_high")}
