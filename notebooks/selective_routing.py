@@ -22,8 +22,8 @@ Of the stack, the predictor of a router by default, which is told the benchmark 
   {selective_most_words}; on the most confident half: {selective_half_words};
 - the questions of least confidence that a person who is always correct must get, to halve the incorrect answers:
   {selective_person_words}, against 50 % in random order;
-- what a fallback to the best single model adds to the accuracy, below a threshold that is chosen on validation questions:
-  {selective_gain_words};
+- questions that go to a fallback, the best single model, below a threshold that is chosen on validation questions:
+  {selective_sent_words}; what this adds to the accuracy: {selective_gain_words};
 - predicted minus observed share of correct answers, of the models that it chooses: {selective_excess_words};
 - the same for MF: {selective_heldout_excess_words} on benchmarks without a training question, and
   {selective_heldout_known_excess_words} on the same questions with training questions of all benchmarks.
@@ -150,9 +150,9 @@ recap(
 - The order of confidence gains {selective_order_words} over random order for the stack and {selective_order_mf_words} for MF;
   an order that knows the answers, {selective_order_oracle_words}. On the most confident half, the stack minus the best single
   model on its own most confident half: {selective_half_minus_single_words}.
-- A fallback to the best single model: {selective_gain_words} for the stack and {selective_gain_mf_words} for MF.
-- Predicted minus observed, for the models that are chosen: {selective_excess_words} (stack), {selective_excess_mf_words} (MF);
-  for all models: {selective_excess_pool_words} (stack), {selective_excess_pool_mf_words} (MF).
+- A fallback to the best single model adds {selective_gain_words} for the stack and {selective_gain_mf_words} for MF.
+- Predicted minus observed, for the models that are chosen: {selective_excess_words} (stack), {selective_excess_mf_words} (MF).
+  The same minus that for all models, the winner's curse: {selective_curse_words} (stack), {selective_curse_mf_words} (MF).
 - The least familiar fifth of the questions minus the most familiar one: accuracy {selective_far_accuracy_words}, predicted
   minus observed {selective_far_excess_words} (stack).
 - Questions marked unfamiliar: {selective_heldout_marked_words} without training questions of their benchmark, and

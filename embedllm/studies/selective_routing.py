@@ -256,8 +256,9 @@ class Selection:
         Returns
         -------
         DataFrame
-            Columns `data`, `method`, `fifth` (1 to 5, the lowest first), `at` (mean of the column), `n_questions`, and
-            `excess` (predicted minus observed, points) and `accuracy` (%), each with `_low` and `_high`.
+            Columns `data`, `method`, `fifth` (1 to 5, the lowest first), `at` (mean of the column), `n_questions` (of
+            different text, over the runs), and `excess` (predicted minus observed, points) and `accuracy` (%), each
+            with `_low` and `_high`.
         """
         rows, by = self._divided(column), ["method", "fifth"]
         table = rows.groupby(by).agg(at=(column, "mean"), n_questions=("unit", "nunique"))
@@ -317,8 +318,8 @@ class Selection:
             ("excess", f"{said}: choices of {router}", stack["excess"], "points"),
             ("excess_mf", f"{said}: choices of {mf}", plain["excess"], "points"),
             ("excess_pool", f"{said}: all models, {router}", stack["pool"], "points"),
-            ("excess_pool_mf", f"{said}: all models, {mf}", plain["pool"], "points"),
-            ("excess_single", f"{said}: {SINGLE}, {router}", single["excess"], "points"),
+            ("curse", f"{said}: choices minus all models, {router}", stack["excess"] - stack["pool"], "points"),
+            ("curse_mf", f"{said}: choices minus all models, {mf}", plain["excess"] - plain["pool"], "points"),
             ("far_accuracy", f"Accuracy of {router}, {far}", _less(fifths["accuracy"], router), "points"),
             ("far_excess", f"{said}: {router}, {far}", _less(fifths["excess"], router), "points"),
         ]

@@ -139,7 +139,7 @@ class TestChoices:
         rows = choose_without(run, "MF").set_index("question")
         assert sorted(rows.index) == sorted(run.split.test.question_ids)
         assert set(rows["method"]) == {"MF"}
-        train, test = (part.subset(questions=part.benchmarks != "bench-1") for part in run.split[::2])
+        train = run.split.train.subset(questions=run.split.train.benchmarks != "bench-1")
         test = run.split.test.subset(questions=run.split.test.benchmarks == "bench-1")
         fitted = MatrixFactorization(dim=4, alpha=run.predictors["MF"].alpha_).fit(train)
         best = np.where(test.observed, fitted.predict_matrix(test), -1)
@@ -198,6 +198,8 @@ class TestSelection:
         table = selection.summary().set_index("method")
         assert values["selective_questions"].value == 50
         assert values["selective_order_mf"].value == pytest.approx(table.loc["MF", "order"])
+        curse = table.loc["KNN", "excess"] - table.loc["KNN", "pool"]
+        assert values["selective_curse"].value == pytest.approx(curse)
         assert values["selective_gain"].value == pytest.approx(table.loc["KNN", "gain"])
         fifths = selection.fifths("similarity").set_index(["method", "fifth"])["excess"]
         assert values["selective_far_excess"].value == pytest.approx(fifths["KNN", 1] - fifths["KNN", 5])
