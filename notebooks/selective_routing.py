@@ -152,7 +152,7 @@ recap(
   model on its own most confident half: {selective_half_minus_single_words}.
 - A fallback to the best single model adds {selective_gain_words} for the stack and {selective_gain_mf_words} for MF.
 - Predicted minus observed, for the models that are chosen: {selective_excess_words} (stack), {selective_excess_mf_words} (MF).
-  The same minus that for all models, the winner's curse: {selective_curse_words} (stack), {selective_curse_mf_words} (MF).
+  The same minus that for all models (above 0 with the winner's curse): {selective_curse_words} (stack), {selective_curse_mf_words} (MF).
 - The least familiar fifth of the questions minus the most familiar one: accuracy {selective_far_accuracy_words}, predicted
   minus observed {selective_far_excess_words} (stack).
 - Questions marked unfamiliar: {selective_heldout_marked_words} without training questions of their benchmark, and
