@@ -12,6 +12,8 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pandas as pd
 
@@ -54,18 +56,21 @@ def bootstrap_ratios(
     if not (sums.index.equals(counts.index) and sums.columns.equals(counts.columns)):
         raise ValueError("sums and counts must have the same rows and columns")
     sums, counts = (frame.groupby(level=0, sort=False).sum() for frame in (sums, counts))
-    rng, n = np.random.default_rng(random_state), len(sums)
     both = np.hstack([sums.to_numpy(float), counts.to_numpy(float)])  # (n_units, 2 * n_columns)
-    totals = np.empty((check_positive("n_resamples", n_resamples), both.shape[1]))
-    for start in range(0, n_resamples, _BLOCK):
-        block = totals[start : start + _BLOCK]
-        drawn = rng.integers(0, n, (len(block), n)) + n * np.arange(len(block))[:, None]
-        times = np.bincount(drawn.ravel(), minlength=n * len(block)).reshape(len(block), n)  # (n_block, n_units)
-        block[:] = times @ both
+    totals = np.vstack([times @ both for times in resample_units(len(sums), n_resamples, random_state)])
     top, bottom = np.hsplit(totals, 2)
     enough = (counts > 0).sum().to_numpy() >= min_units
     with np.errstate(invalid="ignore", divide="ignore"):
         return pd.DataFrame(np.where(enough & (bottom > 0), top / bottom, np.nan), columns=sums.columns)
+
+
+def resample_units(n_units: int, n_resamples: int = 2000, random_state: int = 0) -> Iterator[np.ndarray]:
+    """Draw as many units as there are, with replacement; yield how often each is drawn, blocks (n_block, n_units)."""
+    rng = np.random.default_rng(random_state)
+    for start in range(0, check_positive("n_resamples", n_resamples), _BLOCK):
+        size = min(_BLOCK, n_resamples - start)
+        drawn = rng.integers(0, n_units, (size, n_units)) + n_units * np.arange(size)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=n_units * size).reshape(size, n_units)
 
 
 def interval(samples: pd.Series | np.ndarray, level: float = 0.95) -> tuple[float, float]:
