@@ -16,8 +16,8 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Accuracy of the router on all test questions: {selective_all_words}; on the half in which it is most confident:
-{selective_half_words} (with 95 % intervals, as below).
+The default router answers {selective_all_words} of all test questions correctly, and {selective_half_words} of the half in
+which it is most confident (with 95 % intervals, as below).
 
 - Questions of least confidence that a person who is always correct must answer, to halve the incorrect answers:
   {selective_person_words}; in random order it is 50 %.
