@@ -1,4 +1,4 @@
-"""A router for typed questions: an encoder and a fitted predictor in one object, and in one folder."""
+"""A router for new questions: an encoder and a fitted predictor in one object, and in one folder."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Router:
     Parameters
     ----------
     predictor : CorrectnessPredictor
-        A fitted one, such as `MatrixFactorization.from_authors` gives.
+        A fitted predictor, such as `MatrixFactorization.from_authors` returns.
     encoder : str or path
         The encoder on whose vectors the predictor was fitted: a Hub id, or a local folder. This cannot be checked
         here; `Router.fit` checks it.
@@ -49,7 +49,7 @@ class Router:
     new_models : dict of str to NewModel
         What `add_model` added.
     familiarity : Familiarity or None
-        Tells which questions are unlike those of the data; None where `fit` did not learn it.
+        Tells which questions are unlike those of the data; None unless `fit` learned it.
 
     Raises
     ------
@@ -99,10 +99,10 @@ class Router:
         matrix : CorrectnessMatrix
             Its questions need the column `prompt`.
         predictor : CorrectnessPredictor, optional
-            Is fitted. By default a `StackedCorrectness`, which weighs matrix factorization, KNN and the baseline by
-            cross-validation: which of them is the best differs from pool to pool.
+            The predictor to fit. By default a `StackedCorrectness`, which weighs matrix factorization, KNN and the
+            baseline by cross-validation: which of them is the best differs from pool to pool.
         encoder : str or path, optional
-            By default the one that the matrix names (`matrix.encoder`), and the paper's where it names none.
+            By default the one that the matrix names (`matrix.encoder`), or the paper's if it names none.
         device : str or list of str
             Where the encoder runs.
 
@@ -112,7 +112,7 @@ class Router:
             If `matrix` is not a CorrectnessMatrix.
         ValueError
             If the questions have no prompt, or their embeddings do not come from this encoder: on the vectors of
-            another encoder, the choice of a router is arbitrary. Nothing is encoded anew.
+            another encoder, the choices of a router are arbitrary. The questions are not encoded again.
         """
         known = check_matrix(matrix).encoder
         encoder = encoder or (DEFAULT_ENCODER if known is None else known.name)
@@ -130,12 +130,12 @@ class Router:
 
     @property
     def factorization(self) -> MatrixFactorization:
-        """The matrix factorization that the predictor is, or that is a part of it.
+        """The predictor, if it is a matrix factorization, or the matrix factorization in a stack.
 
         Raises
         ------
         AttributeError
-            If there is none.
+            If there is no matrix factorization.
         """
         parts = self.predictor.parts_.values() if isinstance(self.predictor, StackedCorrectness) else [self.predictor]
         found = [part for part in parts if isinstance(part, MatrixFactorization)]
@@ -145,29 +145,29 @@ class Router:
         return found[0]
 
     def add_model(self, name: str, answers: Mapping[str, object], pool: CorrectnessMatrix | None = None) -> Self:
-        """Route to a new model too, which a few of its answers place among the others; nothing is trained again.
+        """Add a new model to choose from, with a few of its answers; the others are not trained again.
 
-        A few dozen answers say much. The fewer there are, the closer to one half are the probabilities of the new
-        model, which the factorization alone gives, in a stack too.
+        The probabilities of the new model come from the matrix factorization alone, also in a stack. The fewer answers
+        there are, the closer to one half they are.
 
         Parameters
         ----------
         name : str
         answers : mapping of str to bool, or Series
-            Text of a question to whether the model answers it correctly (True or 1, False or 0).
+            Maps the text of a question to whether the model answers it correctly (True or 1, False or 0).
         pool : CorrectnessMatrix, optional
-            Answers of models of the factorization, on which the strengths of the prior are chosen; by default tau = 1
-            and rho = 0.1.
+            Answers of models of the factorization, on which the strengths tau and rho of the prior are chosen; by
+            default tau = 1 and rho = 0.1.
 
         Returns
         -------
         Router
-            This one, changed.
+            The same object.
 
         Raises
         ------
         AttributeError
-            If the router has no factorization, among whose models to place the new one.
+            If the router has no matrix factorization.
         TypeError
             If a question is not text.
         ValueError
@@ -216,9 +216,9 @@ class Router:
         models : sequence of str, optional
             The models to choose among; by default all.
         min_probability : float
-            A question for which no model reaches it goes to the fallback.
+            A question for which no model reaches this probability goes to the fallback.
         fallback : str, optional
-            A model, or any other name, such as that of a person; whatever it costs.
+            A model, or any other name, such as that of a person. Its price does not count.
         prices : mapping of str to float, or Series, optional
             What a question costs with each of the models, in any unit.
         max_cost : float, optional
@@ -230,11 +230,12 @@ class Router:
         Returns
         -------
         DataFrame
-            A row for each text. Columns: `question`, `model`, `probability` (float32) and the second choice as
-            `runner_up`, `runner_up_probability`; None and NaN in a pool of one model. Where the fallback is the model,
-            the runner-up is the best of the others; its probability is NaN if it is no model. `unfamiliar` (bool): the
-            question is less like those of the data than 99 % of those are like each other, so that the probabilities
-            mean little; False too where there is no `familiarity` to tell.
+            A row for each text. Columns: `question`, `model`, `probability` (float32), and the second choice in
+            `runner_up` and `runner_up_probability`, which are None and NaN in a pool of one model. If a question goes
+            to the fallback, `model` is its name, `probability` is NaN unless it is a model of the pool, and the
+            runner-up is the best of the other models. `unfamiliar` (bool): the question is less similar to its nearest
+            question of the data than 99 % of these are to theirs, so that the probabilities mean little; False too if
+            the router has no `familiarity`.
 
         Raises
         ------
@@ -244,7 +245,7 @@ class Router:
             If a model is unknown.
         ValueError
             If a text is empty, the encoder gives vectors of another width than the predictor was fitted on,
-            `min_probability` is not between 0 and 1, one of it and the fallback is given without the other, a price is
+            `min_probability` is not between 0 and 1, only one of `min_probability` and `fallback` is given, a price is
             missing, no model costs at most `max_cost`, or the tradeoff is negative.
         """
         if not 0 <= min_probability <= 1:
@@ -292,12 +293,12 @@ class Router:
         -------
         DataFrame
             A row for each question and model. Columns: `question`, `rank` (from 1), `model`, `probability` (float32),
-            `unfamiliar` (bool), as `route` has it.
+            `unfamiliar` (bool), as in `route`.
 
         Raises
         ------
         TypeError, KeyError, ValueError
-            As `route` does, or if `top` is no positive whole number.
+            As in `route`, or if `top` is not a positive whole number.
         """
         check_positive("top", top)
         kept = positions_among(self.model_names, models)
@@ -334,12 +335,12 @@ class Router:
     def save(self, folder: str | os.PathLike[str]) -> None:
         """Write the router to a folder: `router.json` and the files of the parts that it names.
 
-        The encoder is not copied. One from a local folder is recorded by its path: construct a router that you publish
-        with the Hub id of its encoder. A fitted router holds vectors of at most 2,048 training questions, and a stack
-        with KNN those and the answers of all, but no texts.
+        The encoder is not copied. One from a local folder is recorded by its path, so a router that you want to publish
+        needs the Hub id of its encoder. A fitted router contains the vectors of at most 2,048 training questions; a
+        stack with KNN contains the vectors and the answers of all of them. No texts are saved.
 
-        The new files are beside the old ones until `router.json` is replaced in one step, so that the folder always
-        holds the old router or the new one, whatever interrupts this. Other files in it stay as they are.
+        The new files are written beside the old ones, and then `router.json` is replaced in one step: even after an
+        interruption, the folder contains either the old router or the new one. Other files in it stay as they are.
 
         Raises
         ------
@@ -372,7 +373,7 @@ class Router:
         ----------
         folder : str or path
         encoder : str or path, optional
-            Where to find the encoder here, if not under the name that it had when the router was saved.
+            Where to find the encoder on this machine, if not under the name that it had when the router was saved.
         device : str or list of str
             Where the encoder runs.
 
@@ -383,7 +384,7 @@ class Router:
         ConnectionError
             If the encoder has to be downloaded and cannot be.
         ValueError
-            If the router is damaged, or the encoder is not that of the router.
+            If the files are damaged, or the encoder is not that of the router.
         """
         saved = router_files.read(user_path(folder))
         known = saved.encoder
@@ -413,21 +414,22 @@ class Router:
         Parameters
         ----------
         repository : str
-            As `owner/name`. A new one is public; create it first to keep it private. The files of an older router in it
-            are replaced, in one commit. What `save` writes of the training questions is published too.
+            As `owner/name`. A new repository is public; to keep it private, create it on the Hub first. The files of an
+            older router in it are replaced, in one commit. What `save` writes of the training questions is published
+            too.
         licence : str
             Of the router, by its identifier on the Hub, such as `mit`.
         data : str
             For the card: whose answers to which questions, and how they were graded.
         scores : mapping of str to float, optional
-            For the card: what was measured on questions held out.
+            For the card: what was measured on held-out questions.
 
         Raises
         ------
         ConnectionError
             If the Hub cannot be reached, or refuses.
         TypeError, ValueError
-            If it cannot be saved, the encoder is a local folder, or the licence or the data are not stated.
+            If the router cannot be saved, its encoder is a local folder, or the licence or the data are not stated.
         """
         names, about = self.model_names.tolist(), (licence, data, scores or {})
         card = router_hub.model_card(repository, names, self.encoder, self.predictor, *about)
@@ -435,13 +437,13 @@ class Router:
 
     @classmethod
     def from_pretrained(cls, repository: str, revision: str | None = None, device: str | list[str] = "auto") -> Router:
-        """Download a router that `push_to_hub` published, of a commit, tag or branch, and its encoder.
+        """Download a router that `push_to_hub` published, and its encoder; `revision` is a commit, tag or branch.
 
         Raises
         ------
         ConnectionError
-            If a file is neither on this machine nor can be downloaded.
+            If a file is not on this machine and cannot be downloaded.
         FileNotFoundError, ValueError
-            As `load` does. No pickled object is loaded.
+            As in `load`. No pickled object is loaded.
         """
         return cls.load(router_hub.download(repository, revision), device=device)

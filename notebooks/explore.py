@@ -9,21 +9,23 @@
 # %% [markdown]
 # # Explore models and routes
 #
-# **Goal.** Look at single models and single questions: which models are alike, on which benchmarks is a model strong, and
+# **Goal.** Look at single models and single questions: which models are similar, on which benchmarks is a model strong, and
 # to which model do the routers send a question?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-[The models](#the-models): {models:,.0f}, with the nearest ones of each. [The routes](#the-routes): the choices of
-{routers:.0f} routers for {shown:,.0f} of {tested:,.0f} test questions. On {correct:.1f} % of these the model that MF
-chooses is correct; on {hopeless:.1f} % no model is.
+On {correct:.1f} % of the {shown:,.0f} test questions shown, the model that matrix factorization (MF) chooses is correct; on
+{hopeless:.1f} % no model is.
+
+- [The models](#the-models): {models:,.0f}, each with the models nearest to it.
+- [The routes](#the-routes): the choices of {routers:.0f} routers for {shown:,.0f} of {tested:,.0f} test questions.
 """)
 
 # %% [markdown]
-# The map and the tables can be filtered, searched and sorted in the browser. They hold all their data; nothing is loaded
-# from a server.
+# The map and the tables can be filtered, searched and sorted in the browser. Their data are part of this page; nothing is
+# loaded from a server.
 #
 # **In the paper:** nothing, the page is ours. **Published:** none.
 
@@ -73,10 +75,10 @@ matrix
 # %% [markdown]
 # ## The models
 #
-# A map as on the page on [communities](../notebooks/communities), with alpha as it is set above: near models find the same questions harder and the same
-# questions easier; the distances between groups, and the axes, have no meaning. Larger markers are larger models. Point
-# at a marker, or touch it, for what is known of the model and its accuracy over all its observed answers. Models outside
-# a filter stay as faint dots.
+# A map as on the page on [communities](../notebooks/communities), with `alpha`, the noise in training, as set above. Models
+# that are close find the same questions hard and the same questions easy; the axes, and the distances between groups, have no
+# meaning. Larger markers are larger models. Point at a marker, or touch it, to see what is known of the model and its accuracy
+# over all its observed answers. Models outside a filter stay as faint dots.
 
 # %%
 distances = measure_distances(first)["MF"]
@@ -86,14 +88,14 @@ models = map_table(
 explore_models(models)
 
 # %% [markdown]
-# A row for each model, to be searched by its name:
+# The table has a row for each model. Search it by name:
 #
 # - *nearest models*: the three with the smallest distance, and the share of the common questions on which both are
 #   correct or both incorrect. Where answers are missing, models that were run on the same benchmarks can be close for
 #   that reason alone;
-# - *stronger on*, *weaker on*: the benchmarks on which its accuracy is above, or below, a fit that adds a number of the
-#   model and a number of the benchmark. Up to three of each, in points, and only differences of more than two standard
-#   errors, from at least 30 answers;
+# - *stronger on*, *weaker on*: the benchmarks on which the accuracy of the model is above, or below, an additive fit (a
+#   number for each model plus a number for each benchmark). Up to three of each, in points, and only differences of more
+#   than two standard errors, from at least 30 answers;
 # - *runs of the same model*, if there are any: names that differ only in the provider or in the format of the weights.
 
 # %% tags=["remove-input"]
@@ -112,16 +114,16 @@ explore_strengths(models.join(described))
 #
 # One row for each test question of the sample: its id and, where the licence of the data allows it, how its text begins.
 # Texts are shown for MMLU-Pro, for ZeroEval without MATH, and for your own data where the questions have a licence in the
-# column `license`. The routers are those of the page on [routing](../notebooks/routing) that choose by a prediction, in
-# the first run: their columns have ✓ and the model that is chosen if it is correct, ✗ and the model if it is not.
+# column `license`. The routers are some of those of the page on [routing](../notebooks/routing), in the first run. None of
+# them knows the answers. Their columns show the model that is chosen, after ✓ if it is correct and after ✗ if it is not.
 #
 # - *MF is*: whether the model that MF chooses is correct; *MF predicts*: the predicted probability that it is;
 # - *routers disagree*: if they do, how many different models they choose;
 # - *models correct*: the share of the models that answered the question correctly. Where it is 0, no router could be
 #   correct.
 #
-# The buttons in the head of a column sort and filter by it: choose *incorrect* in *MF is* for the questions on which MF's
-# choice is incorrect, or a benchmark. The search box searches all columns.
+# The buttons in the head of a column sort and filter by it. For example, choose *incorrect* in *MF is* to see the questions on
+# which MF's choice is incorrect. The search box searches all columns.
 
 # %%
 policies = standard_policies("MF", "KNN")
@@ -144,7 +146,7 @@ in_short.fill(
 )
 recap(
     """
-**What we learned.** Single rows are examples. Averages with their uncertainty are on the pages on
+**What we learned.** Single rows are examples, not evidence. Averages with their uncertainty are on the pages on
 [communities](communities.html) and [routing](routing.html).
 """,
     [],

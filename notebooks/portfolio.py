@@ -9,22 +9,20 @@
 # %% [markdown]
 # # A portfolio of few models
 #
-# A router needs access to every model that it may choose. How few models keep its accuracy, and which models are nearly the same
-# as others?
+# A router must have access to every model that it may choose. How many models are enough to keep its accuracy, and which
+# models are nearly the same as others?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Models compared: {portfolio_models:.0f}. Fewest of them with which the router expects, by its own probabilities, at most half a
-point less than with all (mean over the runs): {portfolio_fewest:.3g}. On test questions, with 95 % intervals:
+With {portfolio_few:.0f} models, chosen on training questions, instead of all {portfolio_models:.0f}, the accuracy of the
+router on test questions changes by {portfolio_few_minus_all_words} (with a 95 % interval, as below).
 
-- routing accuracy with these few minus that with all: {portfolio_fewest_minus_all_words}; minus that of the best single model:
-  {portfolio_fewest_minus_single_words};
-- with {portfolio_few:.0f} models minus all: {portfolio_few_minus_all_words}.
-
-Pairs of models compared: {portfolio_pairs:.0f}; flagged as nearly the same: {portfolio_flagged:.0f}. Routing accuracy without one
-of each flagged pair, minus that of all models: {portfolio_drop_words}.
+- Fewest models that should lose at most half a point, by the probabilities that the router predicts (mean over the runs):
+  {portfolio_fewest:.3g}. Change of the accuracy on test questions: {portfolio_fewest_minus_all_words}.
+- Pairs of models flagged as nearly the same: {portfolio_flagged:.0f} of {portfolio_pairs:.0f}. Change of the accuracy without
+  one model of each of these pairs: {portfolio_drop_words}.
 """)
 
 # %% [markdown]
@@ -54,21 +52,25 @@ matrix
 # %% [markdown]
 # ## Which models to keep
 #
-# A router that may ask the models $S$ takes the model with the highest probability $p(m, q)$. It expects the accuracy
+# For each question $q$, a router that may choose among the models of a set $S$ takes the model $m$ with the highest predicted
+# probability $p(m, q)$ of a correct answer. If these probabilities were exact, its accuracy would be
 #
 # $$F(S) = \frac{1}{|Q|} \sum_{q \in Q} \max_{m \in S} \; p(m, q).$$
 #
-# $Q$ are the training questions, and $p$ is the fitted probability, since this is what the router maximizes. Labels in its place
-# would give the accuracy of an oracle, which knows the answers. Whether $F$ is reached, the test questions show. $F$ grows with $S$, and the gain of a model shrinks as $S$ grows
-# ($F$ is monotone and submodular). Therefore the greedy choice, which adds the model with the largest gain time and again, expects
-# at least $1 - 1/e$, about 63 %, of the best set of equal size. A closer bound comes from the data: for its sets $S_0, S_1,
-# \ldots$,
+# We call $F(S)$ the expected accuracy. $Q$ are the training questions. With the labels in place of $p$, $F$ would be the
+# accuracy of an oracle, which knows the answers. The test questions show whether the router reaches $F$.
 #
-# $$F(\text{best } k \text{ models}) \le \min_j \Big[ F(S_j) + \text{the } k \text{ largest gains } F(S_j \cup \{m\}) - F(S_j) \Big].$$
+# A further model never lowers $F$, and adds no more to a set than to a part of it ($F$ is monotone and submodular). The
+# *greedy choice* starts with no model and adds, at each step, the model with the largest gain. It therefore reaches at least
+# $1 - 1/e$, about 63 %, of the $F$ of the best set of the same size. The data give a bound that is at least as close: with
+# the sets $S_0, S_1, \ldots$ of the greedy choice,
 #
-# The router is that of [the paper](../notebooks/routing), by matrix factorization (MF). It is fitted once, on all models, and then
-# chooses among fewer: nothing is fitted again. `Portfolio` takes any other predictor too. Where entries are missing, those models
-# are compared that make the largest table of models times questions without a gap.
+# $$F(\text{best } k \text{ models}) \le \min_j \Big[ F(S_j) + \text{the } k \text{ largest gains } F(S_j \cup \{m\}) - F(S_j)
+# \Big].$$
+#
+# The router is that of [the paper](../notebooks/routing), with matrix factorization (MF). It is fitted once, on all models,
+# and not again for each smaller set. `Portfolio` takes any other predictor too. Where answers are missing, only some models
+# are compared: those with the most answers, as many as give the largest complete table of models and questions.
 
 # %%
 runs = fit_runs(matrix, {"MF": MatrixFactorization(dim=dim)}, seed, n_seeds)
@@ -80,8 +82,9 @@ plot_portfolio(portfolio.table(), portfolio.n_questions)
 # - `most accurate models`: by their accuracy on training questions;
 # - `random models`: the mean over 20 random orders.
 #
-# The bands are paired 95 % intervals over test questions. The first models of the greedy choice in the first run, with the expected
-# accuracy of so many, the bound of the best set, and the share of it that is reached at least, in percent:
+# The bands are paired 95 % intervals over test questions. The table has the first models of the greedy choice in the first
+# run. For the first `k` of them, in percent: `expected`, the expected accuracy $F$; `at most`, the bound for the best set of
+# `k` models; `reached`, the former as a share of the latter, so at least this share of the best set is reached.
 
 # %%
 portfolio.choices().drop(columns="data").head(10).round(2)
@@ -89,31 +92,36 @@ portfolio.choices().drop(columns="data").head(10).round(2)
 # %% [markdown]
 # ## Which models are nearly the same
 #
-# Two models agree on a question if both are correct or both are incorrect. All models agree more often than independent ones
-# would, since a question is harder or easier for all of them than its text shows. What is expected of model $m$ is therefore
+# Two models agree on a question if both are correct or both are incorrect. A question can be harder or easier for all models
+# than its text shows, and then any two models agree more often than if they were independent. The probability of a correct
+# answer of model $m$ is therefore corrected by the answers of the other models:
 #
 # $$e(m, q) = p(m, q) + b_m \, d(m, q), \qquad d(m, q) = \text{mean over the other models } n \text{ of } y(n, q) - p(n, q),$$
 #
-# with the labels $y$, the fitted probabilities $p$ of MF and a slope $b_m$ by least squares. The expected agreement of two models
-# is that of independent answers, the mean of $e\,e' + (1 - e)(1 - e')$. Where one model is the other or derived from it, what is
-# left of the two, $y - e$, is correlated. A pair is flagged if, on the training questions that both answered (at least 100),
+# Here $y$ is 1 for a correct answer and 0 for an incorrect one, $p$ is the fitted probability of MF, and the slope $b_m$ is
+# fitted by least squares. The *expected agreement* of two models is that of independent answers with the probabilities $e$
+# and $e'$: the mean of $e\,e' + (1 - e)(1 - e')$. If the two are one model under two names, or one is derived from the other,
+# their residuals $y - e$ should be correlated. A pair is flagged if, on the training questions that both answered (at least
+# 100),
 #
-# - this correlation is 3.5 spreads above the median of all pairs. The spread is that over the pairs (median absolute deviation,
-#   scaled as a standard deviation) together with the sampling error of the pair;
-# - and the distance is in the lowest quarter. It is the root mean square difference of the two models' logits; where both
-#   answered all questions, it is the distance of their [embeddings](../notebooks/what_embedllm_is).
+# - this correlation is more than 3.5 spreads above the median of all pairs. The spread combines the variation over pairs
+#   (median absolute deviation, scaled to a standard deviation) with the sampling error of the pair;
+# - and the distance of the two models is in the lowest quarter of all pairs. It is the root mean square difference of their
+#   logits; where both answered all questions, it is the distance of their [embeddings](../notebooks/what_embedllm_is).
 #
-# Names of models are not used. They check the result: names that differ only in the provider or the format of the weights, and
-# families. The rule was chosen with ZeroEval and MMLU-Pro in view, so that this check is not independent of it there. On the
-# simulated pool, no model is derived from another and families are drawn at random: what is flagged there is an error.
+# The rule does not use the names of the models, so names can check it: some differ only in the provider or in the format of
+# the weights, and some tell that two models are of one family. The rule was chosen on ZeroEval and MMLU-Pro, so this check is
+# not independent there. On the simulated pool no model is derived from another, and families are drawn at random: every pair
+# flagged there is an error.
 
 # %%
 pairs = portfolio.pairs
 plot_pairs(pairs)
 
 # %% [markdown]
-# The most similar pairs of the first run, with shares in percent. `outlier` is in spreads, and `gap` the accuracy of the first
-# model minus that of the other, in points:
+# The pairs of the first run with the highest `outlier`, which is how many spreads the `correlation` is above the median.
+# `agreement` and `expected` agreement are in percent; `gap` is the accuracy of the first model minus that of the other, in
+# points:
 
 # %% tags=["hide-input"]
 shown = pairs.drop(columns=["data", "same_weights"]).head(10)
@@ -126,8 +134,8 @@ shown.assign(**100 * shown[percent]).round(
 # %% [markdown]
 # ## Reported values
 #
-# Of each flagged pair, the model that is less accurate on the common questions is dropped, unless the other one is dropped
-# already. The router then chooses among the models that were observed on a question, as on the page on
+# Of each flagged pair, the model that is less accurate on the common questions is dropped, unless one of the two is dropped
+# already. For each question, the router then chooses among the remaining models that answered it, as on the page on
 # [routing](../notebooks/routing).
 
 # %% tags=["hide-output"]
@@ -140,13 +148,16 @@ recap(
     """
 **What we learned.**
 
-- The accuracy that the greedy choice expects is at least {portfolio_reached_words} of that of the best set, for every size.
-  One model alone expects {portfolio_first_words} of the accuracy of all.
-- On test questions, {portfolio_few:.0f} models of the greedy choice minus the {portfolio_few:.0f} most accurate ones:
-  {portfolio_few_minus_accurate_words}; minus as many random ones: {portfolio_few_minus_random_words}.
+- The expected accuracy of the greedy choice is at least {portfolio_reached_words} of that of the best set, for every size.
+  That of its first model alone is {portfolio_first_words} of that of all models.
+- Routing accuracy on test questions with {portfolio_few:.0f} models of the greedy choice, minus that with the
+  {portfolio_few:.0f} most accurate ones: {portfolio_few_minus_accurate_words}; minus that with as many random ones:
+  {portfolio_few_minus_random_words}.
+- Fewest models that should lose at most half a point, minus the best single model: {portfolio_fewest_minus_single_words}.
 - Flagged pairs whose two models are of one family: {portfolio_family_words}; of all pairs: {portfolio_family_base_words}.
-- Pairs of equal weights by their names: {portfolio_runs:.0f}; of these, flagged: {portfolio_runs_flagged_words}.
-- Models dropped: {portfolio_dropped:.0f}.
+- Pairs whose names differ only in the provider or the format of the weights: {portfolio_runs:.0f}; of these, flagged:
+  {portfolio_runs_flagged_words}.
+- Models dropped, at most one of each flagged pair: {portfolio_dropped:.0f}.
 """,
     values,
 )

@@ -15,15 +15,14 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
+Cost that the default router saves at the accuracy of the best single model: {price_saved_words} (with a 95 % interval, as
+below).
+
+- Accuracy at the cost of the best single model, minus that of this model: {price_equal_words}.
+- Mean accuracy from the cost of the cheapest model ({price_low_words}) to that of the best ({price_high_words}), minus that of
+  random mixtures of single models at equal cost: {price_gain_words}.
+
 Cost of a question: {cost}. Models compared: {price_models:.0f}; left out, since their cost is unknown: {price_unknown:.0f}.
-
-The stack, the predictor of a router by default, which is told the benchmark of a question here, beside the best single model and random mixtures of single models, with 95 %
-intervals:
-
-- cost saved at the accuracy of the best single model: {price_saved_words};
-- accuracy at the cost of the best single model, minus that of this model: {price_equal_words};
-- mean accuracy from the cost of the cheapest model ({price_low_words}) to that of the best ({price_high_words}), minus that of
-  random mixtures of equal cost: {price_gain_words}.
 """)
 
 # %% [markdown]
@@ -59,19 +58,19 @@ matrix
 # %% [markdown]
 # ## What a question costs
 #
-# Costs that the data record, in US dollars or tokens for each answer, are used where there are any. Otherwise the size of a
-# model, in billions of parameters, is a proxy. The arithmetic for a token grows with it, although a mixture of experts uses
-# only some of its parameters; the length of the answers and the margin of a provider do not follow from it. A model of unknown
-# size is left out, since an unknown price is not zero. Of the others, those are compared that answered the same questions: as
-# many models as make the largest table of models times questions without a gap.
+# If the data record a cost for each answer, in US dollars or tokens, we use it. Otherwise the size of a model, in billions of
+# parameters, is a proxy. The computation for a token grows with size, although a mixture of experts uses only some of its
+# parameters. Size tells neither the length of the answers nor the margin of a provider. A model of unknown size is left out,
+# since an unknown price is not zero. Where answers are missing, only some of the other models are compared: those with the
+# most answers, as many as give the largest complete table of models and questions.
 
 # %%
 pool = price_pool(matrix)
 print(pool)
 
 # %% [markdown]
-# `price_pool(matrix, prices)` takes a table of prices instead, such as `{"model A": 0.002}` in any unit. A model that the table
-# lacks is an error, or gets the default that you name.
+# `price_pool(matrix, prices)` takes a table of prices instead, such as `{"model A": 0.002}` in any unit. A model that the
+# table lacks is an error, or gets the default that you name.
 #
 # ## A router that knows prices
 #
@@ -79,24 +78,25 @@ print(pool)
 #
 # $$\hat m(q) = \arg\max_m \; p(m, q) - t \cdot \text{price}(m).$$
 #
-# With $t = 0$ it is the router of [the paper](../notebooks/routing), and with a very large $t$ it always takes the cheapest
-# model. All values between give its [frontier](../glossary): accuracy over cost. `price(m)` is the mean cost on the training questions,
-# since the cost of a new question is not known. What is shown is the cost on the test questions. In use,
+# Here $p(m, q)$ is the predicted probability that model $m$ answers correctly. With $t = 0$ it is the router of
+# [the paper](../notebooks/routing), and with a very large $t$ it always takes the cheapest model. All values between give its
+# [frontier](../glossary): accuracy over cost. `price(m)` is the mean cost on the training questions, since the cost of a new
+# question is not known beforehand; the figure shows the cost on the test questions. In use,
 # `router.route(questions, prices=prices, tradeoff=t)` does the same, and `max_cost` sets a limit
 # ([Bring your own models](../own-models)).
 #
-# - `stack`: the predictor of a router by default, `MF`: the paper's ([Strong baselines](../notebooks/baselines)). As there, the
-#   stack is told the benchmark of a question;
+# - `stack`, `MF`: routers with the default predictor, of which the values above are, and with the paper's
+#   ([Strong baselines](../notebooks/baselines)). As there, the stack is told the benchmark of a question;
 # - `random mixture`: one of two models, drawn at random with fixed probabilities. The two are chosen on training questions, as
 #   neighbours on the convex hull of costs and accuracies;
-# - `weighted random`: models drawn at random, as often as the stack chooses them. What the stack gains over it comes from which
-#   question goes where;
+# - `weighted random`: models drawn at random, as often as the stack chooses them. What the stack gains over it comes from its
+#   choice of a model for each question;
 # - `oracle`: the cheapest model that is correct. It knows the answers;
-# - `ceiling`, on the simulated pool only: as the stack, by the expected probability given the text.
+# - `ceiling`, on the simulated pool only: as the stack, with the expected probability of a correct answer given the text.
 #
-# The best single model and the mixtures are chosen on training questions, so that single models can lie above the
-# mixture on test questions. The bands are paired 95 % intervals. Above the cost of its most expensive setting, the accuracy of
-# a method is taken as constant.
+# The best single model and the mixtures are chosen on training questions, so single models can lie above the mixture on test
+# questions. The bands are paired 95 % intervals. Above the cost of its most expensive setting (the tradeoff or mixture that
+# costs most), the accuracy of a method is taken as constant.
 
 # %%
 predictors = {
@@ -112,7 +112,7 @@ plot_frontiers(frontiers.table(), frontiers.gains())
 # ## The frontiers in four numbers
 #
 # - `area`: mean accuracy between the cost of the cheapest model and that of the best single model (the area below the frontier
-#   divided by the distance of the two), in percent;
+#   divided by the difference of the two costs), in percent;
 # - `gain`: the same minus that of the random mixture, in points;
 # - `saved`: the share of the cost of the best single model that is not needed for its accuracy, in percent. It is 0 where
 #   the method does not reach this accuracy for less;

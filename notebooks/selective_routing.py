@@ -9,24 +9,21 @@
 # %% [markdown]
 # # Selective routing
 #
-# A router predicts how probable a correct answer is. Can it tell which questions somebody else should answer? And are its
-# probabilities true, for the models that it chooses and for questions unlike those that it learned from?
+# A router predicts the probability of a correct answer. Does this probability tell which questions should go to somebody else?
+# And is it calibrated, for the models that the router chooses and for questions unlike the training questions?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Of the stack, the predictor of a router by default, which is told the benchmark of a question here, with 95 % intervals:
+The default router answers {selective_all_words} of all test questions correctly, and {selective_half_words} of the half in
+which it is most confident (with 95 % intervals, as below).
 
-- correct answers on all test questions: {selective_all_words}; on the 80 % in which it is most confident:
-  {selective_most_words}; on the most confident half: {selective_half_words};
-- the questions of least confidence that a person who is always correct must get, to halve the incorrect answers:
-  {selective_person_words}, against 50 % in random order;
-- questions that go to a fallback, the best single model, below a threshold that is chosen on validation questions:
-  {selective_sent_words}; what this adds to the accuracy: {selective_gain_words};
-- predicted minus observed share of correct answers, of the models that it chooses: {selective_excess_words};
-- the same for MF: {selective_heldout_excess_words} on benchmarks without a training question, and
-  {selective_heldout_known_excess_words} on the same questions with training questions of all benchmarks.
+- Questions of least confidence that a person who is always correct must answer, to halve the incorrect answers:
+  {selective_person_words}; in random order it is 50 %.
+- Accuracy gained if the best single model answers questions of low confidence: {selective_gain_words}.
+- Predicted minus observed accuracy: {selective_excess_words}; for matrix factorization (MF), on benchmarks without a training
+  question: {selective_heldout_excess_words}.
 """)
 
 # %% [markdown]
@@ -65,19 +62,22 @@ matrix
 # %% [markdown]
 # ## The questions that are kept
 #
-# The confidence of a router in a question is the probability $\max_m p(m, q)$ that it predicts for the model that it chooses.
-# Sorted by it, the most confident questions are kept; `router.route(questions, min_probability=p, fallback=name)` gives the
-# others to a fallback ([Bring your own models](../own-models)). The upper panel has the accuracy on the questions kept:
+# The confidence of a router in a question $q$ is the probability $\max_m p(m, q)$ that it predicts for the model that it
+# chooses. The router keeps the questions in which it is most confident;
+# `router.route(questions, min_probability=p, fallback=name)` gives the others to a fallback
+# ([Bring your own models](../own-models)). The upper panel shows the accuracy on the questions kept:
 #
-# - `stack`, `MF`: routers of these predictors ([Strong baselines](../notebooks/baselines));
-# - `best single model`: chosen on training questions, and sorted by the probability that the stack predicts for it;
-# - `oracle order`: the answers of the stack, the correct ones first. It knows the answers: no order is better;
+# - `stack`, `MF`: routers with these predictors ([Strong baselines](../notebooks/baselines)). The stack, the default,
+#   combines MF with others; here it is told the benchmark of each question;
+# - `best single model`: chosen on training questions, with the probability that the stack predicts for it as confidence;
+# - `oracle order`: the choices of the stack, the correct ones first. This order knows the answers: none is better;
 # - `random order`: the stack, with the questions in random order;
-# - `ceiling`, on the simulated pool only: a router that knows the probabilities given the text.
+# - `ceiling`, on the simulated pool only: a router that knows the expected probability of a correct answer given the text.
 #
-# In the lower panel, the best single model answers the questions that are not kept. A predictor that knows its probability has
-# already compared it with the others, so that this fallback gains only where predictions are incorrect. Bands are 95 % intervals
-# over questions, paired in the lower panel; there is none from fewer than 30 questions.
+# In the lower panel, the fallback is the best single model: it answers the questions that are not kept. The router has
+# already compared the predicted probability of this model with those of the others, so this fallback can gain only where
+# predictions are inaccurate. Bands are 95 % intervals over questions, paired in the lower panel; none is drawn for fewer than
+# 30 questions.
 
 # %%
 predictors = {
@@ -90,12 +90,12 @@ selection = Selection(runs, "stack", "MF")
 plot_kept(selection.curves(), "stack")
 
 # %% [markdown]
-# - `all`, `most`, `half`: accuracy on all questions, and on the 80 % and the 50 % of most confidence (%);
+# - `all`, `most`, `half`: accuracy on all questions, and on the most confident 80 % and 50 % of them (%);
 # - `order`: mean accuracy over all shares kept, minus that in random order (points): the area between the two lines;
-# - `person`: share of the questions that a person who is always correct must get, to halve the incorrect answers (%). In random
-#   order it is 50;
-# - `sent`, `gain`: share that the best single model gets, with the threshold of most accuracy on the validation questions (%),
-#   and what this adds to the accuracy (points).
+# - `person`: share of the questions that a person who is always correct must answer, to halve the incorrect answers (%). In
+#   random order it is 50;
+# - `sent`, `gain`: share of the questions sent to the best single model, by the threshold with the highest accuracy on the
+#   validation questions (%), and what this adds to the accuracy on the test questions (points).
 
 # %%
 summary = selection.summary().set_index("method").drop(columns="data")
@@ -106,9 +106,9 @@ summary[columns].T.round(2).astype(object).fillna("")
 # %% [markdown]
 # ## Probabilities of the models that are chosen
 #
-# The model with the highest prediction is often one whose prediction is too high: the *winner's curse*. It shows as a
-# difference, predicted minus observed, that is larger for the models that are chosen (`excess`) than for all models on the same
-# questions (`pool`) (points).
+# The model with the highest prediction may be one whose prediction is too high: the *winner's curse*. With it, predicted
+# minus observed accuracy is larger for the models that are chosen (`excess`) than for all models on the same questions
+# (`pool`), both in points.
 
 # %%
 shown = [
@@ -119,9 +119,9 @@ shown = [
 summary.loc[[*predictors, "best single model"], shown].round(2)
 
 # %% [markdown]
-# The upper panel has this difference by the predicted probability. The others divide the questions by their similarity with the
-# nearest of (a sample of) the training questions, as `route` does to mark unfamiliar ones. Questions of other similarity are
-# questions of other kinds too, easier or harder.
+# The upper panel shows this difference for fifths of the questions, by predicted probability. The other panels divide the
+# questions by their similarity to the nearest training question (of a sample), by which `route` marks unfamiliar questions.
+# Less similar questions may also be harder or easier, so similarity need not be the cause of a difference.
 
 # %%
 plot_reliability_of_choices(
@@ -131,9 +131,10 @@ plot_reliability_of_choices(
 # %% [markdown]
 # ## Benchmarks without a training question
 #
-# A stronger test: MF is fitted without one benchmark at a time, in the first run and with the alpha chosen there, and routes the
-# test questions of that benchmark. The box above, the reported values and the end of the page have the results, on the
-# questions of all benchmarks together, beside those of the fit to all benchmarks.
+# A stronger test: in the first run, MF is fitted without one benchmark at a time, and routes the test questions of that
+# benchmark. The strength of its penalty (alpha) is the one chosen with all benchmarks. The box above, the reported values and
+# the end of the page have the results for all benchmarks together; the last two also have those of the fit to all benchmarks,
+# on the same questions.
 #
 # ## Reported values
 
@@ -147,16 +148,21 @@ recap(
     """
 **What we learned.**
 
-- The order of confidence gains {selective_order_words} over random order for the stack and {selective_order_mf_words} for MF;
-  an order that knows the answers, {selective_order_oracle_words}. On the most confident half, the stack minus the best single
-  model on its own most confident half: {selective_half_minus_single_words}.
-- A fallback to the best single model adds {selective_gain_words} for the stack and {selective_gain_mf_words} for MF.
-- Predicted minus observed, for the models that are chosen: {selective_excess_words} (stack), {selective_excess_mf_words} (MF).
-  The same minus that for all models (above 0 with the winner's curse): {selective_curse_words} (stack), {selective_curse_mf_words} (MF).
-- The least familiar fifth of the questions minus the most familiar one: accuracy {selective_far_accuracy_words}, predicted
-  minus observed {selective_far_excess_words} (stack).
-- Questions marked unfamiliar: {selective_heldout_marked_words} without training questions of their benchmark, and
-  {selective_heldout_known_marked_words} with them. The accuracy of MF changes by {selective_heldout_accuracy_words} without them.
+- Accuracy of the stack on the 80 % of the questions in which it is most confident: {selective_most_words}. Its accuracy on the
+  most confident half, minus that of the best single model on its own most confident half: {selective_half_minus_single_words}.
+- Mean accuracy over all shares kept, in order of confidence minus random order: {selective_order_words} (stack),
+  {selective_order_mf_words} (MF); in an order that knows the answers: {selective_order_oracle_words}.
+- Questions that the stack sends to the best single model, by a threshold chosen on validation questions:
+  {selective_sent_words}. Accuracy gained: {selective_gain_words} (stack), {selective_gain_mf_words} (MF).
+- Predicted minus observed accuracy of the models chosen: {selective_excess_words} (stack), {selective_excess_mf_words} (MF).
+  The same, minus that of all models (above 0 with the winner's curse): {selective_curse_words} (stack),
+  {selective_curse_mf_words} (MF).
+- The least familiar fifth of the questions minus the most familiar one, for the stack: accuracy
+  {selective_far_accuracy_words}, predicted minus observed accuracy {selective_far_excess_words}.
+- Without training questions of their benchmark, predicted minus observed accuracy of MF: {selective_heldout_excess_words};
+  with them, on the same questions: {selective_heldout_known_excess_words}. Questions marked unfamiliar:
+  {selective_heldout_marked_words} without them, {selective_heldout_known_marked_words} with them. Accuracy of MF without
+  them, minus that with them: {selective_heldout_accuracy_words}.
 """,
     values,
 )

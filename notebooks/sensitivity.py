@@ -9,26 +9,20 @@
 # %% [markdown]
 # # Sensitivity to the encoder and the split
 #
-# All results follow from vectors of the questions, and from a division into training and test questions. What changes with
-# other vectors, and with another division?
+# All results depend on the vectors that stand for the questions, and on the division (split) into training and test questions.
+# What changes with other vectors, and with another division?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Log loss of MF with the embeddings of the data set: {sensitivity_loss_words}. With other vectors of the same questions, minus
-that (95 % intervals; above 0 is worse):
+If matrix factorization (MF) knows only the benchmark of a question instead of its embedding, its log loss changes by
+{sensitivity_benchmark_loss_words} from {sensitivity_loss_words} (with a 95 % interval; above 0 is worse).
 
-- words of the text, without any encoder: {sensitivity_words_loss_words};
-- the benchmark alone: {sensitivity_benchmark_loss_words};
-- random numbers: {sensitivity_random_loss_words}.
-
-Accuracy of MF minus that of KNN, by what a division of the questions keeps together:
-
-- nothing: {sensitivity_alone_gap_words};
-- the same text or item, as on all other pages: {sensitivity_text_gap_words};
-- near duplicates: {sensitivity_near_gap_words};
-- whole benchmarks: {sensitivity_whole_gap_words}.
+- Change with the words of the text, without an encoder: {sensitivity_words_loss_words}; with random numbers:
+  {sensitivity_random_loss_words}.
+- Accuracy of MF minus that of KNN, with the same text kept together, as on all other pages: {sensitivity_text_gap_words};
+  near duplicates: {sensitivity_near_gap_words}; whole benchmarks: {sensitivity_whole_gap_words}.
 """)
 
 # %% [markdown]
@@ -74,16 +68,16 @@ matrix
 # %% [markdown]
 # ## Other vectors of the questions
 #
-# - `embedding`: that of the data set, and the same in fewer numbers (truncated SVD);
+# - `embedding`: that of the data set, and the same reduced to 32 numbers by truncated SVD, if it has more;
 # - `words of the text`: counts of words and pairs of words, weighted by TF-IDF and reduced to 256 numbers by truncated SVD
-#   (latent semantic analysis). It knows no language but that of the training questions. Data without texts have none;
+#   (latent semantic analysis). It is learned from the training questions alone. It needs data with texts;
 # - `benchmark alone`: 1 for the benchmark of the question and 0 for each other one;
-# - `embedding and benchmark`: both, of equal length;
-# - `random numbers`: a control that tells nothing, as long as the embedding.
+# - `embedding and benchmark`: both, each scaled to the same length;
+# - `random numbers`: a control without information, with as many numbers as the embedding.
 #
-# With `encoder`, another sentence encoder is added. What is learned of words or directions is learned from training questions.
-# All vectors have length 1. MF chooses the strength of its penalty anew for each of them on the validation questions; k of KNN
-# is the same. A reader's own encoding is a function of the matrix and the mask of the training questions.
+# The parameter `encoder` adds another sentence encoder. TF-IDF and SVD are fitted on training questions only, and all vectors
+# are scaled to length 1. MF chooses the strength of its penalty for each encoding on the validation questions; KNN has the
+# same k for all. To add your own encoding, write a function of the matrix and the mask of the training questions.
 
 # %%
 predictors = {
@@ -108,7 +102,8 @@ table = compared.table()
 plot_encodings(table, OWN)
 
 # %% [markdown]
-# Log loss in nats, accuracy of forecasts and of the router in percent, `gain` over the best single model in points:
+# Log loss is in nats, the accuracies of forecasts and of the router are in percent, and the `gain` of the router over the best
+# single model is in points:
 
 # %% tags=["hide-cell"]
 table.drop(columns=["data", "n_questions"]).set_index(
@@ -118,19 +113,20 @@ table.drop(columns=["data", "n_questions"]).set_index(
 # %% [markdown]
 # ## Other divisions of the questions
 #
-# A predictor can remember a question that it has met in other words. How much does that add? A division keeps together:
+# If a test question is also in training in other words, a predictor can remember its answers. How much does that add to the
+# accuracy? A division keeps some questions together, either all in training or all in test:
 #
-# - `nothing`: each question is drawn by itself, whatever others are like it;
-# - `same text or item`: as on all other pages. An item is what several wordings have in common, where the data name it;
-# - `near duplicates`: also questions whose embeddings have a cosine similarity above 0.95, by way of others too;
-# - `category`: where categories are parts of benchmarks;
-# - `benchmark`: the far end, where no question of a benchmark has been seen.
+# - `nothing`: each question is drawn by itself, even if others are similar;
+# - `same text or item`: as on all other pages. An item is one question in several wordings, where the data name items;
+# - `near duplicates`: also questions whose embeddings have a cosine similarity above 0.95, directly or by a chain of others;
+# - `category`: whole categories, where benchmarks have several;
+# - `benchmark`: whole benchmarks. No question of a tested benchmark is in training.
 #
-# Each rule puts the questions into five folds, and each fold is predicted from the four others, so that all rules are tested on
-# the same questions and their differences are paired. The folds are alike except for what a rule moves. Intervals are over
-# groups of near duplicates. They do not contain what another draw of the folds would change (`n_seeds` averages over draws),
-# and for whole benchmarks they say nothing about benchmarks that are not there. The penalty and k are the same everywhere. Of a
-# larger data set, whole groups of near duplicates are drawn.
+# Each rule puts the questions into five folds, and each fold is predicted from the four others. All rules are therefore
+# tested on the same questions, and their differences are paired. The folds of two rules differ only where one of them has to
+# keep questions together. Intervals are over groups of near duplicates. They leave out two things: another random draw of the
+# folds (`n_seeds` averages over draws), and, for whole benchmarks, other benchmarks than these. All rules have the same
+# penalty and the same k. If there are more than `n_questions` questions, whole groups of near duplicates are drawn at random.
 
 # %%
 pool, near = draw_questions(
@@ -160,16 +156,17 @@ report(values, matrix.source)
 in_short.fill(values, matrix.source)
 recap(
     """
-**What we learned.** The log loss of MF, compared with that by the embeddings of the data set:
+**What we learned.** The log loss of MF, compared with that of the embeddings of the data set, is
 
-- higher: {loss_higher};
-- lower: {loss_lower};
-- not told apart: {loss_alike}.
+- higher with: {loss_higher};
+- lower with: {loss_lower};
+- not told apart by a 95 % interval with: {loss_alike}.
 
-MF as a router, compared in the same way: more correct answers with: {routing_higher}; fewer: {routing_lower}; not told apart:
-{routing_alike}.
+In the same comparison, MF as a router gives more correct answers with: {routing_higher}; fewer with: {routing_lower}; not told
+apart with: {routing_alike}.
 
-Accuracy with other divisions, minus that where the same text or item stays together:
+MF minus KNN if nothing is kept together: {sensitivity_alone_gap_words}. Accuracy with other divisions, minus that where the
+same text or item stays together:
 
 | kept together | test questions with a near duplicate in training | MF | KNN | MF minus KNN |
 |---|---|---|---|---|
@@ -178,7 +175,8 @@ Accuracy with other divisions, minus that where the same text or item stays toge
 | near duplicates | {sensitivity_near_leaks_words} | {sensitivity_near_mf_words} | {sensitivity_near_knn_words} | {sensitivity_near_change_words} |
 | benchmark | {sensitivity_whole_leaks_words} | {sensitivity_whole_mf_words} | {sensitivity_whole_knn_words} | {sensitivity_whole_change_words} |
 
-MF minus KNN, compared with that division, is larger with: {gap_higher}; smaller: {gap_lower}; not told apart: {gap_alike}.
+Compared with that division, MF minus KNN is larger with: {gap_higher}; smaller with: {gap_lower}; not told apart with:
+{gap_alike}.
 """,
     values,
     **compared.words("MF"),

@@ -1,6 +1,7 @@
-"""Routers on the Hugging Face Hub, with a model card; by the settings of `huggingface_hub`, as in `datasets.hub`.
+"""Publish routers on the Hugging Face Hub, with a model card, and download them.
 
-A repository has what `Router.save` writes, `router.json` and safetensors, and the card, `README.md`.
+The settings are those of `huggingface_hub`, as in `embedllm.datasets.hub`. A repository contains what `Router.save`
+writes (`router.json` and safetensors) and the card, `README.md`.
 """
 
 from __future__ import annotations
@@ -17,15 +18,15 @@ from embedllm.predictors.router_files import DESCRIPTION
 from embedllm.predictors.stacked import StackedCorrectness
 
 _LIMITS = """\
-- It knows these models only, as they were when they answered: a provider may change a model under its name.
-- A probability is that of an answer as correct as in the data, by the same rule. For questions unlike those of the data
-  it means little; `route` marks these in the column `unfamiliar`.
-- It holds embeddings of training questions, and a stack with KNN all of them and the answers: no texts, although an
-  embedding tells what a text is about."""
+- The router knows only these models, as they were when they answered: a provider may change a model under its name.
+- A probability is that of an answer that the grading of the data counts as correct. For questions unlike those of the
+  data it means little; `route` marks these in the column `unfamiliar`.
+- The files contain embeddings of training questions; with KNN in a stack, those of all training questions and the
+  answers. They contain no texts, but an embedding tells what a text is about."""
 
 
 def publish(repository: str, save: Callable[[Path], None], card: str) -> str:
-    """Publish what `save` writes to a folder, and a card, in one commit; return the address of the repository.
+    """Publish what `save` writes to a folder, with a card, in one commit; return the address of the repository.
 
     Raises
     ------
@@ -60,7 +61,7 @@ def download(repository: str, revision: str | None) -> Path:
     Raises
     ------
     ConnectionError
-        If they are neither on this machine nor can be downloaded.
+        If a file is not on this machine and cannot be downloaded.
     """
     from huggingface_hub import snapshot_download
 
@@ -139,7 +140,7 @@ print(router.route(["What is 7 times 8?"]))
 
 
 def _code(text: str) -> str:
-    """A text as code, so that no character of it is markup."""
+    """Return a text as Markdown code, so that none of its characters is taken for markup."""
     text = " ".join(text.split())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     return f"{fence} {text} {fence}" if "`" in text else f"{fence}{text}{fence}"

@@ -1,4 +1,4 @@
-"""What is known of each model on the map, and the models that routers choose for single questions.
+"""Facts on each model of the map, and the models that routers choose for single questions.
 
 References
 ----------
@@ -50,7 +50,7 @@ def free_texts(matrix: CorrectnessMatrix) -> pd.Series:
 
 
 def map_table(matrix: CorrectnessMatrix, positions: pd.DataFrame) -> pd.DataFrame:
-    """Add what is known of each model to its place on the map.
+    """Add facts on each model (size, tags, accuracy) to its place on the map.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def describe_models(
     -------
     DataFrame indexed by model name
         Columns `nearest` and `duplicates` (models with their agreement), `stronger` and `weaker` (benchmarks, with the
-        `strengths` that are beyond two standard errors, the largest first). Text, entries joined by "; ".
+        `strengths` that are beyond two standard errors, the largest first). Text, with entries joined by "; ".
     """
     check_positive("n", n)
     points = strengths(matrix)
@@ -129,8 +129,8 @@ def describe_models(
 def strengths(matrix: CorrectnessMatrix) -> pd.DataFrame:
     """Compare the accuracies of each model on each benchmark with an additive fit, in points.
 
-    The fit is a number for each model plus a number for each benchmark: what is left is by how much a model is better
-    on a benchmark than the model and the benchmark are otherwise.
+    The fit is a number for each model plus a number for each benchmark. The residual says by how much a model is better
+    on a benchmark than its accuracy elsewhere, and that of the other models on this benchmark, lead one to expect.
 
     Returns
     -------

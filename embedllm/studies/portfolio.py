@@ -1,10 +1,11 @@
-"""A portfolio of few models that keeps the accuracy of a router, and the models that are nearly the same as others.
+"""Portfolios of few models that keep the accuracy of a router, and models that are nearly the same as others.
 
-A router that may ask the models S expects F(S), the mean over questions of the largest probability p(m, q) of a model m
-in S. F is monotone and submodular (facility location), so that adding the model of the largest gain, time and again,
-reaches at least 1 - 1/e of the best set of equal size. For given data a bound is mostly closer: for every set S, no k
-models have more than F(S) plus the k largest gains of a single model beyond S. Everything is chosen on training
-questions; accuracies are those of test questions. Only the models to choose among change: nothing is fitted again.
+A router that may choose among the models of a set S expects the accuracy F(S), the mean over questions q of the largest
+predicted probability p(m, q) of a model m in S. F is monotone and submodular (facility location). A greedy choice,
+which adds the model with the largest gain at each step, therefore reaches at least 1 - 1/e of the F of the best set of
+the same size. The data give a bound that is at least as close: for every set S, no k models have a higher F than F(S)
+plus the k largest gains of a single model beyond S. Everything is chosen on training questions; accuracies are those of
+test questions. Only the models to choose among change: nothing is fitted again.
 
 References
 ----------
@@ -34,13 +35,13 @@ from embedllm.protocol.tally import Tally, units_of
 GREEDY, ACCURATE, RANDOM = "greedy choice", "most accurate models", "random models"
 EVERYONE, WITHOUT = ("all models", 0), ("without duplicates", 0)
 MARGIN = 0.005
-"""Expected accuracy that may be lost: the portfolio has as few models as lose no more."""
+"""Expected accuracy that the portfolio with the fewest models may lose."""
 
 FEW = 5
 """Size of a portfolio that is compared on all data."""
 
 OUTLIER, NEAR = 3.5, 0.25
-"""A pair is flagged if its correlation is so many spreads above the median, and its distance in this lowest part."""
+"""A pair is flagged if its correlation is so many spreads above the median, and its distance in this lowest share."""
 
 _FEWEST_SHARED = 100  # training questions in common, so that a correlation is known to 0.1
 _N_DRAWS = 20
@@ -57,7 +58,7 @@ class Chosen(NamedTuple):
     value : ndarray of shape (n_models,)
         Expected accuracy F of the first 1, 2, ... of them.
     bound : ndarray of shape (n_models,)
-        No set of 1, 2, ... models has more.
+        Upper bound of F for any set of 1, 2, ... models.
     """
 
     order: np.ndarray
@@ -66,17 +67,17 @@ class Chosen(NamedTuple):
 
     @property
     def fewest(self) -> int:
-        """How many models expect at most `MARGIN` less than all."""
+        """The fewest models whose expected accuracy is at most `MARGIN` below that of all."""
         return int(np.argmax(self.value >= self.value[-1] - MARGIN)) + 1
 
 
 def choose_greedily(probability: np.ndarray) -> Chosen:
-    """Add the model with the largest gain in expected accuracy, time and again.
+    """Add the model with the largest gain in expected accuracy, one at a time.
 
     Parameters
     ----------
     probability : ndarray of shape (n_models, n_questions)
-        Of equal gains, the first model comes first.
+        Of models with equal gains, the first row comes first.
 
     Examples
     --------
@@ -99,18 +100,18 @@ def choose_greedily(probability: np.ndarray) -> Chosen:
 
 
 def route_among_first(probability: np.ndarray, correct: np.ndarray, order: np.ndarray) -> np.ndarray:
-    """Tell whether the answer of a router is correct that may ask the first 1, 2, ... models of an order.
+    """Return the answers of a router that may choose among the first 1, 2, ... models of an order.
 
     Parameters
     ----------
     probability, correct : ndarray of shape (n_models, n_questions)
-        Of equal probabilities, the first model counts, wherever it is in the order.
+        Of models with equal probabilities, the first row is chosen, wherever it is in the order.
     order : ndarray of shape (n_models,), int
 
     Returns
     -------
     ndarray of shape (n_models, n_questions)
-        Cells of `correct`; row k - 1 is of the first k models.
+        Entries of `correct`; row k - 1 is for the first k models.
 
     Examples
     --------
@@ -133,10 +134,10 @@ def route_among_first(probability: np.ndarray, correct: np.ndarray, order: np.nd
 def similar_pairs(train: CorrectnessMatrix, probability: np.ndarray) -> pd.DataFrame:
     """Compare the answers of each pair of models with what the text and the difficulty of the questions explain.
 
-    The probability p(m, q) that the text gives does not know how hard a question is beyond what its text shows, which
-    all models have in common. What is expected of a model is therefore p(m, q) + b_m d(m, q), where d is the mean of
-    label minus p over the other models, and b_m the slope of least squares. The correlation of what is left of two
-    models is that of label minus expected, over their common questions.
+    A question can be harder for all models than its text shows, which the probability p(m, q) does not contain. The
+    expected probability is therefore p(m, q) + b_m d(m, q), where d is the mean of label minus p over the other models,
+    and b_m is a slope fitted by least squares. `correlation` is that of the residuals of two models, label minus
+    expected probability, over their common questions.
 
     Parameters
     ----------
@@ -148,10 +149,11 @@ def similar_pairs(train: CorrectnessMatrix, probability: np.ndarray) -> pd.DataF
     -------
     DataFrame
         Pairs with at least 100 questions in common, the highest `outlier` first. Columns: `data`, `model`, `other`,
-        `n_shared`, `agreement`, `expected` (the agreement of independent answers), `correlation`, `outlier` (above the
-        median over the pairs, in spreads: normal-consistent median deviation and sampling error), `distance` (root
-        mean square difference of the predicted logits on the common questions), `gap` (accuracy of model minus other,
-        there), `same_family` and `same_weights` (by their names), and `flagged`.
+        `n_shared`, `agreement`, `expected` (the agreement of independent answers), `correlation`, `outlier` (how many
+        spreads this is above the median over the pairs; a spread combines the median absolute deviation, scaled to a
+        standard deviation, with the sampling error), `distance` (root mean square difference of the predicted logits on
+        the common questions), `gap` (accuracy of `model` minus that of `other`, on these), `same_family` (as the matrix
+        names it), `same_weights` (names that differ only in provider or format) and `flagged`.
     """
     names, observed = train.model_names, train.observed.astype(float)
     correct = (train.labels == CORRECT).astype(float)
@@ -206,8 +208,8 @@ def drop_one_of_each(pairs: pd.DataFrame) -> list[str]:
 class Portfolio:
     """Portfolios of each size, chosen in three ways, and routing without the duplicates.
 
-    Sizes are compared for the models that make the largest table without missing answers, on its questions. Duplicates
-    are looked for among all models, on the training questions that both of a pair answered.
+    Sizes are compared on a table without missing answers (`complete_table`). Duplicates are looked for among all
+    models, on the training questions that both models of a pair answered.
 
     Parameters
     ----------
@@ -215,7 +217,7 @@ class Portfolio:
     runs : iterable of Run
         On that matrix.
     router : str
-        The predictor that routes, and whose probabilities flag pairs.
+        Name of the predictor that routes, and whose probabilities are used to flag pairs.
 
     Attributes
     ----------
@@ -284,8 +286,8 @@ class Portfolio:
         Returns
         -------
         DataFrame indexed by `k`
-            Columns `data`, `model`, `expected` (accuracy on training questions, %), `at most` (that of the best set of
-            k models) and `reached` (the former in percent of the latter, or more).
+            Columns `data`, `model`, `expected` (accuracy F of the first k models, %), `at most` (bound of F for the
+            best set of k models, %) and `reached` (the former in percent of the latter: at least so much is reached).
         """
         chosen = self._chosen[0]
         table = {"data": self.data, "model": self.names[chosen.order], "expected": 100 * chosen.value}

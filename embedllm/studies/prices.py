@@ -1,10 +1,10 @@
 """Prices: the accuracy that a router obtains for a cost, beside single models, random mixtures and the oracle.
 
-A *setting* is one way to choose a model for each question; a *method* is a list of settings, from the cheapest to the
-most accurate one. A router with the tradeoff t chooses argmax_m p(m, q) - t * price(m), where the price of a model is
-its mean cost on the training questions: the cost of a new question is not known beforehand. Between two settings, one
-of them is drawn at random, so that a method is a curve of accuracy over cost, its frontier. All curves are computed on
-test questions; what is chosen, such as the models that are mixed, is chosen on training questions.
+A *setting* is one rule that chooses a model for each question; a *method* is a list of settings, from the cheapest to
+the most accurate one. A router with the tradeoff t chooses argmax_m p(m, q) - t * price(m), where the price of a model
+is its mean cost on the training questions: the cost of a new question is not known beforehand. Between two settings,
+one of them is drawn at random, so that a method is a curve of accuracy over cost, its frontier. All curves are computed
+on test questions; choices, such as the models that are mixed, are made on training questions.
 
 References
 ----------
@@ -33,7 +33,7 @@ SIZE = "billion parameters"
 """The unit where nothing else is known: the size of a model stands in for its price."""
 
 TRADEOFFS = (1e9, *np.geomspace(1e3, 1e-3, 31), 0.0)
-"""Probability that the range of the prices is worth: from the cheapest model to no regard for prices."""
+"""Probability that the whole range of prices is worth: from always the cheapest model (first) to no prices (last)."""
 
 SINGLE, MODELS, MIXTURE, ORACLE = "best single model", "single models", "random mixture", "oracle"
 _N_MIXTURES = 65
@@ -59,7 +59,7 @@ class PricedPool(NamedTuple):
 
     @property
     def is_testable(self) -> bool:
-        """Whether costs differ, so that there is something to save."""
+        """Whether the costs of models differ, so that a router can save some."""
         costs = self.matrix.costs
         return costs is not None and costs.size > 0 and np.ptp(costs.mean(axis=1)) > 0
 
@@ -93,8 +93,8 @@ def price_pool(
     Returns
     -------
     PricedPool
-        Models in the order of their names. Of the models with the most answers of known cost, as many as make the
-        largest table (models times questions) without a gap.
+        Models in the order of their names: those with the most answers of known cost, as many as give the largest
+        complete table of models and questions.
 
     Raises
     ------
@@ -183,14 +183,14 @@ def sweep(probability: np.ndarray, prices: np.ndarray, names: np.ndarray, tradeo
 
 
 def tally_settings(run: Run, router: str) -> Tally:
-    """Note what each setting of each method obtains and costs on each test question.
+    """Record the accuracy and the cost of each setting of each method on each test question.
 
     Parameters
     ----------
     run : Run
         On the matrix of a `PricedPool`, whose costs differ. Every predictor is a router.
     router : str
-        The one whose models are also drawn at random, as often as it chooses them (`weighted random`).
+        The predictor whose models are also drawn at random, as often as it chooses them (`weighted random`).
 
     Returns
     -------
@@ -223,12 +223,12 @@ def tally_settings(run: Run, router: str) -> Tally:
 
 
 def mean_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: float) -> float:
-    """Return the area below a frontier between two costs, divided by their distance.
+    """Return the area below a frontier between two costs, divided by their difference.
 
     Parameters
     ----------
     costs, accuracies : ndarray of shape (n_settings,)
-        Straight lines lie between the settings; beyond the dearest, its accuracy counts.
+        The frontier is linear between settings, and constant beyond the most expensive one.
     low, high : float
         `low` is not below the lowest cost; NaN if the two are equal.
 
@@ -252,7 +252,7 @@ def _curve(costs: np.ndarray, accuracies: np.ndarray, at: float | np.ndarray) ->
 
 
 def cost_to_reach(costs: np.ndarray, accuracies: np.ndarray, accuracy: float, at_most: float) -> float:
-    """Return the lowest cost at which a frontier reaches an accuracy; `at_most`, if it does not reach it for less.
+    """Return the lowest cost at which a frontier reaches an accuracy, or `at_most` if it is not reached for less.
 
     Parameters
     ----------
@@ -279,16 +279,16 @@ def cost_to_reach(costs: np.ndarray, accuracies: np.ndarray, accuracy: float, at
 class Frontiers:
     """Frontiers of several methods, with 95 % intervals over questions, paired between methods.
 
-    Where no costs differ, there are none: tables are empty and values undefined.
+    If all costs are equal, there are no frontiers: tables are empty and values undefined.
 
     Parameters
     ----------
     pool : PricedPool
     runs : iterable of Run
-        On the matrix of the pool, as `fit_runs` gives them; each predictor is a router. Where no costs differ, nothing
+        On the matrix of the pool, as `fit_runs` gives them; each predictor is a router. If all costs are equal, nothing
         is fitted.
     router : str
-        The predictor that the reported values are of, and whose models are also drawn at random.
+        The predictor for which values are reported, and whose models are also drawn at random.
 
     Attributes
     ----------
@@ -326,7 +326,7 @@ class Frontiers:
         return self._framed(rows, ["method", "setting", "cost", "accuracy"])
 
     def gains(self, n_costs: int = 101) -> pd.DataFrame:
-        """Return what each method obtains beyond the random mixture of models at equal cost.
+        """Return the accuracy of each method minus that of the random mixture of models at equal cost.
 
         Returns
         -------

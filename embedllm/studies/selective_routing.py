@@ -1,9 +1,9 @@
-"""Selective routing: a router that keeps the questions in which it is confident, and whether its confidence is true.
+"""Selective routing: a router that keeps the questions in which it is confident, and the calibration of its confidence.
 
 The confidence of a router in a question is the probability that it predicts for the model that it chooses. Questions
-are kept in the order of confidence; the others go to a *fallback*, another model or a person. All is computed on test
-questions, among the models observed on each (:mod:`embedllm.protocol.routers`), with intervals over questions; what is
-chosen, such as the fallback and its threshold, is chosen on other questions.
+are kept in the order of confidence; the others go to a *fallback*, another model or a person. Everything is computed on
+test questions, among the models observed on each (:mod:`embedllm.protocol.routers`), with intervals over questions. The
+fallback is chosen on training questions and its threshold on validation questions.
 
 References
 ----------
@@ -47,16 +47,17 @@ def choose(run: Run, router: str) -> pd.DataFrame:
     run : Run
         Each predictor is a router.
     router : str
-        The one whose probabilities are the confidence in the best single model, and whose choices the oracle orders.
+        The predictor whose probabilities are the confidence in the best single model, and whose choices are those of
+        the `oracle order`.
 
     Returns
     -------
     DataFrame
         A row for each router and question. Columns: `data`, `seed`, `question`, `unit` (see `units_of`); `similarity`
-        with the nearest training question, and whether it is `unfamiliar`; `method` (the predictors, `best single
-        model`, and `oracle order`: the choices of the router, those that are correct first); `probability` predicted
-        for the model that is chosen; `correct` (0 or 1); `excess`: the former minus the latter; `pool`: the same, mean
-        over the observed models; `instead`: `correct` of the best single model minus that of the choice.
+        to the nearest training question, and whether it is `unfamiliar`; `method` (the predictors, `best single model`,
+        and `oracle order`: the choices of the router, those that are correct first); `probability` predicted for the
+        model that is chosen; `correct` (0 or 1); `excess`: `probability` minus `correct`; `pool`: the same, mean over
+        the observed models; `instead`: `correct` of the best single model minus that of the choice.
     """
     train, test = run.split.train, run.split.test
     asked = np.flatnonzero(test.observed.any(axis=0))
@@ -79,18 +80,18 @@ def choose(run: Run, router: str) -> pd.DataFrame:
 
 
 def choose_without(run: Run, mf: str) -> pd.DataFrame:
-    """Return the choices of a factorization on test questions whose benchmark it was not fitted on.
+    """Return the choices of a matrix factorization on test questions whose benchmark it was not fitted on.
 
     Parameters
     ----------
     run : Run
     mf : str
-        A `MatrixFactorization` of the run; its clones keep the alpha that it chose.
+        Name of a `MatrixFactorization` of the run; its clones keep the alpha that it chose.
 
     Returns
     -------
     DataFrame
-        As of `choose`, of fits without one benchmark at a time; empty if there is only one.
+        As in `choose`, for fits without one benchmark at a time; empty if there is only one.
     """
     fitted, test = run.predictors[mf], run.split.test
     alike = clone(fitted).set_params(alpha=fitted.alpha_)  # type: ignore[attr-defined]
@@ -115,7 +116,7 @@ def best_threshold(probability: np.ndarray, instead: np.ndarray) -> float:
     Returns
     -------
     float
-        The lowest of the best among 0, the probabilities and 1; NaN without a question.
+        The best of 0, the probabilities and 1, the lowest of several; NaN without a question.
 
     Examples
     --------
@@ -136,9 +137,9 @@ def mean_kept(probability: np.ndarray, values: np.ndarray, times: np.ndarray) ->
     Parameters
     ----------
     probability, values : ndarray of shape (n_questions,)
-        Of equal probabilities, all are kept in part.
+        Of questions with equal probabilities, each is kept in the same part.
     times : ndarray of shape (n_resamples, n_questions)
-        How often each question counts.
+        How often each question counts in each resample.
 
     Returns
     -------
@@ -165,7 +166,7 @@ def mean_kept(probability: np.ndarray, values: np.ndarray, times: np.ndarray) ->
 
 
 def person_share(accuracy: np.ndarray) -> np.ndarray:
-    """Return which share of the questions must go to a person who is always correct, to halve the incorrect answers.
+    """Return the share of questions that a person who is always correct must answer, to halve the incorrect answers.
 
     Parameters
     ----------
@@ -175,7 +176,7 @@ def person_share(accuracy: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (...)
-        The least share, in steps of 0.01; NaN where an accuracy is. In random order it is 0.5.
+        The smallest such share, in steps of 0.01; NaN where an accuracy is NaN. In random order it is 0.5.
     """
     incorrect = KEPT * (1 - accuracy)  # of all questions
     return 1 - np.where(incorrect > incorrect[..., -1:] / 2 + 1e-9, 0, KEPT + 0 * incorrect).max(axis=-1)
@@ -189,7 +190,7 @@ class Selection:
     runs : sequence of Run
         Each predictor is a router.
     router, mf : str
-        The predictors that the reported values are of; `mf` is a `MatrixFactorization`.
+        Names of the predictors for which values are reported; `mf` is a `MatrixFactorization`.
 
     Attributes
     ----------
@@ -246,12 +247,12 @@ class Selection:
         return pd.concat(frames, ignore_index=True)
 
     def fifths(self, column: str) -> pd.DataFrame:
-        """Return how good the choices of the predictors are in fifths of the questions.
+        """Return accuracy and calibration of the choices of the predictors, in fifths of the questions.
 
         Parameters
         ----------
         column : "probability" or "similarity"
-            By what the questions of a run are divided; equal ones stay together.
+            By what the questions of a run are divided; those with equal values stay together.
 
         Returns
         -------
@@ -277,12 +278,12 @@ class Selection:
         Returns
         -------
         DataFrame
-            Columns `data`, `method`; `all`, `most`, `half`: accuracy on all questions, and on the 80 % and the 50 % of
-            most confidence (%); `order`: mean accuracy over all shares kept, minus that in random order (points);
-            `person`: share of the questions that a person who is always correct must get to halve the incorrect answers
-            (%; 50 in random order); `sent`: share that a fallback to the best single model gets (%), and `gain`, what
-            this adds to the accuracy (points); `excess`: predicted minus observed, and `pool`, the same over all models
-            on the same questions (points).
+            Columns `data`, `method`; `all`, `most`, `half`: accuracy on all questions, and on the most confident 80 %
+            and 50 % (%); `order`: mean accuracy over all shares kept, minus that in random order (points); `person`:
+            share of the questions that a person who is always correct must answer to halve the incorrect answers (%; 50
+            in random order); `sent`: share that goes to the best single model as fallback (%), and `gain`: what this
+            adds to the accuracy (points); `excess`: predicted minus observed accuracy, and `pool`: the same over all
+            models on the same questions (points).
         """
         rows = []
         for name in self._accuracy:

@@ -1,8 +1,8 @@
-"""Sensitivity: what other vectors of the questions, and other divisions of them, change.
+"""Sensitivity of the results to the vectors of the questions, and to their division into training and test.
 
-Each encoding (:mod:`embedllm.datasets.encodings`) is fitted and scored on the same questions. A rule of division puts
-questions into groups, and each group into one of five folds. A fold is predicted from the four others: every question
-is tested once by every rule, so that rules, too, are compared on the same questions.
+With each encoding (:mod:`embedllm.datasets.encodings`), predictors are fitted and scored on the same questions. A rule
+of division puts questions into groups, and each group into one of five folds. A fold is predicted from the four others:
+by every rule each question is tested once, so that rules are compared on the same questions too.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class Measure(NamedTuple):
         return interval(self.samples[method])
 
     def columns(self, name: str, method: object, other: object) -> dict[str, float]:
-        """Return the mean of a method, its difference from another one and the ends of the interval, to be columns."""
+        """Return as columns the mean of a method, its difference from another one, and the ends of its interval."""
         runs, (low, high) = self.minus(method, other)
         mean = self.runs[method].mean()
         return {name: mean, f"{name}_minus": runs.mean(), f"{name}_low": low, f"{name}_high": high}
@@ -69,7 +69,7 @@ def encoded_runs(
     seed: int = 0,
     n_seeds: int = 1,
 ) -> dict[str, list[Run]]:
-    """Do what `fit_runs` does, once with each encoding of the questions.
+    """Do what `fit_runs` does, with each encoding of the questions.
 
     Parameters
     ----------
@@ -142,9 +142,9 @@ class Encodings:
         -------
         DataFrame
             A row for each encoding and predictor. Columns: `data`, `encoding`, `predictor`, `n_questions` (tested);
-            `loss` (nats), `accuracy` and `routing` (%), each with what it is more than by the embeddings, `_minus`
-            (nats or points), and the ends of the paired 95 % interval over questions, `_low` and `_high`; `gain`
-            (points).
+            `loss` (nats), `accuracy` and `routing` (%), each with the difference from that of the embeddings, `_minus`
+            (nats or points), and the ends of its paired 95 % interval over questions, `_low` and `_high`; `gain` over
+            the router `single` (points).
         """
         rows = []
         for encoding, tally in self.forecasts.items():
@@ -158,7 +158,7 @@ class Encodings:
         return pd.DataFrame(rows)
 
     def words(self, method: str) -> dict[str, str]:
-        """Say by which encodings the `loss` and the `routing` accuracy of a predictor are higher, lower or alike."""
+        """Say with which encodings `loss` and `routing` of a predictor are higher, lower or not told apart."""
         others = self.table().query("encoding != @OWN and predictor == @method")
         return _told_apart(others, "encoding", "loss") | _told_apart(others, "encoding", "routing")
 
@@ -188,7 +188,7 @@ class Encodings:
 def draw_questions(
     matrix: CorrectnessMatrix, groups: np.ndarray, n_questions: int, seed: int = 0
 ) -> tuple[CorrectnessMatrix, np.ndarray]:
-    """Draw whole groups of questions at random until a number of questions is reached; all of no more.
+    """Draw whole groups of questions at random until a number of questions is reached; all, if there are no more.
 
     Parameters
     ----------
@@ -232,8 +232,8 @@ def division_rules(matrix: CorrectnessMatrix, near: np.ndarray) -> dict[str, np.
 def folds_of(groups: np.ndarray, seed: int = 0) -> np.ndarray:
     """Put groups of questions into at most five folds at random.
 
-    The first question of a group decides. Divisions of one seed are therefore as like each other as their groups allow:
-    what separates them is what they keep together, and not the draw.
+    The first question of a group decides on its place. Divisions of one seed are therefore as similar as their groups
+    allow: they differ in what they keep together, not in the random draw.
 
     Returns
     -------
@@ -260,9 +260,9 @@ def rule_runs(
     rules : mapping of str to ndarray of shape (n_questions,), int
         Groups of the questions.
     predictors : mapping of str to CorrectnessPredictor
-        They choose nothing on validation questions.
+        They are fitted without validation questions.
     seed, n_seeds : int
-        There is a division into folds for each seed.
+        Each seed gives one division into folds.
 
     Returns
     -------
@@ -339,8 +339,8 @@ class Divisions:
             A row for each rule and predictor. Columns: `data`, `rule`, `groups`, `n_questions`, `leaks` (%),
             `difference` (such as "MF minus KNN"), its `gap` (points of accuracy) with the 95 % interval `interval_0` to
             `interval_1`, the same for both predictors; `predictor`. The `gap`, the `loss` (nats) and the `accuracy` (%)
-            have further columns for what they are more than by that rule, `_minus`, and the ends of its interval,
-            `_low` and `_high`. Intervals are paired, over groups of near duplicates.
+            have further columns for the difference from that rule, `_minus`, and the ends of its interval, `_low` and
+            `_high`. Intervals are paired, over groups of near duplicates.
         """
         rows = []
         scores, gaps = {kind: self.measures[kind] for kind in ("loss", "accuracy")}, self.measures["gap"]
@@ -354,7 +354,7 @@ class Divisions:
         return pd.DataFrame(rows)
 
     def words(self) -> dict[str, str]:
-        """Say by which rules the `gap` is higher or lower than where the same text stays together, or alike."""
+        """Say with which rules the `gap` is higher, lower or not told apart from that with the same text together."""
         return _told_apart(self.table().query("rule != @TEXT").drop_duplicates("rule"), "rule", "gap")
 
     def values(self) -> list[ReportedValue]:
