@@ -50,6 +50,8 @@ class Drawn:
         What it shows, in a sentence and in full.
     function : str
         Full name of the function that draws it.
+    width : str
+        Pixels of a page of Jupyter.
     sha256 : str
         Of the image in the notebook.
     """
@@ -59,6 +61,7 @@ class Drawn:
     title: str
     alt: str
     function: str
+    width: str
     sha256: str
 
     def file(self, suffix: str) -> str:
@@ -125,9 +128,11 @@ def complete_images(app: Sphinx, doctree: nodes.document) -> None:
         if not image.get("alt", "").strip():
             remedy = "in a notebook, draw it by a function of embedllm.plots"
             LOGGER.warning("an image without alternative text: %s", remedy, location=image)
-        width, height = imagesize.get(path)
+        (width, height), (dots, _) = imagesize.get(path), imagesize.getDPI(path)
         if width > 0:
-            image["pixels"] = (width, height)
+            # At its size in inches, of 96 pixels, if it has one: figures have more dots, for screens that show them.
+            per_dot = 96 / dots if dots > 0 else 1
+            image["pixels"] = (round(width * per_dot), round(height * per_dot))
 
 
 def _links(app: Sphinx, drawn: Drawn, page: str) -> nodes.paragraph:

@@ -11,12 +11,13 @@ import functools
 import inspect
 import itertools
 import os
+import textwrap
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, ParamSpec
+from typing import Any, Literal, ParamSpec
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -33,6 +34,8 @@ from embedllm._checks import printable
 
 TARGET = "EMBEDLLM_FIGURES"
 """Environment variable that names the folder to write to."""
+
+WIDTH = 4.2  # inches of every figure: see the file of the style
 
 # By value: a colour named "C0" would be looked up when the figure is shown, outside its style.
 PALETTE = sns.color_palette("colorblind").as_hex()
@@ -91,10 +94,12 @@ def figure_of(
             with plt.style.context(_STYLE):
                 drawn = draw(*args, **kwargs)
                 _as_text(drawn)
+                _break_lines(drawn)
                 drawn.draw_without_rendering()  # the layout is part of the style
                 title = (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
                 function = f"{draw.__module__}.{draw.__name__}"
                 description = {"title": title, "alt": describe(title, drawn), "function": function}
+                description["width"] = f"{96 * drawn.get_figwidth():.0f}"  # of a notebook's page, in pixels
                 if target := os.environ.get(TARGET):
                     given = inspect.signature(draw).bind(*args, **kwargs)
                     name = draw.__name__.removeprefix("plot_").replace("_", "-")
@@ -127,6 +132,23 @@ def _as_text(drawn: Figure) -> None:
     for axis in axes:
         if isinstance(axis.get_major_formatter(), LogFormatter):
             plt.setp(axis.get_ticklabels(which="both"), parse_math=True)
+
+
+def _break_lines(drawn: Figure) -> None:
+    """Break the titles and labels that are longer than the figure; Matplotlib's `wrap` reads mathematics in them."""
+    drawn.draw_without_rendering()
+    for text in drawn.findobj(Text):
+        upright = text.get_rotation() == 90
+        box, end = text.get_window_extent(), drawn.bbox.height if upright else drawn.bbox.width
+        low, high = box.intervaly if upright else box.intervalx
+        if low < high and (low < 0 or high > end):
+            room = end - low if text.get_horizontalalignment() == "left" else min(low + high, 2 * end - low - high)
+            letters = max(1, int(len(text.get_text()) * room / (high - low)))
+            text.set_text(_broken(text.get_text(), letters))
+
+
+def _broken(text: str, letters: int) -> str:
+    return textwrap.fill(text, letters, break_long_words=False, break_on_hyphens=False)
 
 
 def describe(title: str, drawn: Figure) -> str:
@@ -225,12 +247,26 @@ def sources(table: pd.DataFrame) -> str:
 
 def head(figure: Figure, text: str) -> None:
     """Write a heading at the left of a figure of several panels."""
-    figure.suptitle(text, x=0.01, ha="left", fontsize=11)
+    figure.suptitle(text, x=0.01, ha="left", fontsize=10)
+
+
+_Place = Literal["outside upper center", "outside upper left", "outside lower center", "outside lower right"]
+
+
+def legend(figure: Figure, axes: Axes, loc: _Place = "outside upper center") -> None:
+    """Write what the axes show beside them, in as many columns as there is room for."""
+    handles, labels = axes.get_legend_handles_labels()
+    for ncols in range(len(labels), 0, -1):
+        written = figure.legend(handles, labels, loc=loc, ncols=ncols, columnspacing=1, handletextpad=0.4)
+        if ncols == 1 or written.get_window_extent().width <= figure.bbox.width:
+            return
+        written.remove()
 
 
 def label_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Make a row for each label, from the top."""
-    axes.set_yticks(range(len(labels)), labels)
+    """Make a row for each label, from the top; long ones get two lines, if they have no line break of their own."""
+    shown = [_broken(label, 28) if len(label) > 28 and "\n" not in label else label for label in labels]
+    axes.set_yticks(range(len(labels)), shown)
     axes.set_ylim(len(labels) - 0.5, -0.5)
 
 
@@ -250,7 +286,7 @@ def label_benchmarks(axes: Axes, table: pd.DataFrame, count: str = "n_questions"
 def by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
     """Draw one row for each benchmark and one marker for each method."""
     n_benchmarks, methods = table["benchmark"].nunique(), list(pd.unique(table[method]))
-    figure, axes = plt.subplots(figsize=(7.5, max(0.28, 0.055 * len(methods)) * n_benchmarks + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, max(0.28, 0.055 * len(methods)) * n_benchmarks + 1.4))
     benchmarks = label_benchmarks(axes, table)
     for offset, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = table[table[method] == name]
@@ -263,7 +299,7 @@ def by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
     axes.set_xlim(max(left, -0.02), min(right, 1.02))  # error bars of few questions reach beyond 0 and 1
     percent(axes.xaxis)
     axes.set(xlabel=label, ylabel="benchmark (test questions)", title=sources(table))
-    figure.legend(loc="outside upper center", ncols=4)
+    legend(figure, axes)
     return figure
 
 

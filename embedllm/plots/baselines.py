@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, label_rows, sources
+from embedllm.plots._style import GREY, PALETTE, WIDTH, beside_row, figure_of, head, label_rows, sources
 
 HIGHLIGHTED = {"MF": PALETTE[0], "stack": PALETTE[3], "ceiling": "black"}
 """Colours of the methods that the page is about; others are grey."""
@@ -25,14 +25,14 @@ def plot_baselines(table: pd.DataFrame, baseline: str, single: str) -> Figure:
     """
     shown = table[~table["method"].isin([baseline, single, "oracle"])]
     forecasts, routes = shown[shown["loss_minus"].notna()], shown[shown["gain"].notna()]
-    size = (7.5, 0.18 * (len(forecasts) + len(routes)) + 1.9)
+    size = (WIDTH, 0.18 * (len(forecasts) + len(routes)) + 1.9)
     figure, (upper, lower) = plt.subplots(2, 1, figsize=size, height_ratios=[len(forecasts), len(routes)])
     _draw(upper, forecasts.sort_values("loss_minus"), "loss_minus", "loss", "{:+.3f}")
     _draw(lower, routes.sort_values("gain", ascending=False), "gain", "gain", "{:+.2f}")
     upper.set(xlabel=f"log loss minus that of {baseline} (nats)")
-    upper.set_title("forecasting: left is better", fontsize=10)
+    upper.set_title("forecasting: left is better")
     lower.set(xlabel=f"accuracy minus that of {single} (points)")
-    lower.set_title("routing: right is better", fontsize=10)
+    lower.set_title("routing: right is better")
     head(figure, sources(table))
     return figure
 

@@ -9,10 +9,12 @@ from matplotlib.figure import Figure
 from embedllm.plots._style import (
     GREY,
     PALETTE,
+    WIDTH,
     figure_of,
     head,
     label_benchmarks,
     label_rows,
+    legend,
     offsets,
     percent,
     sources,
@@ -34,33 +36,32 @@ def plot_heldout(counts: pd.DataFrame, models: pd.DataFrame) -> Figure:
         `embedllm.studies.benchmark_prediction.Heldout.models`, of the same predictors and one benchmark.
     """
     benchmarks, predictors = list(pd.unique(counts["benchmark"])), list(pd.unique(counts["predictor"]))
-    figure, (left, right) = plt.subplots(
-        1, 2, figsize=(7.5, max(3.4, 0.28 * len(benchmarks) + 1.4)), width_ratios=(1.2, 1)
-    )
+    heights = [0.28 * len(benchmarks), 2.4]
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, sum(heights) + 1.6), height_ratios=heights)
     tested = counts.groupby("benchmark", sort=False)["n_test"].max()
-    label_rows(left, [f"{name} ({n:,})" if n else f"{name}: too few models" for name, n in tested.items()])
+    label_rows(upper, [f"{name} ({n:,})" if n else f"{name}: too few models" for name, n in tested.items()])
     height = 0.8 / len(predictors)
     for number, name in enumerate(predictors):
         rows = counts[counts["predictor"] == name]
         places = [benchmarks.index(each) + height * (number - (len(predictors) - 1) / 2) for each in rows["benchmark"]]
-        left.barh(places, rows["splits"].fillna(0), height, color=_COLORS[name], label=name)
+        upper.barh(places, rows["splits"].fillna(0), height, color=_COLORS[name], label=name)
         points = models[models["predictor"] == name]
         looks = {"color": _COLORS[name], "markersize": 4, "alpha": 0.6, "linewidth": 0}
-        right.plot(points["actual"], points["predicted"], _MARKERS[name], **looks)
-    left.axvline(50, color="#888888", linewidth=0.8, linestyle="--")
-    left.grid(axis="y", visible=False)
-    left.set(xlim=(0, 100), xlabel="splits with p < 0.05, of 100", ylabel="held-out benchmark (test models)")
-    right.axline((0.5, 0.5), slope=1, color="#888888", linewidth=0.8)  # on it, predicted and actual are equal
+        lower.plot(points["actual"], points["predicted"], _MARKERS[name], **looks)
+    upper.axvline(50, color="#888888", linewidth=0.8, linestyle="--")
+    upper.grid(axis="y", visible=False)
+    upper.set(xlim=(0, 100), xlabel="splits with p < 0.05, of 100", ylabel="held-out benchmark (test models)")
+    lower.axline((0.5, 0.5), slope=1, color="#888888", linewidth=0.8)  # on it, predicted and actual are equal
     if (values := models[["predicted", "actual"]].dropna()).size:
         low, high = values.min().min(), values.max().max()
         margin = 0.06 * (high - low) + 0.01
-        right.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
-    percent(right.xaxis, right.yaxis)
-    right.set_box_aspect(1)
+        lower.set(xlim=(low - margin, high + margin), ylim=(low - margin, high + margin))
+    percent(lower.xaxis, lower.yaxis)
+    lower.set_box_aspect(1)
     shown = " ".join(pd.unique(models["benchmark"]))
-    right.set(xlabel=f"actual accuracy on {shown}", ylabel="predicted accuracy")
+    lower.set(xlabel=f"actual accuracy on {shown}", ylabel="predicted accuracy")
     head(figure, sources(counts))
-    figure.legend(*left.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    legend(figure, upper, "outside lower center")
     return figure
 
 
@@ -75,7 +76,7 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
         drawn.
     """
     rows = summary[summary["predictor"].isin(list(_COLORS))]
-    figure, axes = plt.subplots(figsize=(7.5, 0.28 * rows["benchmark"].nunique() + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.28 * rows["benchmark"].nunique() + 1.4))
     benchmarks = label_benchmarks(axes, rows, "n_models")
     names = list(pd.unique(rows["predictor"]))
     for offset, name in zip(offsets(len(names)), names, strict=True):
@@ -88,5 +89,5 @@ def plot_rank_correlations(summary: pd.DataFrame) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="Kendall's tau between predicted and actual accuracy", ylabel="held-out benchmark (models)")
     axes.set_title(sources(rows))
-    figure.legend(loc="outside upper center", ncols=3)
+    legend(figure, axes)
     return figure

@@ -12,7 +12,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
-from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, label_rows, marker_areas, tag_colors
+from embedllm.plots._style import (
+    GREY,
+    PALETTE,
+    WIDTH,
+    beside_row,
+    figure_of,
+    head,
+    label_rows,
+    legend,
+    marker_areas,
+    tag_colors,
+)
 
 
 @figure_of()
@@ -24,7 +35,7 @@ def plot_raw_distances(table: pd.DataFrame) -> Figure:
     table : DataFrame
         From `embedllm.studies.communities.compare_communities`: the paper's communities in one space.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 0.34 * len(table) + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.34 * len(table) + 1.4))
     places = np.arange(len(table))
     for offset, column, color in ((-0.2, "within", PALETTE[0]), (0.2, "between", GREY)):
         label = {"within": "within the community", "between": "members to other models"}[column]
@@ -37,7 +48,7 @@ def plot_raw_distances(table: pd.DataFrame) -> Figure:
     label_rows(axes, _with_counts(table))
     axes.set(xlabel=f"mean L2 distance of model vectors, {table['space'].iat[0]}", ylabel="community (models)")
     axes.set_title(f"Figure 6 on: {table['data'].iat[0]}")
-    figure.legend(loc="outside upper right", ncols=2)
+    legend(figure, axes, "outside upper left")
     return figure
 
 
@@ -52,13 +63,13 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     """
     spaces = list(pd.unique(table["space"]))
     first = table[table["space"] == spaces[0]]
-    size = (7.5, 0.22 * len(first) + 1.5)
-    figure, panels = plt.subplots(1, len(spaces), sharex=True, sharey=True, squeeze=False, figsize=size)
+    size = (WIDTH, len(spaces) * (0.2 * len(first) + 0.4) + 1)
+    figure, panels = plt.subplots(len(spaces), sharex=True, squeeze=False, figsize=size)
     places = np.arange(len(first))
     known = table[["ratio", "limit"]].to_numpy(float)
     ends = (min(0.95, np.nanmin(known)), max(1.05, np.nanmax(known))) if not np.isnan(known).all() else (0.9, 1.1)
     left, right = (end + 0.05 * step * (ends[1] - ends[0]) for end, step in zip(ends, (-1, 1), strict=True))
-    for axes, space in zip(panels[0], spaces, strict=True):
+    for axes, space in zip(panels[:, 0], spaces, strict=True):
         rows = table[table["space"] == space]
         # p is one-sided, and so is the limit: 95 % of random communities lie above it.
         axes.hlines(places, rows["limit"], right, color="#d9d9d9", linewidth=7, label="95 % of random ones")
@@ -72,12 +83,11 @@ def plot_communities(table: pd.DataFrame) -> Figure:
         axes.set_xlim(left, right)
         axes.grid(axis="y", visible=False)
         axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set(xlabel="distance within / between", title=f"{space} embeddings")
-    axes = panels[0, 0]
-    label_rows(axes, _with_counts(first))
-    axes.set_ylabel("community (models)")
+        axes.set(ylabel="community (models)", title=f"{space} embeddings")
+        label_rows(axes, _with_counts(first))
+    axes.set_xlabel("distance within / between")
     head(figure, first["data"].iat[0])
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper right", ncols=3)
+    legend(figure, axes, "outside lower center")
     return figure
 
 
@@ -96,7 +106,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
     """
     colors = tag_colors(positions)
     areas = marker_areas(positions["params_b"])
-    figure, axes = plt.subplots(figsize=(7.5, 5.2))
+    figure, axes = plt.subplots(figsize=(WIDTH, 4.8))
     looks = [*zip(colors, colors.values(), itertools.cycle("os^DvP"), strict=False), ("none or other", "#bbbbbb", "o")]
     kinds = []
     for name, color, marker in looks:
@@ -109,7 +119,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
     axes.set_aspect("equal", adjustable="datalim")  # distances count alike in all directions
     axes.set(xticks=[], yticks=[], title=positions["data"].iat[0])
     axes.set_xlabel("near models are alike; the axes have no meaning")
-    figure.legend(handles=kinds, loc="outside right upper", title="specialization")
+    figure.legend(handles=kinds, loc="outside lower left", ncols=2, title="specialization")
     # The smallest, the median and the largest size, and one for those that are not known.
     shown = positions["params_b"].quantile([0, 0.5, 1], interpolation="nearest").drop_duplicates()
     sizes = pd.Series([*shown.dropna(), *positions["params_b"][positions["params_b"].isna()][:1]], dtype=float)
@@ -118,7 +128,7 @@ def plot_model_map(positions: pd.DataFrame) -> Figure:
         Line2D([], [], linestyle="", marker="o", color=GREY, markersize=float(np.sqrt(area)), label=label)
         for label, area in zip(words, marker_areas(sizes), strict=True)
     ]
-    figure.legend(handles=dots, loc="outside right lower", title="size")
+    figure.legend(handles=dots, loc="outside lower right", title="size")
     _label_points(figure, axes, positions, np.sqrt(areas.to_numpy()) / 2)
     return figure
 
@@ -150,7 +160,7 @@ def _label_points(figure: Figure, axes: Axes, points: pd.DataFrame, radii: np.nd
     for point in np.argsort(-apart.min(axis=1), kind="stable"):
         name, radius = str(points.index[point]), radii[point] + gap
         xy = (float(points["x"].iat[point]), float(points["y"].iat[point]))
-        label = axes.annotate(name, xy, (0, 0), textcoords="offset points", fontsize=6, in_layout=False)
+        label = axes.annotate(name, xy, (0, 0), textcoords="offset points", fontsize=7.5, in_layout=False)
         others = np.delete(taken, point, axis=0)
         for right, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1)):
             distance = radius / np.hypot(right, up)

@@ -11,7 +11,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from embedllm.plots._style import PALETTE, figure_of, head, label_rows, sources
+from embedllm.plots._style import PALETTE, WIDTH, figure_of, head, label_rows, sources
 
 
 @figure_of()
@@ -23,7 +23,7 @@ def plot_contribution_sums(sums: pd.DataFrame) -> Figure:
     sums : DataFrame
         From `embedllm.studies.contributions.Contributions.sums`, of the test MSE.
     """
-    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.25 * len(sums) + 1.3))
+    figure, panels = plt.subplots(1, 2, sharey=True, figsize=(WIDTH, 0.25 * len(sums) + 1.3))
     places = np.arange(len(sums))
     for axes, name, label in zip(panels, ("gives", "gains"), ("gives (row sum)", "gains (column sum)"), strict=True):
         axes.barh(places, sums[name].fillna(0), 0.7, color=np.where(sums[name] < 0, PALETTE[1], PALETTE[0]))
@@ -34,13 +34,13 @@ def plot_contribution_sums(sums: pd.DataFrame) -> Figure:
         for place in places[sums[name].isna()]:
             axes.annotate("cannot be tested", (0, place), (4, 0), textcoords="offset points", va="center", fontsize=8)
     label_rows(panels[0], list(sums["benchmark"]))
-    figure.supxlabel("change of the total test MSE, 100 splits: above 0 helps", fontsize=10)
+    figure.supxlabel("change of the total test MSE, 100 splits: above 0 helps", fontsize=9)
     head(figure, sources(sums))
     return figure
 
 
 @figure_of()
-def plot_contributions(table: pd.DataFrame, framed: Iterable[tuple[str, str]] = (), annotated: int = 12) -> Figure:
+def plot_contributions(table: pd.DataFrame, framed: Iterable[tuple[str, str]] = (), annotated: int = 10) -> Figure:
     """Heatmap of the contribution of each benchmark to each other one; above 0 helps, blank where undefined.
 
     The colours span the contributions to other benchmarks, those to itself are mostly larger. Columns of a benchmark
@@ -63,11 +63,13 @@ def plot_contributions(table: pd.DataFrame, framed: Iterable[tuple[str, str]] = 
     )
     limit = np.nanmax(values.mask(np.eye(len(values), dtype=bool)).abs().to_numpy(), initial=0) or 1
     decimals = 1 if limit >= 1 else 2 if limit >= 0.1 else 3
-    number = "" if len(benchmarks) > annotated else f"{{:+.{decimals}f}}"
+    number = "" if len(benchmarks) > annotated else f"{{:.{decimals}f}}"
     texts = values.map(number.format) + np.where(clear.eq(True), "*", "")
-    figure, axes = plt.subplots(figsize=(7.5, min(9.0, 0.28 * len(benchmarks) + 1.8)))
+    figure, axes = plt.subplots(figsize=(WIDTH, min(9.0, 0.28 * len(benchmarks) + 1.8)))
     measure = table["measure"].iat[0]
-    bar = {"label": f"{measure}: loss without it{'' if 'MSE' in measure else ' (points)'}", "extend": "both"}
+    bar = {"label": f"{measure}: loss without it{'' if 'MSE' in measure else ' (points)'}", "extend": "both"} | {
+        "location": "top"
+    }
     looks = {"cmap": "vlag_r", "vmin": -limit, "vmax": limit, "linewidths": 0.5}
     sns.heatmap(values, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 7.5}, cbar_kws=bar, **looks)
     questions = table.drop_duplicates("testee").set_index("testee")

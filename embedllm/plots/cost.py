@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import COLORS, GREY, PALETTE, figure_of, value_rows
+from embedllm.plots._style import COLORS, GREY, PALETTE, WIDTH, figure_of, value_rows
 
 
 @figure_of()
@@ -53,10 +53,10 @@ def _log_rows(
     labels: list[str], values: pd.Series, colors: list[str], reference: str, published: float, height: float
 ) -> tuple[Figure, Axes]:
     """One row and one marker for each value, on a logarithmic axis, with the value at the right and a reference."""
-    figure, axes = plt.subplots(figsize=(7.5, height * len(labels) + 1.3))
+    figure, axes = plt.subplots(figsize=(WIDTH, height * len(labels) + 1.3))
     value_rows(axes, labels, values, colors, "{:,.3g}")
     axes.axvline(published, color=PALETTE[3], linestyle=":", label=reference)
     axes.set_xscale("log")
     axes.margins(x=0.08)
-    figure.legend(loc="outside upper right")
+    figure.legend(loc="outside upper left")
     return figure, axes

@@ -6,7 +6,17 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import COLORS, GREY, by_benchmark, figure_of, percent, sources, styles_of
+from embedllm.plots._style import (
+    COLORS,
+    GREY,
+    WIDTH,
+    by_benchmark,
+    figure_of,
+    legend,
+    percent,
+    sources,
+    styles_of,
+)
 
 
 @figure_of(lambda history, data: history.set_axis(history.index + 1).rename_axis("epoch").assign(data=data))
@@ -20,7 +30,7 @@ def plot_history(history: pd.DataFrame, data: str) -> Figure:
     data : str
         Source of the training data.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 3))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3))
     epochs = history.index + 1
     axes.plot(epochs, history["train_loss"], "o-", color=GREY, label="training, with noise")
     axes.plot(epochs, history["val_loss"], "s-", color=COLORS["MF"], label="validation")
@@ -54,7 +64,7 @@ def plot_training_sizes(curve: pd.DataFrame, published: pd.DataFrame | None = No
         questions being the largest.
     """
     sizes, styles = sorted(pd.unique(curve["size"])), styles_of(pd.unique(curve["predictor"]))
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 3.6))
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3.4))
     words = {"accuracy": "share of answers predicted correctly", "log_loss": "log loss (nats per answer)"}
     for axes, (metric, label) in zip(panels, words.items(), strict=True):
         for name, style in styles.items():
@@ -73,7 +83,7 @@ def plot_training_sizes(curve: pd.DataFrame, published: pd.DataFrame | None = No
             panels[0].plot(at[rows.index], rows["accuracy"], label=f"{name}, published", **style)
     panels[0].set_title(sources(curve))
     percent(panels[0].yaxis)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=5)
+    legend(figure, panels[0])
     return figure
 
 
@@ -86,7 +96,7 @@ def plot_reliability(bins: pd.DataFrame) -> Figure:
     bins : DataFrame
         From `embedllm.protocol.calibration.pool_runs`.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 3.6), height_ratios=[2, 1], sharex=True)
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 3.4), height_ratios=[2, 1], sharex=True)
     upper.axhline(0, color="black", linewidth=0.8)
     for name, style in styles_of(pd.unique(bins["predictor"])).items():
         rows = bins[bins["predictor"] == name]
@@ -95,5 +105,5 @@ def plot_reliability(bins: pd.DataFrame) -> Figure:
     upper.set(title=sources(bins), ylabel="predicted minus\nobserved (points)")
     lower.set(xlim=(0, 1), ylim=(0, None), xlabel="predicted probability, mean of its bin", ylabel="share of\nanswers")
     percent(lower.xaxis, lower.yaxis)
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside lower center", ncols=4)
+    legend(figure, upper, "outside lower center")
     return figure

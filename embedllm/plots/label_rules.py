@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import PercentFormatter
 
-from embedllm.plots._style import GREY, figure_of, label_rows, sources, styles_of
+from embedllm.plots._style import GREY, WIDTH, figure_of, head, label_rows, sources, styles_of
 
 _NO_METHODS = ["data", "protocol", "scored on", "difference", "gap", "low", "high"]
 
@@ -24,7 +24,7 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
     """
     protocols, ways = list(pd.unique(comparison["protocol"])), list(pd.unique(comparison["scored on"]))
     styles = styles_of(name for name in comparison if name not in _NO_METHODS)
-    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(7.5, 0.55 * len(protocols) + 1.5))
+    figure, (left, right) = plt.subplots(1, 2, sharey=True, figsize=(WIDTH, 0.55 * len(protocols) + 1.5))
     for number, (way, shape) in enumerate(zip(ways, "os", strict=True)):
         rows = comparison[comparison["scored on"] == way]
         places = [protocols.index(name) + 0.24 * (number - (len(ways) - 1) / 2) for name in rows["protocol"]]
@@ -35,12 +35,12 @@ def plot_protocols(comparison: pd.DataFrame) -> Figure:
     right.axvline(0, color=GREY, linewidth=0.8)
     label_rows(left, protocols)
     left.xaxis.set_major_formatter(PercentFormatter())
-    left.set(xlabel="labels predicted correctly", title=sources(comparison))
+    left.set(xlabel="labels predicted correctly")
+    head(figure, sources(comparison))
     right.set(xlabel=f"{comparison['difference'].iat[0]} (points)")
     colors = [
         Line2D([], [], linewidth=0, marker="_", markeredgewidth=3, color=each["color"]) for each in styles.values()
     ]
     shapes = [Line2D([], [], linewidth=0, marker=shape, color="#333333", markersize=5) for shape in "os"]
-    figure.legend(colors, list(styles), loc="outside upper left", ncols=3, columnspacing=1, handletextpad=0.3)
-    figure.legend(shapes, ways, loc="outside upper right", ncols=3, columnspacing=1, handletextpad=0.1)
+    figure.legend([*colors, *shapes], [*styles, *ways], loc="outside lower left", ncols=2, columnspacing=1)
     return figure

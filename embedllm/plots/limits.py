@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, head, sources, styles_of
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, head, sources, styles_of
 
 
 @figure_of()
@@ -22,7 +22,7 @@ def plot_structures(table: pd.DataFrame, label: str) -> Figure:
     """
     structures, methods = pd.unique(table["structure"]), list(pd.unique(table["method"]))
     figure, panels = plt.subplots(
-        1, len(structures), figsize=(7.5, 0.35 * len(methods) + 1.3), sharex=True, sharey=True, squeeze=False
+        1, len(structures), figsize=(WIDTH, 0.35 * len(methods) + 1.3), sharex=True, sharey=True, squeeze=False
     )
     for axes, structure in zip(panels[0], structures, strict=True):
         rows = table[table["structure"] == structure].set_index("method")
@@ -33,7 +33,7 @@ def plot_structures(table: pd.DataFrame, label: str) -> Figure:
         axes.axvline(rows["accuracy"].iloc[0], color=GREY, linewidth=0.8, linestyle="--")
         axes.set(title=structure, yticks=range(len(methods)), ylim=(len(methods) - 0.5, -0.5))
         axes.set_yticklabels(methods)
-    figure.supxlabel(f"{label} (%)")
+    figure.supxlabel(f"{label} (%)", fontsize=9)
     head(figure, table["data"].iat[0])  # the panels name the structures
     return figure
 
@@ -47,7 +47,7 @@ def plot_recovery(recovered: pd.DataFrame) -> Figure:
     recovered : DataFrame
         From `embedllm.studies.limits.recovery`.
     """
-    figure, (left, right) = plt.subplots(1, 2, figsize=(7.5, 3.6))
+    figure, (left, right) = plt.subplots(1, 2, figsize=(WIDTH, 3.6))
     for name, color, marker in zip(recovered.filter(like="angle_"), PALETTE, "osDv^", strict=False):
         d = name.removeprefix("angle_")
         left.plot(recovered["size"], recovered[name], color=color, marker=marker, label=f"dimension {d}")

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, sources
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, sources
 
 _METRICS = {"accuracy": "answers predicted correctly (%)", "log_loss": "log loss (nats per answer)"}
 
@@ -49,7 +49,7 @@ def plot_benchmark_errors(errors: pd.DataFrame) -> Figure:
     errors : DataFrame
         From `embedllm.studies.new_models.error_table`.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 3.6))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3.6))
     for (name, rows), color, marker in zip(errors.groupby("estimate", sort=False), PALETTE, "osD", strict=False):
         _line(axes, rows, "error", str(name), {"color": color, "marker": marker})
         axes.fill_between(rows["n"], rows["low"], rows["high"], color=color, alpha=0.2, linewidth=0)
@@ -60,7 +60,7 @@ def plot_benchmark_errors(errors: pd.DataFrame) -> Figure:
 
 
 def _curves(table: pd.DataFrame, by: str, label: str) -> Figure:
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 4.2))
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 4.2))
     least = table.groupby(by, sort=False)["n"].min()
     curves = least.index[least < table["n"].max()]  # the others got all answers
     styles = {
@@ -81,7 +81,7 @@ def _curves(table: pd.DataFrame, by: str, label: str) -> Figure:
         _sizes(axes, table.loc[table[by].isin(list(styles)), "n"] if styles else table["n"], label)
         axes.set_ylabel(words)
     panels[0].set_title(sources(table))
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, panels[0])
     return figure
 
 

@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, sources, styles_of
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, sources, styles_of
 
 
 @figure_of(lambda table, *_: table)
@@ -20,7 +20,7 @@ def plot_frontiers(table: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     table, gains : DataFrame
         From `embedllm.studies.prices.Frontiers.table` and `gains`. The oracle is only in the upper panel.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 7), sharex=True)
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 6), sharex=True)
     looks: dict[str, dict[str, Any]] = {
         "single models": {"marker": "o", "markersize": 4, "linewidth": 0, "color": GREY},
         "best single model": {"marker": "*", "markersize": 12, "linewidth": 0, "color": "black"},
@@ -37,6 +37,6 @@ def plot_frontiers(table: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     lower.axhline(0, linewidth=1.2, **looks["random mixture"])
     upper.set(ylabel="correct answers (%)", title=sources(table) or "no two models of known, different cost")
     lower.set(ylabel="minus random mixture\nat equal cost (points)")
-    figure.supxlabel(f"cost of a question ({', '.join(pd.unique(table['unit']))})", fontsize=10)
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    figure.supxlabel(f"cost of a question ({', '.join(pd.unique(table['unit']))})", fontsize=9)
+    legend(figure, upper)
     return figure

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import COLORS, GREY, figure_of, sources, value_rows
+from embedllm.plots._style import COLORS, GREY, WIDTH, figure_of, sources, value_rows
 
 
 @figure_of()
@@ -19,7 +19,7 @@ def plot_published_forecasts(numbers: pd.DataFrame) -> Figure:
     numbers : DataFrame
         From `embedllm.studies.published_numbers.forecasting_numbers`.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(numbers) + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.4 * len(numbers) + 1.4))
     _rows(axes, numbers, "prompts")
     counted = numbers["rows"] != numbers["prompts"]
     places = [place for place, differs in enumerate(counted) if differs]
@@ -38,7 +38,7 @@ def plot_published_routes(numbers: pd.DataFrame) -> Figure:
     numbers : DataFrame
         From `embedllm.studies.published_numbers.routing_numbers`.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 0.36 * len(numbers) + 1.2))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.36 * len(numbers) + 1.2))
     _rows(axes, numbers, "accuracy")
     axes.axvline(numbers.at["best single model", "accuracy"], color=COLORS["best single model"], linestyle=":")
     axes.set(xlabel="share of test questions answered correctly (%)", title=sources(numbers))

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import PALETTE, beside_row, figure_of, head, label_rows, offsets
+from embedllm.plots._style import PALETTE, WIDTH, beside_row, figure_of, head, label_rows, legend, offsets
 
 
 @figure_of()
@@ -19,7 +19,7 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
         From `embedllm.studies.real_answers.gains_table`.
     """
     names, data = list(pd.unique(gains["what"])), list(pd.unique(gains["data"]))
-    figure, axes = plt.subplots(figsize=(7.5, 0.32 * len(names) * max(2, len(data)) + 1.3))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.32 * len(names) * max(2, len(data)) + 1.3))
     label_rows(axes, [name.replace(" minus ", "\nminus ") for name in names])
     for step, title, color, marker in zip(offsets(len(data)), data, PALETTE, "osD^vP", strict=False):
         rows = gains[gains["data"] == title]
@@ -32,5 +32,5 @@ def plot_gains(gains: pd.DataFrame) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set(xlabel="difference in accuracy (points): MF is better above 0")
     head(figure, f"MF minus a baseline, on {' and '.join(name.partition(',')[0] for name in data)}")
-    figure.legend(loc="outside lower center", ncols=2)
+    legend(figure, axes, "outside lower center")
     return figure

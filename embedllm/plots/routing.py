@@ -13,10 +13,12 @@ from matplotlib.figure import Figure
 
 from embedllm.plots._style import (
     COLORS,
+    WIDTH,
     beside_row,
     figure_of,
     label_benchmarks,
     label_rows,
+    legend,
     offsets,
     percent,
     sources,
@@ -34,7 +36,7 @@ def plot_paper_routers(table: pd.DataFrame) -> Figure:
         From `embedllm.studies.routing.paper_routers`.
     """
     routers = list(pd.unique(table["router"]))
-    figure, axes = plt.subplots(figsize=(7.5, 0.09 * len(table) + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.09 * len(table) + 1.4))
     benchmarks = label_benchmarks(axes, table)
     height = 0.8 / len(routers)
     for number, (name, style) in enumerate(styles_of(routers).items()):
@@ -47,7 +49,7 @@ def plot_paper_routers(table: pd.DataFrame) -> Figure:
     percent(axes.xaxis)
     label = "share of questions answered correctly"
     axes.set(xlabel=label, ylabel="benchmark (test questions)", title=f"Figure 4 on: {sources(table)}")
-    figure.legend(loc="outside upper center", ncols=3)
+    legend(figure, axes)
     return figure
 
 
@@ -68,7 +70,7 @@ def plot_routers(evaluation: pd.DataFrame) -> Figure:
     parts = evaluation[(evaluation["benchmark"] != "overall") & _by_benchmark(evaluation)]
     n_benchmarks, styles = parts["benchmark"].nunique(), styles_of(pd.unique(evaluation["router"]))
     heights = [0.18 * len(overall), 0.22 * n_benchmarks]
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, sum(heights) + 2), sharex=True, height_ratios=heights)
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, sum(heights) + 2), sharex=True, height_ratios=heights)
     label_rows(upper, overall["router"].tolist())
     for place, row in enumerate(overall.to_dict("records")):
         _draw(upper, [place], pd.DataFrame([row]), styles[row["router"]], label=None)
@@ -84,7 +86,7 @@ def plot_routers(evaluation: pd.DataFrame) -> Figure:
     percent(lower.xaxis)
     for axes in (upper, lower):
         axes.grid(axis="y", visible=False)
-    figure.legend(loc="outside lower center", ncols=4)
+    legend(figure, axes, "outside lower center")
     return figure
 
 
@@ -110,7 +112,7 @@ def plot_router_gains(gains: pd.DataFrame) -> Figure:
     """
     gains = gains[_by_benchmark(gains)]
     methods, n_benchmarks = list(pd.unique(gains["router"])), gains["benchmark"].nunique()
-    figure, axes = plt.subplots(figsize=(7.5, max(0.24, 0.08 * len(methods)) * n_benchmarks + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, max(0.24, 0.08 * len(methods)) * n_benchmarks + 1.4))
     benchmarks = label_benchmarks(axes, gains)
     for step, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = gains[gains["router"] == name]
@@ -123,7 +125,7 @@ def plot_router_gains(gains: pd.DataFrame) -> Figure:
     axes.grid(axis="y", visible=False)
     axes.set(xlabel=f"accuracy minus that of the {gains['minus'].iat[0]} (points)", title=sources(gains))
     axes.set_ylabel("benchmark (test questions)")
-    figure.legend(loc="outside lower center", ncols=4)
+    legend(figure, axes, "outside lower center")
     return figure
 
 
@@ -141,7 +143,7 @@ def plot_route_shares(shares: dict[str, pd.Series], data: str, top: int = 12) ->
     """
     table = pd.DataFrame(shares)
     table = table.loc[table.max(axis=1).nlargest(top).index]
-    figure, axes = plt.subplots(figsize=(7.5, 0.22 * len(table) + 1.2))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.22 * len(table) + 1.2))
     table.plot.barh(ax=axes, color={name: style["color"] for name, style in styles_of(table).items()}, width=0.8)
     axes.invert_yaxis()
     axes.grid(axis="y", visible=False)

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, beside_row, figure_of, head, label_rows
+from embedllm.plots._style import GREY, PALETTE, WIDTH, beside_row, figure_of, head, label_rows, legend
 
 
 @figure_of()
@@ -22,7 +22,7 @@ def plot_speed(times: pd.DataFrame) -> Figure:
         From `embedllm.studies.speed.case_times`.
     """
     places = np.arange(len(times))
-    figure, axes = plt.subplots(figsize=(7.5, 0.4 * len(times) + 1.3))
+    figure, axes = plt.subplots(figsize=(WIDTH, 0.4 * len(times) + 1.3))
     axes.hlines(places, times["ours"], times["plain"], color=GREY, linewidth=1)
     part = times["extrapolated"].to_numpy(dtype=bool)
     everything = np.ones_like(part)
@@ -39,7 +39,7 @@ def plot_speed(times: pd.DataFrame) -> Figure:
     label_rows(axes, times.index)
     axes.set(xlabel="seconds")
     head(figure, times["data"].iat[0])
-    figure.legend(loc="outside lower right", ncols=3)
+    legend(figure, axes, "outside lower right")
     return figure
 
 
@@ -54,7 +54,7 @@ def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
     measure : "seconds" or "peak_mb"
     """
     panels = list(pd.unique(points["axis"]))
-    figure, row = plt.subplots(1, len(panels), sharey=True, figsize=(7.5, 3), squeeze=False)
+    figure, row = plt.subplots(1, len(panels), sharey=True, figsize=(WIDTH, 3), squeeze=False)
     for axes, axis in zip(row[0], panels, strict=True):
         for number, (what, line) in enumerate(points[points["axis"] == axis].groupby("what", sort=False)):
             label = str(what) if axis == panels[0] else None
@@ -63,5 +63,5 @@ def plot_growth(points: pd.DataFrame, measure: str) -> Figure:
         axes.grid(True, which="both", alpha=0.3)
     row[0][0].set_ylabel("seconds" if measure == "seconds" else "peak of the process (MB)")
     head(figure, points["data"].iat[0])
-    figure.legend(loc="outside lower center", ncols=1)
+    legend(figure, row[0][0], "outside lower center")
     return figure

@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter, StrMethodFormatter
 
-from embedllm.plots._style import COLORS, GREY, figure_of
+from embedllm.plots._style import COLORS, GREY, WIDTH, figure_of, legend
 
 _PARAMETERS = {
     "n_neighbors": "k, neighbours",
@@ -30,7 +30,7 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
     data, parameter, _ = table.index[0]
     table = table.droplevel(["data", "parameter"])
     color = COLORS["KNN" if parameter == "n_neighbors" else "MF"]
-    figure, panels = plt.subplots(1, 2, figsize=(7.5, 3))
+    figure, panels = plt.subplots(1, 2, figsize=(WIDTH, 3))
     words = {"log_loss": "validation loss (nats per answer)", "accuracy": "validation accuracy"}
     for axes, (metric, label) in zip(panels, words.items(), strict=True):
         mean, margin = table[metric], 2 * table[f"{metric}_se"].fillna(0)
@@ -49,6 +49,6 @@ def plot_sweep(table: pd.DataFrame, default: float) -> Figure:
         axes.minorticks_off()
         axes.set(xlabel=_PARAMETERS[parameter], ylabel=label)
     panels[0].set_title(data)
-    panels[0].legend()
+    legend(figure, panels[0], "outside lower center")
     panels[1].yaxis.set_major_formatter(PercentFormatter(1, decimals=2))
     return figure

@@ -11,7 +11,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, head, offsets
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, head, legend, offsets
 
 _COLORS = {"SGD": PALETTE[1], "exact": PALETTE[0], "exact, pool prior": PALETTE[2]}
 _MARKERS = {"SGD": "s", "exact": "o", "exact, pool prior": "D"}
@@ -26,7 +26,7 @@ def plot_noise_penalty(table: pd.DataFrame) -> Figure:
     table : DataFrame
         From `embedllm.studies.what_embedllm_is.noise_penalty_table`.
     """
-    figure, axes = plt.subplots(figsize=(5, 3))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3))
     axes.plot(table.index, table["ridge"], color=GREY, label="second-order term: ridge penalty")
     axes.plot(table.index, table["noise"], "o", color=PALETTE[0], label="noise, drawn")
     axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="rise of the loss (nats)")
@@ -61,7 +61,7 @@ def plot_loss_against_time(table: pd.DataFrame) -> Figure:
     table : DataFrame
         From `embedllm.studies.what_embedllm_is.loss_against_time`.
     """
-    figure, axes = plt.subplots(figsize=(5.5, 3))
+    figure, axes = plt.subplots(figsize=(WIDTH, 3))
     for number, (fit, points) in enumerate(table.groupby("fit", sort=False)):
         if fit == "SGD":
             axes.plot(points["seconds"], points["val_loss"], color=_COLORS["SGD"], label="SGD, each epoch")
@@ -94,7 +94,7 @@ def plot_recorded_times(scores: pd.DataFrame) -> Figure:
         axes.set(xscale="log", xlim=(means["seconds"].min() / 2, means["seconds"].max() * 2))
         axes.margins(y=0.2)
         axes.xaxis.set_major_formatter("{x:g}")
-    figure.legend(loc="outside lower center", ncols=3)
+    legend(figure, panels[0], "outside lower center")
     return figure
 
 
@@ -120,7 +120,7 @@ def plot_loss_against_dim(scores: pd.DataFrame) -> Figure:
         axes.set_xscale("log", base=2)
         axes.set_xticks(dims, [str(dim) for dim in dims])
         axes.minorticks_off()
-    figure.legend(loc="outside lower center", ncols=3)
+    legend(figure, panels[0], "outside lower center")
     return figure
 
 
@@ -147,12 +147,12 @@ def plot_paired_differences(table: pd.DataFrame) -> Figure:
             axes.plot(places, line["difference"], _MARKERS[solver], color=_COLORS[solver], label=label)
         axes.axhline(0, color=GREY, linewidth=0.8)
         axes.set_xticks(np.arange(len(dims)), [str(dim) for dim in dims])
-    figure.legend(loc="outside lower center", ncols=2)
+    legend(figure, panels[0], "outside lower center")
     return figure
 
 
 def _panels(pools: Sequence[str], label: str, below: str = "dim") -> tuple[Figure, Sequence[Axes]]:
-    figure, row = plt.subplots(1, len(pools), figsize=(2.7 * len(pools) + 0.5, 3), squeeze=False)
+    figure, row = plt.subplots(1, len(pools), figsize=(WIDTH, 3), squeeze=False)
     for axes, pool in zip(row[0], pools, strict=True):
         axes.set(title=pool, xlabel=below)
     row[0][0].set_ylabel(label)

@@ -99,6 +99,21 @@ def test_page_of_results_is_short(visit, page):
     assert tab.evaluate("document.documentElement.scrollHeight") <= 5000
 
 
+@pytest.mark.parametrize("page", [name for name in RESULTS if name != "summary"])
+def test_figures_can_be_read_on_a_phone(visit, page):
+    """None has to be scrolled, and what is written in them is 8 pixels high or more."""
+    tab, _ = visit(f"notebooks/{page}")
+    tab.set_viewport_size(PHONE)
+    tab.evaluate("document.querySelectorAll('details').forEach(fold => fold.open = true)")
+    boxes = tab.locator(".figure-box").evaluate_all(
+        """all => all.map(box => ({id: box.id, scrolled: box.scrollWidth - box.clientWidth,
+           scale: box.querySelector("img").clientWidth / box.querySelector("img").naturalWidth}))"""
+    )
+    smallest = 7.5 * 192 / 72  # pixels of a file: see tests/plots/test_every_figure.py
+    assert boxes
+    assert not [box for box in boxes if box["scrolled"] > 0 or smallest * box["scale"] < 8]
+
+
 def test_search_finds_the_oracle(visit):
     tab, complaints = visit("search")
     tab.goto(tab.url + "?q=oracle")

@@ -4,7 +4,9 @@ from embedllm.book.gallery import Drawn, caption
 
 
 def drawn(title, written):
-    return Drawn("notebooks/trees", f"trees-{written}", title, f"{title} Axes: {written}.", "woods.plot_heights", "")
+    return Drawn(
+        "notebooks/trees", f"trees-{written}", title, f"{title} Axes: {written}.", "woods.plot_heights", "403", ""
+    )
 
 
 def test_title_alone_if_no_other_has_it():

@@ -59,7 +59,7 @@ class TestRawDistances:
 
 class TestModelMap:
     @pytest.mark.parametrize("n_models", [1, 7, 112, 300])
-    @pytest.mark.parametrize("dpi", [110, 60])
+    @pytest.mark.parametrize("dpi", [192, 60])
     def test_labels(self, positions_of, n_models, dpi):
         positions = positions_of(n_models, seed=n_models)
         figure = plot_model_map(positions)
@@ -84,7 +84,7 @@ class TestModelMap:
             assert 0 < gaps[point] < 12 * dpi / 72
             assert (gaps > 0).all()
         assert len({text.get_text() for text in axes.texts}) == len(axes.texts)
-        assert len(axes.texts) >= min(n_models, 7) - (n_models > 1)
+        assert len(axes.texts) >= min(n_models, 6) - (n_models > 1)
 
     def test_distances_count_alike_in_all_directions(self, positions_of):
         assert plot_model_map(positions_of(30)).axes[0].get_aspect() == 1

@@ -40,11 +40,11 @@ class TestContributions:
         assert labels(axes.yaxis) == names
         sizes = ["(150)", "(150)", "(60)", "(60)"]
         assert labels(axes.xaxis) == [f"{name} {size}" for name, size in zip(names, sizes, strict=True)]
-        assert bar.get_ylabel() == "test MSE: loss without it"
+        assert bar.get_xlabel() == "test MSE: loss without it"
         others = np.abs(drawn[~np.eye(4, dtype=bool)])
         assert mesh.norm.vmax == -mesh.norm.vmin == np.nanmax(others)
         rows = table.dropna().itertuples()
-        texts = [f"{row.contribution:+.1f}{'*' * row.clear}" for row in rows]
+        texts = [f"{row.contribution:.1f}{'*' * row.clear}" for row in rows]
         assert sorted(text.get_text() for text in axes.texts) == sorted(texts)
         frames = [patch for patch in axes.patches if isinstance(patch, Rectangle) and not patch.get_hatch()]
         assert [frame.get_xy() for frame in frames] == [(2, 0)]

@@ -22,5 +22,5 @@ class TestCosts:
         figure = plot_routing_times(costs, 3.8)
         (axes,) = figure.axes
         np.testing.assert_allclose(axes.collections[0].get_offsets(), [[0.02, 0], [1.5, 1]])
-        assert labels(axes.yaxis) == ["MF: route all at once", "MF, by pair: route one at a time"]
+        assert labels(axes.yaxis) == ["MF: route all at once", "MF, by pair: route one at a\ntime"]
         assert "A100: 3.80 s" in figure.legends[0].get_texts()[0].get_text()

@@ -25,14 +25,14 @@ def title(axes):
 
 class TestComposition:
     def test_bars_are_the_questions_of_each_benchmark(self, pool):
-        left, right = plot_composition(pool).axes
+        figure = plot_composition(pool)
+        left, right = figure.axes
         counts = pool.questions["benchmark"].value_counts()
         assert [bar.get_width() for bar in bars(left)] == counts.tolist()
         assert labels(left.yaxis) == counts.index.tolist()
         assert [text.get_text() for text in left.texts] == [f"{count:,}" for count in counts]
         assert left.get_xlabel() == "questions"
-        assert f"{pool.n_questions} questions" in title(left)
-        assert f"{pool.n_models} models" in title(right)
+        assert f"{pool.n_questions} questions, {pool.n_models} models" in figure.get_suptitle()
         assert right.get_xlabel() == "accuracy of a model"
 
     def test_boxes_are_over_observed_answers(self, pool):

@@ -9,6 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 
 from embedllm import plots
 from embedllm.plots._style import TARGET
@@ -76,6 +77,15 @@ def test_says_what_is_drawn_from_which_data(draw, name, source):
             *(axes.get_title(at) for axes in figure.axes for at in ("left", "center", "right")),
         )
     )
+
+
+def test_can_be_read_on_a_phone(draw, name):
+    """On a screen of 390 pixels a figure is 336 wide or more, and what is written in it 8 high or more."""
+    figure = draw[name]()
+    around = 0.11  # inches, when it is saved
+    per_inch = min(96, 336 / (figure.get_figwidth() + around))
+    sizes = [text.get_fontsize() for text in figure.findobj(Text) if text.get_text() and text.get_visible()]
+    assert min(sizes) / 72 * per_inch >= 8
 
 
 def test_text_stays_inside_the_figure(draw, name):

@@ -99,7 +99,7 @@ class TestRouterGains:
             np.testing.assert_array_equal(line.get_xdata(), rows["points"])
             assert [benchmarks[round(place)] for place in line.get_ydata()] == rows["benchmark"].tolist()
             np.testing.assert_array_equal(intervals, rows[["low", "high"]].dropna())
-        assert axes.get_xlabel() == "accuracy minus that of the best single model (points)"
+        assert " ".join(axes.get_xlabel().split()) == "accuracy minus that of the best single model (points)"
         sizes = gains.drop_duplicates("benchmark")["n_questions"]
         expected = [f"{name} ({size:,})" for name, size in zip(benchmarks, sizes, strict=True)]
         assert labels(axes.yaxis) == expected

@@ -12,7 +12,7 @@ import pytest
 from IPython.core.formatters import DisplayFormatter
 
 from embedllm.plots import _style as figures
-from embedllm.plots._style import TARGET, figure_of, label_benchmarks, styles_of
+from embedllm.plots._style import TARGET, figure_of, label_benchmarks, legend, styles_of
 
 
 @figure_of()
@@ -60,6 +60,7 @@ def test_says_what_is_written_on_it(trees):
         "alt": "Height of each tree, tallest first. Headings: simulated trees; elsewhere. "
         "Axes: tree; height (cm). Legend: kind; oaks.",
         "function": f"{__name__}.plot_heights",
+        "width": "403",
     }
 
 
@@ -143,3 +144,35 @@ def test_rows_say_how_many_questions_each_method_had():
     axes = plt.figure().subplots()
     assert label_benchmarks(axes, table) == ["b", "a"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["b (83 to 90)", "a (1,200)"]
+
+
+@pytest.mark.parametrize("kind", ["title", "xlabel", "ylabel"])
+def test_long_texts_are_broken_and_stay_inside(kind):
+    words = "costs $5 or $6 of some length " * 5
+
+    @figure_of(lambda: pd.DataFrame())
+    def plot_nothing():
+        """Nothing."""
+        figure, axes = plt.subplots()
+        axes.set(**{kind: words})
+        return figure
+
+    figure = plot_nothing()
+    (axes,) = figure.axes
+    text = axes.get_title("left") if kind == "title" else getattr(axes, f"get_{kind}")()
+    assert "\n" in text and text.split() == words.split()
+    box = figure.get_tightbbox()
+    width, height = figure.get_size_inches()
+    assert min(box.x0, box.y0) > -0.05 and box.x1 < width + 0.05 and box.y1 < height + 0.05
+
+
+@pytest.mark.parametrize(("letters", "columns"), [(2, 4), (30, 1)])
+def test_legend_has_the_columns_that_fit(letters, columns):
+    figure, axes = plt.subplots(figsize=(4, 3))
+    for name in "abcd":
+        axes.plot([0], [0], label=name * letters)
+    legend(figure, axes)
+    plt.close(figure)
+    (written,) = figure.legends
+    assert written._ncols == columns
+    assert written.get_window_extent().width <= figure.bbox.width
