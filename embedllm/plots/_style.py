@@ -143,7 +143,7 @@ def _break_lines(drawn: Figure) -> None:
         low, high = box.intervaly if upright else box.intervalx
         if low < high and (low < 0 or high > end):
             room = end - low if text.get_horizontalalignment() == "left" else min(low + high, 2 * end - low - high)
-            letters = max(1, int(len(text.get_text()) * room / (high - low)))
+            letters = max(1, int(0.95 * len(text.get_text()) * room / (high - low)))  # they differ in width
             text.set_text(_broken(text.get_text(), letters))
 
 

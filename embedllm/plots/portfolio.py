@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, sources
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, sources
 
 _LOOKS = {"greedy choice": (PALETTE[3], "-"), "most accurate models": (PALETTE[0], "--"), "random models": (GREY, "-")}
 _NAMED = 8
@@ -25,7 +25,7 @@ def plot_portfolio(table: pd.DataFrame, n_questions: float) -> Figure:
     n_questions : float
         Test questions of a run.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 6.2), sharex=True, height_ratios=(3, 2))
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 5.2), sharex=True, height_ratios=(3, 2))
     for name, rows in table.groupby("models", sort=False):
         color, line = _LOOKS[str(name)]
         upper.plot(rows["k"], rows["accuracy"], line, color=color, label=name)
@@ -43,7 +43,7 @@ def plot_portfolio(table: pd.DataFrame, n_questions: float) -> Figure:
     lower.set_xticks([*ticks, n_models], [*map(str, ticks), str(n_models)])
     lower.minorticks_off()
     upper.set_title(f"{sources(table)}, {n_questions:,.0f} test questions in a run")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, upper)
     return figure
 
 
@@ -56,7 +56,7 @@ def plot_pairs(pairs: pd.DataFrame) -> Figure:
     pairs : DataFrame
         From `embedllm.studies.portfolio.similar_pairs`. The first flagged ones are named.
     """
-    figure, axes = plt.subplots(figsize=(7.5, 5.6))
+    figure, axes = plt.subplots(figsize=(WIDTH, 5.4))
     flagged, family = pairs["flagged"], pairs["same_family"]
     kinds = [
         (~flagged & ~family, "o", "#bbbbbb", 9, "other pairs"),
@@ -74,8 +74,7 @@ def plot_pairs(pairs: pd.DataFrame) -> Figure:
     axes.set_xlabel("distance: RMS difference of the predictions (logits)")
     axes.set_ylabel("correlation of the answers\nbeyond expectation")
     axes.set_title(f"{sources(pairs) or 'no pair of models has enough common questions'}, n = {len(pairs):,} pairs")
-    handles, labels = axes.get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=3)
+    legend(figure, axes)
     lines = [f"{number}  {a} | {b}" for number, (a, b) in enumerate(named[["model", "other"]].to_numpy(), start=1)]
-    figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=9)
+    figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8)
     return figure

@@ -9,7 +9,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, figure_of, offsets, sources, styles_of
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, offsets, sources, styles_of
 
 
 @figure_of()
@@ -23,7 +23,7 @@ def plot_kept(curves: pd.DataFrame, router: str) -> Figure:
     router : str
         The method that gets a band in the upper panel, and whose questions are also kept in random order.
     """
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 7), sharex=True)
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 5.6), sharex=True)
     for name, look in _looks(pd.unique(curves["method"])).items():
         rows = curves[curves["method"] == name]
         upper.plot(rows["kept"], rows["accuracy"], label=name, **look)
@@ -39,7 +39,7 @@ def plot_kept(curves: pd.DataFrame, router: str) -> Figure:
     upper.set(ylabel="correct answers\namong those kept (%)", title=sources(curves))
     lower.set(ylabel="fallback to the best single\nmodel: gain over all (points)")
     lower.set_xlabel(f"questions kept, most confident first (%; n = {curves['n_questions'].max():,})")
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, upper)
     return figure
 
 
@@ -56,7 +56,7 @@ def plot_reliability_of_choices(probability: pd.DataFrame, similarity: pd.DataFr
     probability, similarity : DataFrame
         From `embedllm.studies.selective_routing.Selection.fifths`, by either.
     """
-    figure, (upper, middle, lower) = plt.subplots(3, 1, figsize=(7.5, 8.5))
+    figure, (upper, middle, lower) = plt.subplots(3, 1, figsize=(WIDTH, 7))
     looks, said = _looks(pd.unique(probability["method"])), "predicted minus\nobserved (points)"
     for axes, table, column, label in (
         (upper, probability, "excess", said),
@@ -74,12 +74,12 @@ def plot_reliability_of_choices(probability: pd.DataFrame, similarity: pd.DataFr
         axes.grid(axis="x", visible=False)
     for axes in (upper, middle):
         axes.axhline(0, color="black", linewidth=0.8)
-    upper.set_xlabel("predicted probability of the chosen model, mean of each fifth of the questions")
+    upper.set_xlabel("predicted probability of the chosen model\n(mean of each fifth of the questions)")
     sizes = sorted({*probability["n_questions"], *similarity["n_questions"]} or {0})
     n = f"{sizes[0]:,}" + (f" to {sizes[-1]:,}" if len(sizes) > 1 else "")
-    lower.set_xlabel(f"similarity with the nearest training question (cosine), mean of each fifth\n(n = {n} in each)")
+    lower.set_xlabel(f"similarity with the nearest training question\n(cosine; mean of each fifth, n = {n} in each)")
     upper.set_title(sources(probability))
-    figure.legend(*upper.get_legend_handles_labels(), loc="outside upper center", ncols=3)
+    legend(figure, upper)
     return figure
 
 

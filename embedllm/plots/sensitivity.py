@@ -7,7 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import beside_row, figure_of, head, label_rows, sources, styles_of
+from embedllm.plots._style import WIDTH, beside_row, figure_of, head, label_rows, legend, sources, styles_of
 
 
 @figure_of()
@@ -22,7 +22,7 @@ def plot_encodings(table: pd.DataFrame, reference: str) -> Figure:
         The encoding that was subtracted.
     """
     shown, n_questions = table[table["encoding"] != reference], table["n_questions"].iat[0]
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 0.62 * shown["encoding"].nunique() + 2.2))
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 0.58 * shown["encoding"].nunique() + 2.2))
     _by_predictor(upper, shown, "encoding", "loss", "{:+.3f}")
     _by_predictor(lower, shown, "encoding", "routing", "{:+.2f}")
     upper.set(xlabel=f"log loss minus that by the {reference} (nats)")
@@ -45,7 +45,7 @@ def plot_divisions(table: pd.DataFrame, reference: str) -> Figure:
         The rule that was subtracted.
     """
     rules = table.drop_duplicates("rule")
-    figure, (upper, lower) = plt.subplots(2, 1, figsize=(7.5, 0.62 * len(rules) + 2.2))
+    figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 0.58 * len(rules) + 2.2))
     shown = table[table["rule"] != reference]
     _by_predictor(upper, shown, "rule", "accuracy", "{:+.2f}")
     upper.set(xlabel=f"accuracy minus that by {reference} (points)")
@@ -80,4 +80,4 @@ def _finish(figure: Figure, table: pd.DataFrame) -> None:
     for axes in figure.axes:
         axes.axvline(0, color="black", linewidth=0.8)
     head(figure, sources(table))
-    figure.legend(*figure.axes[0].get_legend_handles_labels(), loc="outside upper right", ncols=4)
+    legend(figure, figure.axes[0])
