@@ -17,7 +17,8 @@ from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 The log loss of matrix factorization (MF) is {sensitivity_loss_words}. If MF knows only the benchmark of a question instead of
-its embedding, this changes by {sensitivity_benchmark_loss_words} (with a 95 % interval; above 0 is worse).
+its embedding, this changes by {sensitivity_benchmark_loss_words}; above 0 is worse.
+Ranges in parentheses are 95 % intervals.
 
 - Change with the words of the text, without an encoder: {sensitivity_words_loss_words}; with random numbers:
   {sensitivity_random_loss_words}.
