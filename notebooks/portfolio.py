@@ -17,7 +17,7 @@ from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 With {portfolio_few:.0f} models, chosen on training questions, instead of all {portfolio_models:.0f}, the accuracy of the
-router on test questions changes by {portfolio_few_minus_all_words} (with a 95 % interval, as below).
+router on test questions changes by {portfolio_few_minus_all_words}. Ranges in parentheses are 95 % intervals.
 
 - Fewest models that should lose at most half a point, by the probabilities that the router predicts (mean over the runs):
   {portfolio_fewest:.3g}. Change of the accuracy on test questions: {portfolio_fewest_minus_all_words}.

@@ -15,8 +15,8 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Cost that the default router saves at the accuracy of the best single model: {price_saved_words} (with a 95 % interval, as
-below).
+Cost that the default router saves at the accuracy of the best single model: {price_saved_words}.
+Ranges in parentheses are 95 % intervals.
 
 - Accuracy at the cost of the best single model, minus that of this model: {price_equal_words}.
 - Mean accuracy from the cost of the cheapest model ({price_low_words}) to that of the best ({price_high_words}), minus that of

@@ -17,7 +17,7 @@ from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 The default router answers {selective_all_words} of all test questions correctly, and {selective_half_words} of the half in
-which it is most confident (with 95 % intervals, as below).
+which it is most confident. Ranges in parentheses are 95 % intervals.
 
 - Questions of least confidence that a person who is always correct must answer, to halve the incorrect answers:
   {selective_person_words}; in random order it is 50 %.

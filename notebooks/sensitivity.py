@@ -16,8 +16,9 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-If matrix factorization (MF) knows only the benchmark of a question instead of its embedding, its log loss changes by
-{sensitivity_benchmark_loss_words} from {sensitivity_loss_words} (with a 95 % interval; above 0 is worse).
+The log loss of matrix factorization (MF) is {sensitivity_loss_words}. If MF knows only the benchmark of a question instead of
+its embedding, this changes by {sensitivity_benchmark_loss_words}; above 0 is worse.
+Ranges in parentheses are 95 % intervals.
 
 - Change with the words of the text, without an encoder: {sensitivity_words_loss_words}; with random numbers:
   {sensitivity_random_loss_words}.
@@ -68,7 +69,7 @@ matrix
 # %% [markdown]
 # ## Other vectors of the questions
 #
-# - `embedding`: that of the data set, and the same reduced to 32 numbers by truncated SVD, if it has more;
+# - `embedding`: that of the data set, and the same reduced to fewer numbers by truncated SVD;
 # - `words of the text`: counts of words and pairs of words, weighted by TF-IDF and reduced to 256 numbers by truncated SVD
 #   (latent semantic analysis). It is learned from the training questions alone. It needs data with texts;
 # - `benchmark alone`: 1 for the benchmark of the question and 0 for each other one;
