@@ -213,6 +213,8 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(_printable(matrix))
     comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report))
     print(method_table(comparison).to_string(na_rep=""))
+    n_tested = [run.split.test.n_questions for run in comparison.runs]
+    print(f"measured on {sum(n_tested) / len(n_tested):,.0f} held-out questions in each of {len(n_tested)} divisions")
     print("log loss in nats; accuracy and routing in %; gain over the best single model in points, 95 % interval")
     print(*(f"- {line}" for line in findings(comparison, ROUTER)), sep="\n")
     print(verdict(comparison))
@@ -324,6 +326,8 @@ def _route(options: argparse.Namespace) -> None:
         raise ValueError(
             "--top lists models and chooses none: leave it out, or --min-probability, --fallback and --prices"
         )
+    if options.prices and options.max_cost is None and not options.tradeoff:
+        raise ValueError("--prices has no effect alone: pass --max-cost or --tradeoff too")
     if options.default_price is not None and not options.prices:
         raise ValueError("--default-price completes a table of prices: pass --prices FILE too")
     questions = _questions(options)

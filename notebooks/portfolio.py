@@ -86,7 +86,7 @@ plot_portfolio(portfolio.table(), portfolio.n_questions)
 # run. For the first `k` of them, in percent: `expected`, the expected accuracy $F$; `at most`, the bound for the best set of
 # `k` models; `reached`, the former as a share of the latter, so at least this share of the best set is reached.
 
-# %%
+# %% tags=["hide-cell"]
 portfolio.choices().drop(columns="data").head(10).round(2)
 
 # %% [markdown]
@@ -123,8 +123,9 @@ plot_pairs(pairs)
 # `agreement` and `expected` agreement are in percent; `gap` is the accuracy of the first model minus that of the other, in
 # points:
 
-# %% tags=["hide-input"]
+# %% tags=["hide-cell"]
 shown = pairs.drop(columns=["data", "same_weights"]).head(10)
+shown = shown.set_index(["model", "other"])
 percent = ["agreement", "expected", "gap"]
 shown.assign(**100 * shown[percent]).round(
     dict.fromkeys(percent, 1)

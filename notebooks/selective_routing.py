@@ -97,7 +97,7 @@ plot_kept(selection.curves(), "stack")
 # - `sent`, `gain`: share of the questions sent to the best single model, by the threshold with the highest accuracy on the
 #   validation questions (%), and what this adds to the accuracy on the test questions (points).
 
-# %%
+# %% tags=["hide-cell"]
 summary = selection.summary().set_index("method").drop(columns="data")
 parts = ["all", "most", "half", "order", "person", "sent", "gain"]
 columns = [part + end for part in parts for end in ("", "_low", "_high")]
@@ -110,7 +110,7 @@ summary[columns].T.round(2).astype(object).fillna("")
 # minus observed accuracy is larger for the models that are chosen (`excess`) than for all models on the same questions
 # (`pool`), both in points.
 
-# %%
+# %% tags=["hide-cell"]
 shown = [
     part + end
     for part in ("excess", "pool")

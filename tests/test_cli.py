@@ -337,11 +337,12 @@ class TestRouteQuestionsOfFiles:
             return pd.read_csv(io.StringIO(capsys.readouterr().out))["model"].item()
 
         default = ["--default-price", "2"]
-        assert chosen(*default) == first
+        assert chosen(*default, "--max-cost", "3") == first
         assert chosen(*default, "--max-cost", "2") == second
         assert chosen(*default, "--tradeoff", "1000") == third
         assert chosen("--exclude", second, "--max-cost", "2") == third
-        error = error_of(capsys, *priced)
+        assert "--prices has no effect alone" in error_of(capsys, *priced, *default)
+        error = error_of(capsys, *priced, "--max-cost", "2")
         assert f"no price of model {second!r} is known: add it to the prices" in error
         assert "--default-price" in error
         assert "pass prices=... (--prices)" in error_of(capsys, *shared, "--max-cost", "2")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -31,7 +32,7 @@ def own_embeddings(matrix: CorrectnessMatrix, train: np.ndarray) -> np.ndarray:
 
 def fewer_numbers(size: int, matrix: CorrectnessMatrix, train: np.ndarray) -> np.ndarray:
     """Return the embeddings in the `size` directions that keep most of those of the training questions."""
-    return TruncatedSVD(size, random_state=0).fit(matrix.embeddings[train]).transform(matrix.embeddings)
+    return _directions(size, matrix.embeddings[train]).transform(matrix.embeddings)
 
 
 def benchmark_alone(matrix: CorrectnessMatrix, train: np.ndarray) -> np.ndarray:
@@ -59,9 +60,15 @@ def words_of_the_text(matrix: CorrectnessMatrix, train: np.ndarray) -> np.ndarra
     texts = matrix.questions["prompt"].fillna("")
     # Single letters and digits count as words. The most frequent words and pairs are kept.
     weights = TfidfVectorizer(token_pattern=r"\w+", ngram_range=(1, 2), sublinear_tf=True, max_features=10_000)
-    known = weights.fit_transform(texts[train])
-    reduced = TruncatedSVD(min(256, known.shape[1]), n_iter=2, random_state=0).fit(known)
-    return reduced.transform(weights.transform(texts))
+    if not texts[train].str.contains(r"\w").any():
+        return np.ones((len(texts), 1))
+    known, every = weights.fit_transform(texts[train]), weights.transform(texts)
+    return every.toarray() if known.shape[1] < 3 else _directions(256, known, n_iter=2).transform(every)
+
+
+def _directions(size: int, known: Any, **settings: Any) -> TruncatedSVD:
+    with np.errstate(invalid="ignore", divide="ignore"):  # the variance explained is of no use here, and may be 0 of 0
+        return TruncatedSVD(min(size, known.shape[1]), random_state=0, **settings).fit(known)
 
 
 def encoded_by(encoder: str, matrix: CorrectnessMatrix, train: np.ndarray) -> np.ndarray:
@@ -86,7 +93,7 @@ def standard_encodings(matrix: CorrectnessMatrix, encoder: str = "") -> dict[str
     Raises
     ------
     ValueError
-        If there is one, but no text that it could encode.
+        If there is one, but no text that it could encode, or it has the name of another encoding.
 
     Examples
     --------
@@ -95,6 +102,8 @@ def standard_encodings(matrix: CorrectnessMatrix, encoder: str = "") -> dict[str
     >>> list(standard_encodings(load_dataset("simulated", scale=0.01)))[:2]
     ['embedding', 'embedding, 128 numbers']
     """
+    if encoder in (OWN, WORDS, BENCHMARK, RANDOM, BOTH):
+        raise ValueError(f"encoder {encoder!r} has the name of another encoding: pass the path of its folder")
     if encoder and not has_texts(matrix):
         raise ValueError(f"encoder {encoder!r}: the questions of {matrix!r} have no texts: leave it empty")
     sizes = [size for size in (128, 32) if size < matrix.embeddings.shape[1]]

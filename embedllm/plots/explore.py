@@ -143,6 +143,10 @@ def explore_routes(choices: pd.DataFrame, n_tested: int) -> HTML:
     n_tested : int
         Number of all test questions, for the caption.
     """
+    if choices.empty:
+        from IPython.display import HTML
+
+        return HTML("<p>No test question has an answer.</p>")
     routers = {str(name): rows.set_index("question") for name, rows in choices.groupby("router", sort=False)}
     name, first = next(iter(routers.items()))
     n_chosen = choices.groupby("question")["model"].nunique()[first.index]

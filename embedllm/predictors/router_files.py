@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -116,10 +116,24 @@ def models_to_bytes(new_models: Mapping[str, NewModel]) -> bytes:
     return _save({f"{i} {key}": value for i, model in each for key, value in model._asdict().items()}, [*new_models])
 
 
-def models_from_bytes(content: bytes) -> dict[str, NewModel]:
-    """Return the models that `models_to_bytes` wrote."""
+def models_from_bytes(content: bytes, pool: Collection[str], width: int) -> dict[str, NewModel]:
+    """Return the models that `models_to_bytes` wrote, beside those of a pool, for embeddings of a width.
+
+    Raises
+    ------
+    Exception
+        Of any kind, if the content is damaged.
+    """
     tensors, names = _load(content)
-    return {name: NewModel(*(tensors[f"{i} {key}"] for key in NewModel._fields)) for i, name in enumerate(names)}
+    if not all(isinstance(name, str) for name in names) or len({*names, *pool}) < len(names) + len(pool):
+        raise ValueError("a name of its models is no text, or taken")
+    models = {name: NewModel(*(tensors[f"{i} {key}"] for key in NewModel._fields)) for i, name in enumerate(names)}
+    for weights, spread in models.values():
+        if weights.shape != (width + 1,) or spread.ndim != 2 or spread.shape[1] != width + 1:
+            raise ValueError(f"its models are not for embeddings that are {width} wide")
+        if not (np.isfinite(weights).all() and np.isfinite(spread).all()):
+            raise ValueError("a number of its models is not finite")
+    return models
 
 
 def familiarity_to_bytes(familiarity: Familiarity) -> bytes:
@@ -210,11 +224,14 @@ def read(folder: Path) -> Saved:
     if "stack" in paths:
         with reading(paths["stack"], "a stack written by Router.save"):
             predictor = stack_from_bytes(contents["stack"], factorization)
-    new_models = models_from_bytes(contents["new_models"]) if "new_models" in paths else {}
-    familiarity = None
+    new_models: dict[str, NewModel] = {}
+    familiarity, width = None, factorization.coef_.shape[1]
+    if "new_models" in paths:
+        with reading(paths["new_models"], "a file of new models written by Router.save"):
+            new_models = models_from_bytes(contents["new_models"], predictor.model_names_.tolist(), width)
     if "training" in paths:
         with reading(paths["training"], "a sample of training questions written by Router.save"):
-            familiarity = familiarity_from_bytes(contents["training"], factorization.coef_.shape[1])
+            familiarity = familiarity_from_bytes(contents["training"], width)
     return Saved(description["encoder"], predictor, new_models, familiarity)
 
 
@@ -244,7 +261,7 @@ def describe(folder: Path) -> dict[str, Any]:
     if description.pop("sha256", None) != checksum(description):
         raise ValueError(f"{path} differs from its checksum: save or fetch the router again")
     # First the format: a later one may have other parts.
-    if (form := description.get("format", 1)) not in NEEDED:
+    if type(form := description.get("format", 1)) is not int or form not in NEEDED:
         raise ValueError(f"{path} has format {form}, and this version reads {max(NEEDED)}: update embedllm")
     try:
         present = {*NEEDED[form], *(part for part in FILES if part in description)}

@@ -6,6 +6,7 @@ writes (`router.json` and safetensors) and the card, `README.md`.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -32,9 +33,12 @@ def publish(repository: str, save: Callable[[Path], None], card: str) -> str:
     ------
     ConnectionError
         If the Hub cannot be reached, or refuses.
+    ValueError
+        If the name of the repository is not of the form `owner/name`.
     """
     from huggingface_hub import HfApi  # imported late: a router in a folder needs no network library
 
+    _check_name(repository)
     with TemporaryDirectory() as name:
         folder = Path(name)
         save(folder)
@@ -65,11 +69,17 @@ def download(repository: str, revision: str | None) -> Path:
     """
     from huggingface_hub import snapshot_download
 
+    _check_name(repository)
     try:
         files = [DESCRIPTION, "*.safetensors"]
         return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
     except Exception as error:  # as above
         raise unavailable(f"the router {repository}", error) from error
+
+
+def _check_name(repository: str) -> None:
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repository):
+        raise ValueError(f"{repository!r} is no name of a repository on the Hub: pass it as 'owner/name'")
 
 
 def model_card(
@@ -86,10 +96,13 @@ def model_card(
     Raises
     ------
     ValueError
-        If the encoder is a local folder, or the licence or the data are not stated.
+        If the encoder is a local folder, the licence or the data are not stated, or a score is no number.
     """
     if not (licence.strip() and data.strip()):
         raise ValueError("the licence and the data of a router on the Hub have to be stated: pass licence and data")
+    for name, value in scores.items():
+        if not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise ValueError(f"the score {name!r} is {value!r}, which is no number: leave it out")
     if encoder.name == str(encoder.folder):
         raise ValueError(
             f"the encoder of this router is the folder {encoder.name}, which others do not have: save the router, and "

@@ -219,6 +219,11 @@ class Portfolio:
     router : str
         Name of the predictor that routes, and whose probabilities are used to flag pairs.
 
+    Raises
+    ------
+    ValueError
+        If the largest table without missing answers has no training question or no test question.
+
     Attributes
     ----------
     pairs : DataFrame
@@ -243,6 +248,11 @@ class Portfolio:
         train, test = (
             part.subset(self.names, np.isin(part.question_ids, self._ids)) for part in (run.split.train, run.split.test)
         )
+        if not (train.n_questions and test.n_questions):
+            raise ValueError(
+                f"{self.data}: of the questions that all of {len(self.names)} models answered, none is a "
+                f"{'test' if train.n_questions else 'training'} question: portfolios need both"
+            )
         p = run.predictors[self.router].predict_matrix(test)
         correct = (test.labels == CORRECT).astype(float)
         self._chosen.append(choose_greedily(run.predictors[self.router].predict_matrix(train).astype(float)))
@@ -348,15 +358,18 @@ def _without(run: Run, router: str, dropped: list[str]) -> Tally:
     """Route among the models that are observed on a question, with and without some."""
     test, p = run.split.test, run.probabilities[router].astype(float)
     correct, obtained = (test.labels == CORRECT).astype(float), {}
-    for name, left_out in ((EVERYONE, []), (WITHOUT, dropped)):
-        kept = test.observed & ~np.isin(test.model_names, left_out)[:, None]
+    rest = test.observed & ~np.isin(test.model_names, dropped)[:, None]
+    counted = np.asarray(rest.any(axis=0))  # both routers can answer these questions
+    for name, kept in ((EVERYONE, test.observed), (WITHOUT, rest)):
         asked = best_models(np.where(kept, p, -np.inf).T, test.model_names, 1)[:, 0]
-        obtained[name] = (correct * kept)[asked, np.arange(test.n_questions)]
-    return _tally(run, test, obtained)
+        obtained[name] = correct[asked, np.arange(test.n_questions)] * counted
+    return _tally(run, test, obtained, counted)
 
 
-def _tally(run: Run, test: CorrectnessMatrix, obtained: dict[tuple[str, int], np.ndarray]) -> Tally:
+def _tally(
+    run: Run, test: CorrectnessMatrix, obtained: dict[tuple[str, int], np.ndarray], counted: np.ndarray | int = 1
+) -> Tally:
     rows = pd.DataFrame({"group": test.benchmarks, "question": test.question_ids, "unit": units_of(test)})
-    rows = rows.assign(count=test.observed.any(axis=0).astype(int), seed=run.seed)
+    rows = rows.assign(count=np.asarray(counted, dtype=int), seed=run.seed)
     sums = pd.DataFrame({("accuracy", *key): row for key, row in obtained.items()})
     return Tally(rows, sums, test.source, method="models", by="benchmark")

@@ -108,7 +108,9 @@ def _measure(tallies: Mapping[str, Tally], metric: str, factor: float) -> Measur
 
 def _told_apart(table: pd.DataFrame, rows: str, kind: str) -> dict[str, str]:
     """Name the rows that are higher or lower than the reference, by their 95 % intervals, and the others."""
-    side = np.where(table[f"{kind}_low"] > 0, "higher", np.where(table[f"{kind}_high"] < 0, "lower", "alike"))
+    low, high = table[f"{kind}_low"], table[f"{kind}_high"]  # NaN from too few questions, and where nothing differs
+    alike = (low <= 0) | (table[f"{kind}_minus"] == 0)
+    side = np.select([low > 0, high < 0, alike], ["higher", "lower", "alike"], "")
     return {f"{kind}_{each}": "; ".join(table[rows][side == each]) or "none" for each in ("higher", "lower", "alike")}
 
 
@@ -208,7 +210,7 @@ def draw_questions(
 
 
 def division_rules(matrix: CorrectnessMatrix, near: np.ndarray) -> dict[str, np.ndarray]:
-    """Return the groups that each rule keeps together, (n_questions,), for rules with three groups or more.
+    """Return the groups that each rule keeps together, (n_questions,); of other rules than `TEXT`, three or more.
 
     Parameters
     ----------
@@ -220,13 +222,20 @@ def division_rules(matrix: CorrectnessMatrix, near: np.ndarray) -> dict[str, np.
     -------
     dict of str to ndarray
         `category` only where categories are parts of benchmarks.
+
+    Raises
+    ------
+    ValueError
+        If all questions have the same text or item.
     """
     questions = matrix.questions
     rules = {ALONE: np.arange(len(questions)), TEXT: question_groups(questions), NEAR: near}
     if "category" in questions and questions["category"].nunique() > len(matrix.benchmark_names):
         rules[CATEGORY] = question_groups(questions, "category")
     rules[WHOLE] = question_groups(questions, "benchmark")
-    return {rule: groups for rule, groups in rules.items() if groups.max() > 1}
+    if rules[TEXT].max() < 1:
+        raise ValueError(f"{matrix.source}: all {len(questions)} questions have one text or item: nothing to divide")
+    return {rule: groups for rule, groups in rules.items() if groups.max() > 1 or rule == TEXT}
 
 
 def folds_of(groups: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -18,7 +18,7 @@ BOOK = ROOT / "book" / "_build" / "html"
 PAGES = toc_pages(ROOT / "_toc.yml")
 PHONE = {"width": 390, "height": 844}
 RESULTS = ("summary", "real_answers", "dataset", "forecasting", "routing", "benchmark_prediction", "communities")
-RESULTS += ("contributions", "published_numbers")
+RESULTS += ("contributions", "published_numbers", "prices", "portfolio", "selective_routing", "sensitivity")
 
 
 @pytest.fixture(scope="module")

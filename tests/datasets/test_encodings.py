@@ -66,6 +66,14 @@ def test_unknown_words_become_the_mean_of_the_training_questions(matrix_of):
     np.testing.assert_allclose(vectors[4], mean / np.linalg.norm(mean), rtol=1e-5)
 
 
+@pytest.mark.parametrize("words", [["a"] * 5, ["", "?", "", "known", "known"]], ids=["one word", "none in training"])
+@pytest.mark.filterwarnings("error")
+def test_texts_of_hardly_any_word(matrix_of, words):
+    matrix = with_texts(matrix_of, words)
+    vectors = unit_vectors(words_of_the_text, matrix, np.array([True, True, True, False, False]))
+    np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, rtol=1e-6)
+
+
 def test_nothing_is_learned_from_other_questions(matrix_of):
     changed = [*TEXTS[:4], "add the capital"]
     ours, others = (words_of_the_text(with_texts(matrix_of, texts), TRAIN) for texts in (TEXTS, changed))

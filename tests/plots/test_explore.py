@@ -94,3 +94,7 @@ def test_models_and_what_is_known_of_them(table):
     assert [row[0] for row in rows_of(view)] == ["one", "two"]
     assert [row[3] for row in rows_of(view)] == ["math +3", ""]
     assert "made up: 2 models" in view
+
+
+def test_without_an_answered_test_question_there_is_no_table():
+    assert "No test question" in explore_routes(pd.DataFrame({"router": [], "question": []}), 0).data

@@ -266,6 +266,22 @@ class TestStack:
         grown.save(tmp_path)
         pd.testing.assert_frame_equal(Router.load(tmp_path).route(SUMS), grown.route(SUMS), check_exact=True)
 
+    @pytest.mark.parametrize(
+        ("change", "message"),
+        [
+            (lambda models: {"sums": models["new"]}, "a name of its models is no text, or taken"),
+            (lambda models: {"new": models["new"]._replace(weights=models["new"].weights[1:])}, "not for embeddings"),
+            (lambda models: {"new": models["new"]._replace(weights=np.nan * models["new"].weights)}, "not finite"),
+        ],
+        ids=["name", "width", "numbers"],
+    )
+    def test_new_models_that_do_not_fit_are_refused(self, matrix, small_encoder, tmp_path, change, message):
+        router = Router.fit(matrix, exact(), encoder=small_encoder, device="cpu").add_model("new", {SUMS[0]: True})
+        router.new_models = change(router.new_models)
+        router.save(tmp_path)
+        with pytest.raises(ValueError, match=f"is not a file of new models written by Router.save: .*{message}"):
+            Router.load(tmp_path)
+
     def test_damaged_file_is_named(self, stacked, tmp_path):
         stacked.save(tmp_path)
         path = next(tmp_path.glob("stack-*"))

@@ -13,7 +13,7 @@ from hub_lookalike import serve
 
 from embedllm import Router
 from embedllm.datasets.encoder import Encoder
-from embedllm.predictors.router_hub import model_card
+from embedllm.predictors.router_hub import model_card, publish
 
 ENCODER, NAME = "some/encoder", "me/router"
 PUBLISH = f"""
@@ -123,6 +123,19 @@ def test_router_that_is_not_there(hub, tmp_path):
 def test_local_encoder_is_refused(stacked):
     with pytest.raises(ValueError, match=r"the encoder of this router is the folder .*load it with the Hub id"):
         stacked.push_to_hub(NAME, licence="mit", data="28 questions")
+
+
+@pytest.mark.parametrize("name", ["router", "", "me/my router", "a/b/c"])
+def test_name_without_an_owner_is_refused(name):
+    for ask in (lambda: publish(name, lambda folder: None, "card"), lambda: Router.from_pretrained(name)):
+        with pytest.raises(ValueError, match="no name of a repository on the Hub: pass it as 'owner/name'"):
+            ask()
+
+
+@pytest.mark.parametrize("value", [None, "0.7", float("nan")])
+def test_score_has_to_be_a_number(stacked, value):
+    with pytest.raises(ValueError, match=r"the score 'accuracy' is .*, which is no number: leave it out"):
+        card_of(stacked, "mit", "28 questions", {"accuracy": value})
 
 
 @pytest.mark.parametrize(("licence", "data"), [("", "28 questions"), ("mit", " ")])

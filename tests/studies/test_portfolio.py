@@ -17,6 +17,7 @@ from embedllm.studies.portfolio import (
     GREEDY,
     MARGIN,
     Portfolio,
+    _without,
     choose_greedily,
     drop_one_of_each,
     route_among_first,
@@ -178,6 +179,28 @@ class TestPortfolio:
         both = [matrix, matrix.subset(models=matrix.model_names[::-1])]
         tables = [Portfolio(each, fit_runs(each, {"KNN": KNNCorrectness(15)}, n_seeds=1), "KNN") for each in both]
         pd.testing.assert_frame_equal(tables[0].table(), tables[1].table())
+
+    def test_questions_that_only_a_dropped_model_answered_are_left_out(self, make_matrix):
+        matrix = make_matrix(n_models=2, n_questions=300, seed=6)
+        labels = np.repeat(matrix.labels[:1], 2, axis=0)  # two equal models
+        labels[0, ::3] = -1
+        matrix = matrix.with_labels(labels)
+        (run,) = fit_runs(matrix, {"mean": BenchmarkMean()}, n_seeds=1)
+        tally = _without(run, "mean", [matrix.model_names[1]])
+        accuracy = tally.by_seed()["accuracy"].iloc[0]
+        both = run.split.test.labels[:, run.split.test.observed.all(axis=0)]
+        assert accuracy.tolist() == pytest.approx([(both[0] == 1).mean()] * 2)
+
+    def test_table_without_a_test_question_is_refused(self, make_matrix):
+        matrix = make_matrix(n_models=3, n_questions=60)
+        labels = matrix.labels.copy()
+        labels[0, 40:] = labels[1, :20] = labels[2, 40:] = -1
+        questions = matrix.questions.assign(split=["train"] * 40 + ["test"] * 20)
+        matrix = CorrectnessMatrix(
+            pd.DataFrame(labels, matrix.models.index, questions.index), questions, matrix.embeddings
+        )
+        with pytest.raises(ValueError, match="of 3 models answered, none is a test question: portfolios need both"):
+            Portfolio(matrix, fit_runs(matrix, {"mean": BenchmarkMean()}, n_seeds=1), "mean")
 
     def test_a_single_model(self, make_matrix):
         matrix = make_matrix(n_models=1, n_questions=100)

@@ -134,6 +134,13 @@ class TestRules:
         assert list(division_rules(toy, near_duplicates(toy))) == [ALONE, TEXT, NEAR]  # two benchmarks
         assert list(division_rules(toy, np.zeros(40, int))) == [ALONE, TEXT]
 
+    def test_two_texts_can_be_divided_and_one_cannot(self, matrix_of):
+        two = matrix_of(np.ones((2, 6)), prompt=["a", "b"] * 3)
+        assert list(division_rules(two, np.arange(6))) == [ALONE, TEXT, NEAR]
+        one = matrix_of(np.ones((2, 6)), prompt=["a"] * 6)
+        with pytest.raises(ValueError, match="all 6 questions have one text or item: nothing to divide"):
+            division_rules(one, np.arange(6))
+
     @pytest.mark.parametrize("n_groups", [3, 4, 5, 60, 200])
     def test_folds_are_not_empty_and_keep_groups_together(self, n_groups):
         groups = pd.factorize(np.random.default_rng(0).permutation(np.arange(200) % n_groups))[0]
