@@ -17,7 +17,8 @@ from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 With {portfolio_few:.0f} models, chosen on training questions, instead of all {portfolio_models:.0f}, the accuracy of the
-router on test questions changes by {portfolio_few_minus_all_words}. Ranges in parentheses are 95 % intervals.
+router on test questions changes by {portfolio_few_minus_all_words}. Ranges in parentheses are 95 % intervals. Models of the data
+that are not compared, since they share too few answers with the others: {left_out}.
 
 - Fewest models that should lose at most half a point, by the probabilities that the router predicts (mean over the runs):
   {portfolio_fewest:.3g}. Change of the accuracy on test questions: {portfolio_fewest_minus_all_words}.
@@ -144,7 +145,9 @@ values = portfolio.values()
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, matrix.source)
+missing = sorted({*matrix.model_names} - {*portfolio.names})
+named = f" ({', '.join(missing)})" if 0 < len(missing) <= 10 else ""
+in_short.fill(values, matrix.source, left_out=f"{len(missing)}{named}")
 recap(
     """
 **What we learned.**
