@@ -37,4 +37,4 @@ def test_each_fifth_has_a_marker_for_each_method():
             name: rows[column].tolist() for name, rows in fifths.groupby("method")
         }
         assert [text.get_text() for text in axes.get_xticklabels()] == ["0.30", "0.70"]
-    assert figure.axes[-1].get_xlabel().endswith("(n = 8 to 9 in each)")
+    assert figure.axes[-1].get_xlabel().endswith("mean of each fifth, n = 8 to 9 in each)")
