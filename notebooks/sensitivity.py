@@ -27,7 +27,7 @@ Ranges in parentheses are 95 % intervals.
 """)
 
 # %% [markdown]
-# **In the paper:** nothing, the page is ours; the paper has one encoder (Section 4) and one division. **Published:** none.
+# **In the paper:** nothing, the page is ours; the paper has one encoder and one division. **Published:** none.
 
 # %% tags=["parameters", "hide-input"]
 dataset: str = "simulated"  # or mmlu-pro, zeroeval, embedllm, a folder

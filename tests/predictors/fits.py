@@ -4,12 +4,30 @@ import numpy as np
 import pandas as pd
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset, encode_questions
+from embedllm.predictors.base import CorrectnessPredictor
 
 QUICK = TrainingPreset(pairs_per_step=64, epochs=12, learning_rate=1e-2, weight_decay=1e-5)
 SUMS = [f"What is {a} plus {b}?" for a in range(2, 9) for b in (13, 27, 41)]
 TOWNS = [
     f"Which country is {town} the capital of?" for town in ("Paris", "Rome", "Oslo", "Lima", "Cairo", "Tokyo", "Bern")
 ]
+
+
+class Known(CorrectnessPredictor):
+    """Predicts what it is given, a frame of models and question ids."""
+
+    def __init__(self, frame):
+        self.frame = frame
+
+    def fit(self, matrix):
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings):
+        raise NotImplementedError
+
+    def predict_matrix(self, matrix):
+        return self.frame.loc[matrix.model_names, matrix.question_ids].to_numpy()
 
 
 def quick(**settings):

@@ -3,30 +3,12 @@
 import numpy as np
 import pandas as pd
 import pytest
-from fits import noise_with_copies
+from fits import Known, noise_with_copies
 from scipy.special import expit, logit
 
 from embedllm import BenchmarkMean, CorrectnessMatrix, KNNCorrectness, MatrixFactorization, ModelMean
-from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.stacked import StackedCorrectness, _choose, _weigh, standard_parts
 from embedllm.predictors.tuned import Tuned
-
-
-class Known(CorrectnessPredictor):
-    """Predicts what it is given for each question id."""
-
-    def __init__(self, table):
-        self.table = table
-
-    def fit(self, matrix):
-        self.model_names_ = matrix.model_names
-        return self
-
-    def predict_proba(self, embeddings):
-        raise NotImplementedError
-
-    def predict_matrix(self, matrix):
-        return self.table.loc[matrix.model_names, matrix.question_ids].to_numpy()
 
 
 def random_pool(n_models=6, n_questions=400, seed=0):

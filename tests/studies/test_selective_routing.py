@@ -3,10 +3,10 @@
 import numpy as np
 import pandas as pd
 import pytest
+from fits import Known
 
 from embedllm import KNNCorrectness, MatrixFactorization, fit_runs
 from embedllm.matrix import Split
-from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.protocol.runs import Run
 from embedllm.studies.selective_routing import (
     KEPT,
@@ -21,23 +21,6 @@ from embedllm.studies.selective_routing import (
 )
 
 PREDICTORS = {"MF": MatrixFactorization(dim=4), "KNN": KNNCorrectness(15)}
-
-
-class Known(CorrectnessPredictor):
-    """Probabilities that are given, (n_models, n_questions), by the ids of the questions."""
-
-    def __init__(self, frame):
-        self.frame = frame
-
-    def fit(self, matrix):
-        self.model_names_ = matrix.model_names
-        return self
-
-    def predict_proba(self, embeddings):
-        raise NotImplementedError
-
-    def predict_matrix(self, matrix):
-        return self.frame.loc[matrix.model_names, matrix.question_ids].to_numpy()
 
 
 def run_of(train, test, probability, val=None):
