@@ -29,7 +29,7 @@ import torch
 from benchmarks import gpu, growth, reading
 from benchmarks.cases import CASES, FITS
 from embedllm import load_dataset
-from embedllm._files import check_writable, replacing
+from embedllm._support.files import check_writable, replacing
 from embedllm.studies.speed import RECORD, case_table, fitting_table, gpu_table, machine_table
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-from ._files import reading_limits as reading_limits
+from ._support.files import reading_limits as reading_limits
 from .datasets.duplicates import duplicated_questions as duplicated_questions
 from .datasets.encoder import encode_questions as encode_questions
 from .datasets.formats.long import write_long_form as write_long_form

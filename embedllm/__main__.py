@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _limits(given: list[str]) -> AbstractContextManager[None]:
-    from embedllm._files import reading_limits
+    from embedllm._support.files import reading_limits
 
     pairs = (text.partition("=") for text in given)
     return reading_limits(**{name: int(value) if value.isdecimal() else 0 for name, _, value in pairs})
@@ -202,7 +202,7 @@ def _add_evaluate(commands: Any) -> None:
 
 
 def _evaluate(options: argparse.Namespace) -> None:
-    from embedllm._files import check_writable, replacing, user_path
+    from embedllm._support.files import check_writable, replacing, user_path
     from embedllm.datasets.load import load_dataset
     from embedllm.evaluation import ROUTER, compare, method_table, report_html, verdict
     from embedllm.studies.baselines import findings
@@ -252,7 +252,7 @@ def _number(text: str) -> float | str:
 
 
 def _fit(options: argparse.Namespace) -> None:
-    from embedllm._files import check_writable
+    from embedllm._support.files import check_writable
     from embedllm.datasets.load import load_dataset
     from embedllm.predictors.distributed import own_share, process_group, rank
     from embedllm.predictors.mf import MatrixFactorization
@@ -316,7 +316,7 @@ def _add_route(commands: Any) -> None:
 
 
 def _route(options: argparse.Namespace) -> None:
-    from embedllm._files import check_writable, replacing, user_path
+    from embedllm._support.files import check_writable, replacing, user_path
     from embedllm.datasets.prices import complete_prices, read_prices
     from embedllm.router import Router
 
@@ -368,7 +368,7 @@ def _warn_of_unfamiliar(routes: pd.DataFrame, form: str) -> None:
 
 def _questions(options: argparse.Namespace) -> list[str]:
     """Return the questions of the arguments, of a file or of the standard input."""
-    from embedllm._files import user_path
+    from embedllm._support.files import user_path
     from embedllm.datasets.formats.typed_questions import lines_as_questions, read_questions
 
     if options.file and options.questions:
@@ -419,7 +419,7 @@ def _table(routes: pd.DataFrame) -> str:
 
 
 def _printable(value: object) -> str:
-    from embedllm._checks import printable  # with pandas, which the start of a command should not wait for
+    from embedllm._support.checks import printable  # with pandas, which the start of a command should not wait for
 
     return printable(value)
 

@@ -11,9 +11,16 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import axis_positions, check_costs, check_embeddings, check_names, check_option, text_index
-from embedllm._division import divide, own_parts, question_groups
-from embedllm._matrix_file import read_archive, write_archive
+from embedllm._support.checks import (
+    axis_positions,
+    check_costs,
+    check_embeddings,
+    check_names,
+    check_option,
+    text_index,
+)
+from embedllm._support.division import divide, own_parts, question_groups
+from embedllm._support.matrix_file import read_archive, write_archive
 
 INCORRECT, CORRECT, NOT_OBSERVED = 0, 1, -1
 REPORT_COLUMNS = ("what", "count", "rule")
@@ -135,11 +142,11 @@ class CorrectnessMatrix:
                 f"labels must be a DataFrame with model names as index and question ids as columns, "
                 f"not {type(labels).__name__}: an array does not say which axis holds the models"
             )
-        labels = labels.set_axis(text_index("model", labels.index), axis=0)
-        labels = labels.set_axis(text_index("question", labels.columns), axis=1)
-        questions = questions.set_axis(text_index("question", questions.index), axis=0).rename_axis("question")
+        labels = labels.set_axis(text_index("model", labels.index))
+        labels = labels.set_axis(text_index("question", labels.columns), axis="columns")
+        questions = questions.set_axis(text_index("question", questions.index)).rename_axis("question")
         models = pd.DataFrame(index=labels.index) if models is None else models
-        models = models.set_axis(text_index("model", models.index), axis=0).rename_axis("model")
+        models = models.set_axis(text_index("model", models.index)).rename_axis("model")
         is_question = labels.index.isin(questions.index)
         if len(labels) and is_question.all() and not labels.columns.isin(questions.index).any():
             raise ValueError(
@@ -237,10 +244,8 @@ class CorrectnessMatrix:
         ValueError
             If a name or an id is asked for twice.
         """
-        return self._take(
-            axis_positions("model", models, self.models.index),
-            axis_positions("question", questions, self.questions.index),
-        )
+        kept = axis_positions("model", models, self.models.index)
+        return self._take(kept, axis_positions("question", questions, self.questions.index))
 
     def _take(self, models: np.ndarray, questions: np.ndarray) -> CorrectnessMatrix:
         return self._with(
@@ -359,9 +364,8 @@ class CorrectnessMatrix:
         if self.costs is not None:
             arrays["costs"] = self.costs
         tables = {"models": self.models, "questions": self.questions, "report": self.report_}
-        write_archive(
-            path, arrays, tables, {"source": self.source, "cost_unit": self.cost_unit, "encoder": self.encoder}
-        )
+        facts = {"source": self.source, "cost_unit": self.cost_unit, "encoder": self.encoder}
+        write_archive(path, arrays, tables, facts)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> CorrectnessMatrix:

@@ -11,8 +11,8 @@ import pandas as pd
 from scipy.special import expit
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._checks import check_positive
-from embedllm._files import user_path
+from embedllm._support.checks import check_positive
+from embedllm._support.files import user_path
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.encoder_check import check_encoder
 from embedllm.datasets.prices import affordable, complete_prices, price_penalties

@@ -9,7 +9,7 @@ from signal import SIGINT, SIGTERM
 
 import pytest
 
-from embedllm._files import cached, creating_folder
+from embedllm._support.files import cached, creating_folder
 from embedllm.book import regression
 
 # The command, stopped by a signal where it calls a function for the first time.
@@ -119,7 +119,7 @@ def test_record_of_a_build_looks_first_where_it_will_write(monkeypatch, capsys):
 
 
 def test_lock_of_a_killed_process_blocks_no_other(tmp_path):
-    code = "import sys, time; from pathlib import Path; from embedllm._files import cached; "
+    code = "import sys, time; from pathlib import Path; from embedllm._support.files import cached; "
     code += "cached(Path(sys.argv[1]), '', None, lambda: (print('made', flush=True), time.sleep(60)), None)"
     path = tmp_path / "cache" / "pool.npz"
     with subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True) as process:

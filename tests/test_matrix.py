@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from embedllm import CorrectnessMatrix
-from embedllm._checks import name_positions
+from embedllm._support.checks import name_positions
 
 MODELS = ["zeta", "alpha", "mid"]
 QUESTIONS = ["q3", "q1", "q2", "q0"]

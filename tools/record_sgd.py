@@ -13,7 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from embedllm import MatrixFactorization, load_dataset
-from embedllm._files import check_writable, replacing
+from embedllm._support.files import check_writable, replacing
 from embedllm.protocol.recorded import answers_sha256
 from embedllm.studies.benchmark_prediction import SGD, closest_to_mathematics, predict_heldout
 

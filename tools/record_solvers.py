@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 from sklearn.base import clone
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, load_dataset
-from embedllm._files import check_writable, replacing
+from embedllm._support.files import check_writable, replacing
 from embedllm.predictors._answers import Answers
 from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem

@@ -19,7 +19,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
 
-from embedllm._files import sha256_of
+from embedllm._support.files import sha256_of
 
 EXECUTING = frozenset({"ipykernel", "papermill"})
 """Distributions that run a notebook, whatever it imports."""

@@ -20,7 +20,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from embedllm._files import sha256_of
+from embedllm._support.files import sha256_of
 from embedllm.book.dependencies import Dependencies
 from embedllm.book.notebooks import WORKERS, Notebook
 from embedllm.datasets.load import dataset_folder

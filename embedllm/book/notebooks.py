@@ -29,7 +29,7 @@ import yaml
 from jupytext.cli import jupytext as jupytext_command
 from papermill import inspect_notebook
 
-from embedllm._files import replacing
+from embedllm._support.files import replacing
 from embedllm.datasets.real_pools import POOLS
 
 WORKERS = 2

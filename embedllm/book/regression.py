@@ -23,7 +23,7 @@ from typing import Any
 import pandas as pd
 import yaml
 
-from embedllm._files import check_writable
+from embedllm._support.files import check_writable
 from embedllm.book.contents import book_notebooks
 from embedllm.book.execution import refresh
 from embedllm.book.parameters import book_parameters

@@ -10,8 +10,8 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from sklearn.preprocessing import normalize
 
-from embedllm._division import question_groups
-from embedllm._files import check_limit
+from embedllm._support.division import question_groups
+from embedllm._support.files import check_limit
 from embedllm.datasets.report import Line
 from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 

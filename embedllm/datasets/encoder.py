@@ -1,8 +1,8 @@
 """Sentence encoders: texts to vectors, each text encoded once and its vector kept on disk.
 
 Encoding is the slowest step of the companion (hours for 36,000 questions on a CPU). The vectors of an encoder are in
-one SQLite database, in `embedllm._files.cache_folder()`, as float16. New vectors are rounded to float16 too, so that
-the result is the same to the bit whether or not a vector was in the cache.
+one SQLite database, in the folder of `embedllm._support.files.cache_folder()`, as float16. New vectors are rounded to
+float16 too, so that the result is the same to the bit whether or not a vector was in the cache.
 
 An encoder is identified by its content, not by its name: a local copy of a model of the Hub shares its vectors. The
 *fingerprint* is a SHA-256 over all that determines a vector, in the folder of the model and in those of its modules:
@@ -37,8 +37,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from embedllm._checks import check_device, check_positive
-from embedllm._files import cache_folder, read_json, sha256_of, user_path
+from embedllm._support.checks import check_device, check_positive
+from embedllm._support.files import cache_folder, read_json, sha256_of, user_path
 from embedllm.datasets._heads import heads_of
 
 if TYPE_CHECKING:

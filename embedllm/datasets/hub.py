@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from embedllm._files import cache_folder, replacing, sha256_of
+from embedllm._support.files import cache_folder, replacing, sha256_of
 
 
 def fetch(repository: str, revision: str, files: Sequence[str]) -> Path:

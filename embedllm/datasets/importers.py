@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from embedllm._files import check_file, check_new_folder, user_path
+from embedllm._support.files import check_file, check_new_folder, user_path
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.formats.answers import Answers, answer_files, list_answers, read_answers
@@ -241,7 +241,7 @@ def existing(path: _Path) -> Path:
     FileNotFoundError
         If nothing is there.
     OSError, Malformed
-        As `embedllm._files.check_file` does.
+        As `embedllm._support.files.check_file` does.
     """
     found = user_path(path)
     if not os.path.lexists(found):

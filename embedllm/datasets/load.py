@@ -10,8 +10,8 @@ from typing import Any
 
 import yaml
 
-from embedllm._checks import check_option
-from embedllm._files import cache_folder, cached, user_path
+from embedllm._support.checks import check_option
+from embedllm._support.files import cache_folder, cached, user_path
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats.answers import CountsAs
 from embedllm.datasets.formats.long import read_long_form

@@ -15,9 +15,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_seed
-from embedllm._division import SPLITS
-from embedllm._files import creating_folder
+from embedllm._support.checks import check_seed
+from embedllm._support.division import SPLITS
+from embedllm._support.files import creating_folder
 from embedllm.datasets.simulate import N_HELD_OUT, N_QUESTIONS, simulate_pool
 
 HEADER = ["", "prompt_id", "model_id", "model_name", "category_id", "category", "label", "prompt"]

@@ -1,7 +1,7 @@
 """Pools of real answers: fixed lists of files in public repositories on GitHub, from download to matrix.
 
 `data/sources.yml` pins the commit of each pool and names the list of its files, with their git blob hashes. Whoever
-downloads them therefore gets the same labels. Downloaded files are kept in `embedllm._files.cache_folder()`.
+downloads them therefore gets the same labels. Downloaded files are kept in `embedllm._support.files.cache_folder()`.
 
 `EMBEDLLM_POOLS` names a folder with a subfolder for each pool, in the authors' long form, that stands in for the
 download. `EMBEDLLM_GITHUB` names a mirror of https://raw.githubusercontent.com.
@@ -26,7 +26,7 @@ from urllib.request import Request, urlopen
 
 from tqdm import tqdm
 
-from embedllm._files import cache_folder
+from embedllm._support.files import cache_folder
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import encode_questions
 from embedllm.datasets.formats.answers import CountsAs

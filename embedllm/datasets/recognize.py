@@ -8,7 +8,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedllm._files import read_json
+from embedllm._support.files import read_json
 from embedllm.datasets.formats._json import files_below
 from embedllm.datasets.formats._lm_eval_runs import is_list
 from embedllm.datasets.formats._tables import FORMS, read_header

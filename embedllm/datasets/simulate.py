@@ -48,7 +48,7 @@ import numpy as np
 import pandas as pd
 from scipy.special import expit, logit
 
-from embedllm._checks import check_option, check_seed
+from embedllm._support.checks import check_option, check_seed
 from embedllm.datasets.model_names import describe_models
 from embedllm.datasets.published_counts import PublishedCounts, load_published_counts
 from embedllm.matrix import CorrectnessMatrix

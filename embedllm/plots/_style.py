@@ -30,7 +30,7 @@ from matplotlib.font_manager import get_font_names
 from matplotlib.text import Text
 from matplotlib.ticker import LogFormatter, PercentFormatter
 
-from embedllm._checks import printable
+from embedllm._support.checks import printable
 
 TARGET = "EMBEDLLM_FIGURES"
 """Environment variable that names the folder to write to."""

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from embedllm._checks import name_positions
+from embedllm._support.checks import name_positions
 from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 
 _BLOCK = 2048  # questions at a time: a block and its logits stay in the cache of a processor

@@ -11,7 +11,7 @@ import torch
 from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._checks import copied, name_positions
+from embedllm._support.checks import copied, name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 
 # An answer is predicted correct when its probability is above this; at exactly one half it is predicted incorrect.

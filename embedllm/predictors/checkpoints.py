@@ -17,7 +17,7 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import save
 
-from embedllm._files import check_file, parse_json, user_path
+from embedllm._support.files import check_file, parse_json, user_path
 from embedllm.datasets.formats._tensors import dense, load_tensors
 from embedllm.predictors.coordinates import Coordinates
 from embedllm.predictors.sgd import Parameters, TrainingPreset

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from embedllm._checks import check_device
+from embedllm._support.checks import check_device
 from embedllm.matrix import CorrectnessMatrix
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from embedllm._checks import copied
+from embedllm._support.checks import copied
 from embedllm.predictors.base import check_embeddings
 from embedllm.predictors.distributed import gather, rank
 

@@ -12,7 +12,7 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch.nn import functional
 
-from embedllm._checks import check_device, check_positive
+from embedllm._support.checks import check_device, check_positive
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors._neighbors import Neighbors, Shortlist, shortlist
 from embedllm.predictors._threads import single_threaded

@@ -12,7 +12,7 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils.validation import check_is_fitted
 from torch.nn.functional import embedding_bag
 
-from embedllm._checks import check_positive, check_seed
+from embedllm._support.checks import check_positive, check_seed
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_matrix
 from embedllm.predictors.baselines import ModelMean

@@ -30,8 +30,8 @@ import torch
 from scipy.spatial.distance import pdist, squareform
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._checks import check_device, check_positive, check_seed
-from embedllm._files import replacing
+from embedllm._support.checks import check_device, check_positive, check_seed
+from embedllm._support.files import replacing
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors import checkpoints
 from embedllm.predictors._answers import Answers

@@ -10,7 +10,7 @@ import pandas as pd
 import torch
 from torch.nn.functional import softplus
 
-from embedllm._checks import check_device, check_positive
+from embedllm._support.checks import check_device, check_positive
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors._answers import Answers
 from embedllm.predictors.base import check_matrix, check_validation

@@ -28,7 +28,7 @@ import numpy.typing as npt
 import torch
 from torch.nn.functional import softplus
 
-from embedllm._checks import name_positions
+from embedllm._support.checks import name_positions
 from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors.exact import minimize
 from embedllm.predictors.mf import MatrixFactorization

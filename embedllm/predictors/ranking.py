@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.special import expit, logit
 
-from embedllm._checks import name_positions
+from embedllm._support.checks import name_positions
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings
 from embedllm.predictors.mf import MatrixFactorization
 

@@ -19,7 +19,7 @@ import pandas as pd
 from safetensors.numpy import load, save
 from sklearn.linear_model import LogisticRegression
 
-from embedllm._files import check_file, read_json, replacing
+from embedllm._support.files import check_file, read_json, replacing
 from embedllm.datasets.encoder import Encoder
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor

@@ -18,7 +18,7 @@ import torch
 from torch.nn import functional
 from tqdm import tqdm
 
-from embedllm._checks import check_positive
+from embedllm._support.checks import check_positive
 from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors._answers import Answers
 from embedllm.predictors._threads import single_threaded

@@ -23,8 +23,8 @@ from sklearn.model_selection import GroupKFold
 from sklearn.utils.validation import check_is_fitted
 from tqdm import tqdm
 
-from embedllm._checks import check_positive
-from embedllm._division import question_groups
+from embedllm._support.checks import check_positive
+from embedllm._support.division import question_groups
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor, check_matrix
 from embedllm.predictors.baselines import BenchmarkMean

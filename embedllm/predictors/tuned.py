@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
-from embedllm._division import question_groups
+from embedllm._support.division import question_groups
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor, check_matrix, check_validation
 

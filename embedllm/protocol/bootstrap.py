@@ -17,7 +17,7 @@ from collections.abc import Iterator
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_positive
+from embedllm._support.checks import check_positive
 
 MIN_QUESTIONS, MIN_MODELS = 30, 5
 

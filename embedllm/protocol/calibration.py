@@ -12,7 +12,7 @@ from collections.abc import Iterable
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_positive
+from embedllm._support.checks import check_positive
 from embedllm.matrix import CORRECT
 from embedllm.protocol.runs import Run
 

@@ -14,7 +14,7 @@ import pandas as pd
 from sklearn.model_selection import ShuffleSplit
 from tqdm import tqdm
 
-from embedllm._checks import check_seed
+from embedllm._support.checks import check_seed
 from embedllm.matrix import CorrectnessMatrix, Split
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.runs import fit_clone

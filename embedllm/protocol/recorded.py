@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from embedllm._files import replacing
+from embedllm._support.files import replacing
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.protocol.reported_values import ReportedValue, read_reported
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm._files import replacing
+from embedllm._support.files import replacing
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.tally import Tally
 

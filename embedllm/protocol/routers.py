@@ -23,7 +23,7 @@ import pandas as pd
 from sklearn.base import BaseEstimator, clone
 from sklearn.neighbors import NearestNeighbors
 
-from embedllm._checks import check_positive, name_positions
+from embedllm._support.checks import check_positive, name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.baselines import BenchmarkMean

@@ -12,7 +12,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
 
-from embedllm._checks import check_positive, check_seed
+from embedllm._support.checks import check_positive, check_seed
 from embedllm.matrix import CorrectnessMatrix, Split
 from embedllm.predictors.base import CorrectnessPredictor
 

@@ -13,8 +13,8 @@ import joblib
 import torch
 
 from embedllm import predictors
-from embedllm._checks import check_device
-from embedllm._files import cache_folder, cached, sha256_of
+from embedllm._support.checks import check_device
+from embedllm._support.files import cache_folder, cached, sha256_of
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.mf import AUTHORS_ALPHA, MatrixFactorization
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from embedllm._division import question_groups
+from embedllm._support.division import question_groups
 from embedllm.matrix import OVERALL, CorrectnessMatrix
 from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 

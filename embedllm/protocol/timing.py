@@ -15,7 +15,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from embedllm._checks import check_positive
+from embedllm._support.checks import check_positive
 
 _MEGA = 1e6
 

@@ -12,8 +12,8 @@ from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
 from tqdm import tqdm
 
-from embedllm._checks import check_seed
-from embedllm._division import question_groups
+from embedllm._support.checks import check_seed
+from embedllm._support.division import question_groups
 from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.stacked import StackedCorrectness

@@ -23,7 +23,7 @@ from scipy.stats import kendalltau
 from sklearn.linear_model import RidgeCV
 from sklearn.model_selection import KFold
 
-from embedllm._checks import check_positive, check_seed
+from embedllm._support.checks import check_positive, check_seed
 from embedllm.matrix import OVERALL, CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.bootstrap import MIN_MODELS, interval

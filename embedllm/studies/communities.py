@@ -24,7 +24,7 @@ import pandas as pd
 from sklearn.decomposition import KernelPCA
 from sklearn.manifold import TSNE
 
-from embedllm._checks import check_positive, name_positions
+from embedllm._support.checks import check_positive, name_positions
 from embedllm.datasets.communities import PAPER, Community, find_communities, tags_of
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization

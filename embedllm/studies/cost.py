@@ -19,7 +19,7 @@ import pandas as pd
 import torch
 from sklearn.base import clone
 
-from embedllm._checks import check_device, check_positive
+from embedllm._support.checks import check_device, check_positive
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness

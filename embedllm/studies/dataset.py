@@ -17,7 +17,7 @@ import pandas as pd
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import squareform
 
-from embedllm._division import question_groups
+from embedllm._support.division import question_groups
 from embedllm.datasets.model_names import weights_of
 from embedllm.datasets.published_counts import baselines_of, load_published_counts
 from embedllm.datasets.simulate import ANCHORS

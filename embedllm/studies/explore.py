@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_positive
+from embedllm._support.checks import check_positive
 from embedllm.datasets.communities import find_communities, tags_of
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.protocol.routers import HighestScore, RoutingPolicy, fit_routers

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from embedllm._checks import name_positions
+from embedllm._support.checks import name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix, Split
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness

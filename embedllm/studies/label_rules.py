@@ -15,8 +15,8 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_seed
-from embedllm._division import SPLITS
+from embedllm._support.checks import check_seed
+from embedllm._support.division import SPLITS
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats.answers import resolve_answers
 from embedllm.datasets.load import load_dataset

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_positive, check_seed
-from embedllm._division import question_groups
+from embedllm._support.checks import check_positive, check_seed
+from embedllm._support.division import question_groups
 from embedllm.datasets.encodings import BENCHMARK, BOTH, FEWER, OWN, RANDOM, WORDS, Encoding, unit_vectors
 from embedllm.matrix import CorrectnessMatrix, Split
 from embedllm.predictors.base import CorrectnessPredictor

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from embedllm._files import sha256_of
+from embedllm._support.files import sha256_of
 
 VENDOR = Path(__file__).parents[2] / "book" / "vendor"
 ASSETS = yaml.safe_load((VENDOR / "vendored.yml").read_text(encoding="utf-8"))

@@ -12,7 +12,7 @@ import torch
 from distributed_worker import FITS
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, Router, encode_questions, load_dataset
-from embedllm._checks import name_positions
+from embedllm._support.checks import name_positions
 from embedllm.predictors.distributed import add_up, agree, gather, own_share, process_group, rank
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone"]

@@ -122,7 +122,7 @@ SCRIPT = """
 import sys
 from pathlib import Path
 
-from embedllm._files import cached
+from embedllm._support.files import cached
 
 def make():
     with open(sys.argv[2], "a") as log:

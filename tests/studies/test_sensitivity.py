@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from embedllm import BenchmarkMean, CorrectnessMatrix, KNNCorrectness, MatrixFactorization, ModelMean, fit_runs
-from embedllm._division import question_groups
+from embedllm._support.division import question_groups
 from embedllm.datasets.duplicates import near_duplicates
 from embedllm.datasets.encodings import BENCHMARK, OWN, RANDOM, own_embeddings, standard_encodings
 from embedllm.datasets.simulate import simulate_pool

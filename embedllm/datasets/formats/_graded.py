@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_option
+from embedllm._support.checks import check_option
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats.answers import Answers, CountsAs, resolve_answers
 from embedllm.datasets.report import Line

@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from embedllm._files import lines_of, opened, parse_json
+from embedllm._support.files import lines_of, opened, parse_json
 
 _LONGEST_LIST = 1 << 20  # characters; Python takes 100 bytes for each to read it
 
@@ -25,7 +25,7 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     Raises
     ------
     ValueError
-        As `embedllm._files.opened` and `embedllm._files.parse_json` do, or if a line is no object.
+        As `embedllm._support.files.opened` and `embedllm._support.files.parse_json` do, or if a line is no object.
     """
     # In bytes, a line ends at a line feed only; as text, it would also end at some that may stand inside a JSON string.
     with opened(path) as stream:

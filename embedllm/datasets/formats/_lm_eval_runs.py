@@ -13,7 +13,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from embedllm._files import opened, read_json
+from embedllm._support.files import opened, read_json
 from embedllm.datasets.formats._json import files_below
 from embedllm.datasets.formats._runs import NO_PART, Run, other_files, told_apart
 from embedllm.datasets.report import Line

@@ -28,7 +28,7 @@ import pyarrow.compute as pc
 import pyarrow.csv
 from tqdm import tqdm
 
-from embedllm._files import Malformed, check_file, check_limit, limit, lines_of, opened
+from embedllm._support.files import Malformed, check_file, check_limit, limit, lines_of, opened
 
 FORMS = (".csv", ".csv.gz", ".parquet")
 

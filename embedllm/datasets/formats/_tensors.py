@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from embedllm._files import check_archive
+from embedllm._support.files import check_archive
 
 if TYPE_CHECKING:
     import torch
@@ -18,7 +18,7 @@ def load_tensors(path: Path) -> Any:
     Raises
     ------
     OSError, Malformed
-        As `embedllm._files.check_archive` does.
+        As `embedllm._support.files.check_archive` does.
     ValueError
         If it is damaged, or holds other objects.
     """

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from embedllm._checks import check_option
-from embedllm._division import SPLITS
+from embedllm._support.checks import check_option
+from embedllm._support.division import SPLITS
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats._tables import Rows, find_table, read_header, read_rows
 from embedllm.datasets.report import Line, account_line

@@ -22,8 +22,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedllm._checks import check_option
-from embedllm._files import parse_json, read_json
+from embedllm._support.checks import check_option
+from embedllm._support.files import parse_json, read_json
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._by_task import Names
 from embedllm.datasets.formats._json import field, files_below, read_json_lines

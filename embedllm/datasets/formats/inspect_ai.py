@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from embedllm._checks import check_option
-from embedllm._files import Malformed, check_archive, check_limit, opened
+from embedllm._support.checks import check_option
+from embedllm._support.files import Malformed, check_archive, check_limit, opened
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._by_task import Names
 from embedllm.datasets.formats._json import files_below

@@ -29,7 +29,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from embedllm._files import read_json
+from embedllm._support.files import read_json
 from embedllm.datasets.formats._by_task import Named, Names, known
 from embedllm.datasets.formats._json import as_object, read_json_lines
 from embedllm.datasets.formats._lm_eval_runs import File, find_runs, is_list

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import unusable_row
-from embedllm._division import SPLITS
-from embedllm._files import Malformed, check_file, check_limit, creating_folder, read_json
+from embedllm._support.checks import unusable_row
+from embedllm._support.division import SPLITS
+from embedllm._support.files import Malformed, check_file, check_limit, creating_folder, read_json
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._tables import find_table, read_table
 from embedllm.datasets.formats._tensors import dense, load_tensors

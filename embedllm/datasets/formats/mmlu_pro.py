@@ -26,7 +26,7 @@ from typing import Any
 
 import pandas as pd
 
-from embedllm._files import check_archive, check_limit, parse_json
+from embedllm._support.files import check_archive, check_limit, parse_json
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._graded import UNREAD, entries_of, graded_answers
 from embedllm.datasets.formats._json import field, list_in

@@ -35,8 +35,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from embedllm._checks import check_option
-from embedllm._files import lines_of, opened, read_json
+from embedllm._support.checks import check_option
+from embedllm._support.files import lines_of, opened, read_json
 from embedllm.datasets.formats._json import read_json_lines
 from embedllm.datasets.formats._tables import FORMS, named, read_header, read_rows
 from embedllm.datasets.formats.answers import Answers, CountsAs

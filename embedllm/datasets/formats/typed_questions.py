@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from embedllm._files import lines_of, opened
+from embedllm._support.files import lines_of, opened
 from embedllm.datasets.formats._json import read_json_lines
 from embedllm.datasets.formats._tables import FORMS, read_table
 

@@ -28,7 +28,7 @@ from typing import Any
 
 import pandas as pd
 
-from embedllm._files import read_json
+from embedllm._support.files import read_json
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._graded import UNREAD, entries_of, graded_answers
 from embedllm.datasets.formats._json import field

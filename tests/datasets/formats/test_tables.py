@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from embedllm._files import reading_limits
+from embedllm._support.files import reading_limits
 from embedllm.datasets.formats import _tables as tables
 from embedllm.datasets.formats._tables import Malformed, find_table, read_header, read_rows, read_table
 

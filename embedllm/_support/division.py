@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from embedllm._checks import check_seed
+from embedllm._support.checks import check_seed
 
 SPLITS = ("train", "val", "test")
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from embedllm._files import check_archive, parse_json, replacing, user_path
+from embedllm._support.files import check_archive, parse_json, replacing, user_path
 
 _TABLES = "tables.json"
 

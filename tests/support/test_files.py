@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, encode_questions, load_dataset, write_long_form
-from embedllm._files import cache_folder
+from embedllm._support.files import cache_folder
 from embedllm.datasets.importers import existing
 
 
@@ -46,7 +46,7 @@ class TestCacheThatCannotBeMade:
         environment = {key: value for key, value in os.environ.items() if key not in ("HOME", "XDG_CACHE_HOME")}
         environment.pop("EMBEDLLM_CACHE", None)
         # As in a container whose random user stands in no file of users.
-        code = "import pwd; pwd.getpwuid = lambda _: {}[0]\nfrom embedllm._files import cache_folder as f\n"
+        code = "import pwd; pwd.getpwuid = lambda _: {}[0]\nfrom embedllm._support.files import cache_folder as f\n"
         code += "print(f() == f())"
         command = [sys.executable, "-c", code]
         run = subprocess.run(command, capture_output=True, text=True, env=environment | home, cwd=tmp_path)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from embedllm import CorrectnessMatrix, KNNCorrectness, duplicated_questions
-from embedllm._division import divide, question_groups
+from embedllm._support.division import divide, question_groups
 
 
 def groups_of(group_by=None, **columns):
