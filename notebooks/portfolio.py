@@ -97,7 +97,7 @@ portfolio.choices().drop(columns="data").head(10).round(2)
 # than its text shows, and then any two models agree more often than if they were independent. The probability of a correct
 # answer of model $m$ is therefore corrected by the answers of the other models:
 #
-# $$e(m, q) = p(m, q) + b_m \, d(m, q), \qquad d(m, q) = \text{mean over the other models } n \text{ of } y(n, q) - p(n, q),$$
+# $$e(m, q) = p(m, q) + b_m \, d(m, q), \qquad d(m, q) = \operatorname*{mean}_{n \neq m} \left[ y(n, q) - p(n, q) \right].$$
 #
 # Here $y$ is 1 for a correct answer and 0 for an incorrect one, $p$ is the fitted probability of MF, and the slope $b_m$ is
 # fitted by least squares. The *expected agreement* of two models is that of independent answers with the probabilities $e$

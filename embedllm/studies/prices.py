@@ -71,7 +71,7 @@ class PricedPool(NamedTuple):
     def __str__(self) -> str:
         n_models = self.matrix.n_models + self.n_unknown + self.n_incomplete
         return (
-            f"cost: {self.cost}\n{self.matrix.n_models} of {n_models} models on {self.matrix.n_questions:,} questions; "
+            f"cost: {self.cost}\n{self.matrix.n_models} of {n_models} models on {self.matrix.n_questions:,} questions\n"
             f"left out: {self.n_unknown} of unknown cost, {self.n_incomplete} with too few answers in common"
         )
 
@@ -107,7 +107,8 @@ def price_pool(
     >>> from embedllm.studies.prices import price_pool
     >>> print(price_pool(load_dataset("simulated", scale=0.01)))
     cost: size (billion parameters), a proxy for the price
-    96 of 112 models on 357 questions; left out: 16 of unknown cost, 0 with too few answers in common
+    96 of 112 models on 357 questions
+    left out: 16 of unknown cost, 0 with too few answers in common
     """
     matrix, unit = matrix.subset(models=sorted(matrix.model_names)), "price"
     if prices is not None:
