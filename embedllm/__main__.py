@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     import pandas as pd
 
+_FORMATS = ("table", "csv", "json", "jsonl")
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; on any error, the exit status is 1 (130 after Ctrl-C) and stderr has one line.
@@ -309,7 +311,7 @@ def _add_route(commands: Any) -> None:
         "--tradeoff", type=float, metavar="T", help="choose by the probability minus T times the price; default: 0"
     )
     parser.add_argument(
-        "--format", choices=("table", "csv", "json", "jsonl"), default="table", help="default: %(default)s"
+        "--format", choices=_FORMATS, help="default: that of the ending of --out, such as routes.csv, else table"
     )
     parser.add_argument("--out", metavar="FILE", help="write there instead of the terminal")
     parser.set_defaults(run=_route)
@@ -345,13 +347,15 @@ def _route(options: argparse.Namespace) -> None:
             prices = complete_prices(prices, models, options.default_price)
         cost = {"prices": prices, "max_cost": options.max_cost, "tradeoff": options.tradeoff or 0.0}
         routes = router.route(questions, models=models, **minimum, **cost)
-    written = _written(routes, options.format)
+    ending = Path(options.out or "").suffix.lower().lstrip(".")
+    form = options.format or (ending if ending in _FORMATS else "table")
+    written = _written(routes, form, shorten=not options.out)
     if options.out:
         with replacing(options.out) as temporary:
             temporary.write_text(written, encoding="utf-8")
     else:
         print(written, end="", flush=True)
-    _warn_of_unfamiliar(routes[routes["rank"] == 1] if options.top else routes, options.format)
+    _warn_of_unfamiliar(routes[routes["rank"] == 1] if options.top else routes, form)
 
 
 def _warn_of_unfamiliar(routes: pd.DataFrame, form: str) -> None:
@@ -389,18 +393,18 @@ def _questions(options: argparse.Namespace) -> list[str]:
     return questions
 
 
-def _written(routes: pd.DataFrame, form: str) -> str:
-    """Return routes as text that ends its last line."""
+def _written(routes: pd.DataFrame, form: str, shorten: bool) -> str:
+    """Return routes as text that ends its last line; in a table, questions may be shortened."""
     if form == "csv":
         return routes.to_csv(index=False)
     if form in ("json", "jsonl"):
         written = routes.to_json(orient="records", lines=form == "jsonl", force_ascii=False, indent=None)
         return written.rstrip("\n") + "\n"
-    return _table(routes) + "\n"
+    return _table(routes, shorten) + "\n"
 
 
-def _table(routes: pd.DataFrame) -> str:
-    """Routes as text, each on a line of the terminal: questions are shortened to the room that is left."""
+def _table(routes: pd.DataFrame, shorten: bool) -> str:
+    """Routes as text, each on a line of its own: for a terminal, questions are shortened to the room that is left."""
     heads = {"probability": "correct", "runner_up": "runner-up", "runner_up_probability": "correct"}
     columns = []
     marks = routes["unfamiliar"].map({True: "?", False: ""})
@@ -411,8 +415,9 @@ def _table(routes: pd.DataFrame) -> str:
         cells = ["-" if none else text for text, none in zip(texts, missing, strict=True)]
         columns.append([heads.get(str(name), str(name)), *cells])
     widths = [max(map(len, column)) for column in columns]
-    room = max(20, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
     texts = [_printable(" ".join(question.split())) for question in routes["question"]]
+    room = max(20, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
+    room = room if shorten else max(map(len, ["question", *texts]))
     questions = ["question", *(text if len(text) <= room else f"{text[: room - 3]}..." for text in texts)]
     lines = [zip(row, (room, *widths), strict=True) for row in zip(questions, *columns, strict=True)]
     return "\n".join("  ".join(f"{cell:{width}}" for cell, width in line).rstrip() for line in lines)

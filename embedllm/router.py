@@ -83,6 +83,9 @@ class Router:
         self.new_models: dict[str, NewModel] = {}
         self.familiarity: Familiarity | None = None
 
+    def __repr__(self) -> str:
+        return f"Router of {len(self.model_names)} models: {self.predictor!r} on vectors of {self.encoder.name}"
+
     @classmethod
     def fit(
         cls,
@@ -188,9 +191,7 @@ class Router:
             raise ValueError(f"there is no answer of {name!r}: pass some, as {{question: True or False}}")
         for text, value in zip(texts, values, strict=True):
             if value not in (0, 1):
-                raise ValueError(
-                    f"the answer of {name!r} to {text!r} is {value!r}: pass True or False, or leave it out"
-                )
+                raise ValueError(f"the answer of {name!r} to {text!r} is {value!r}: pass True, False or nothing")
         factorization = self.factorization
         vectors = check_embeddings(self._encode(list(texts)), factorization.coef_.shape[1])
         placed = place_beside(factorization, vectors, np.array(values, dtype=float), pool)

@@ -269,6 +269,13 @@ class TestRouteQuestionsOfFiles:
         assert main(["route", *shared]) == 0
         assert capsys.readouterr().out == (tmp_path / "routes").read_text(encoding="utf-8")
 
+    def test_the_ending_of_the_file_says_the_format(self, saved, tmp_path):
+        long = "What is the longest word of this question, which no terminal shows on a line of eighty characters?"
+        for name, start in (("routes.csv", "question,model"), ("routes.jsonl", '{"question"'), ("routes.txt", "quest")):
+            assert main(["route", "--router", str(saved), long, "--out", str(tmp_path / name)]) == 0
+            written = (tmp_path / name).read_text(encoding="utf-8")
+            assert written.startswith(start) and long in written
+
     def test_standard_input(self, saved):
         command = [sys.executable, "-m", "embedllm", "route", "--router", str(saved), "--format", "jsonl"]
         run = subprocess.run(command, input="\n".join(TEXTS).encode(), capture_output=True)
@@ -397,7 +404,7 @@ class TestErrors:
     def test_any_name_keeps_to_its_line(self, texts):
         question, model, runner_up = texts
         row = {"question": question, "model": model, "probability": 0.5, "unfamiliar": False}
-        table = _table(pd.DataFrame([row | {"runner_up": runner_up, "runner_up_probability": 0.4}] * 2))
+        table = _table(pd.DataFrame([row | {"runner_up": runner_up, "runner_up_probability": 0.4}] * 2), shorten=True)
         assert table.count("\n") == 2 and table.replace("\n", "").isprintable()
 
     @settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))

@@ -194,6 +194,11 @@ def near_duplicates(matrix: CorrectnessMatrix, cosine: float = NEAR) -> np.ndarr
     ndarray of shape (n_questions,), int
         From 0, in the order in which the groups first occur.
 
+    Raises
+    ------
+    ValueError
+        If `cosine` is not between -1 and 1.
+
     Examples
     --------
     >>> import pandas as pd
@@ -204,6 +209,8 @@ def near_duplicates(matrix: CorrectnessMatrix, cosine: float = NEAR) -> np.ndarr
     >>> near_duplicates(CorrectnessMatrix(labels, questions, [[1.0, 0.0], [0.0, 1.0], [1.0, 0.1]])).tolist()
     [0, 1, 0]
     """
+    if not -1 <= cosine <= 1:
+        raise ValueError(f"cosine must be between -1 and 1, got {cosine!r}")
     unit, pairs = normalize(matrix.embeddings), [np.empty((2, 0), dtype=int)]
     for start in range(0, len(unit), _BLOCK):
         pairs.append(start + np.array(np.nonzero(unit[start : start + _BLOCK] @ unit[start:].T > cosine)))

@@ -1,6 +1,7 @@
 """Groups of near duplicates against a slow search."""
 
 import numpy as np
+import pytest
 
 from embedllm.datasets import duplicates
 from embedllm.datasets.duplicates import near_duplicates
@@ -27,3 +28,9 @@ def test_groups_are_those_of_a_slow_search(matrix_of, monkeypatch):
         found, expected = near_duplicates(matrix, cosine), slow_groups(vectors, texts, cosine)
         np.testing.assert_array_equal(found[:, None] == found, np.equal.outer(expected, expected))
         assert found[0] == 0 and set(found) == set(range(found.max() + 1))
+
+
+@pytest.mark.parametrize("cosine", [float("nan"), 2, -5])
+def test_a_similarity_lies_between_minus_one_and_one(toy, cosine):
+    with pytest.raises(ValueError, match=f"cosine must be between -1 and 1, got {cosine}"):
+        near_duplicates(toy, cosine)

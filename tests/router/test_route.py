@@ -41,6 +41,10 @@ class TestRoute:
         assert routes.index.equals(pd.RangeIndex(3))
         assert routes.loc[1].equals(routes.loc[2])
 
+    def test_shows_what_it_is(self, router):
+        assert repr(router).startswith(f"Router of {len(router.model_names)} models: MatrixFactorization(")
+        assert repr(router).endswith(f" on vectors of {router.encoder.name}")
+
     def test_no_questions_give_the_same_form(self, router):
         empty = router.route([])
         assert empty.shape == (0, 6)
