@@ -131,7 +131,10 @@ def verdict(comparison: Comparison) -> str:
         return "Yes: the router answers more questions correctly than any one model."
     if highs[0] < 0:
         return "No: the best single model answers more questions correctly than the router."
-    return "Not shown: these questions do not tell whether the router or the best single model is better."
+    return (
+        "Not shown: these questions do not tell whether the router or the best single model is better. With more "
+        "questions, the intervals are narrower."
+    )
 
 
 def report_html(matrix: CorrectnessMatrix, comparison: Comparison, seed: int = 0) -> str:
