@@ -10,19 +10,21 @@
 # # Strong baselines, and a stack of them
 #
 # Is [matrix factorization](../glossary) (MF) better than simpler predictors? The paper compares it with the nearest questions
-# (KNN). Here it meets ten predictors and a guarded router on the same questions. A weighted sum of three of them, the stack, is
-# the predictor for practice.
+# (KNN). Here it is compared with ten predictors and a guarded router on the same questions. One of them, the stack, is a
+# weighted sum of the logits of up to three others. It is the default of `Router`.
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-The stack of three predictors, with 95 % intervals:
+The stack of up to three predictors, with 95 % intervals:
 
 - log loss {stack_log_loss_words}; minus that of the best of its parts, {stack_minus_part_words}. Below 0, the stack is
   better;
-- as a router, {stack_routing_words} correct answers; minus the best of four other routers, {stack_routing_gain_words}. That
-  one is chosen on the test questions, which favours it.
+- as a router, {stack_routing_words} correct answers; minus the best of four other routers, {stack_routing_gain_words}.
+
+The best part and the best router are chosen on the test questions, which favours them. The stack is told the benchmark of each
+question, which `route` is not.
 """)
 
 # %% [markdown]
@@ -142,7 +144,7 @@ comparison = Comparison(
 # %% [markdown]
 # `guarded KNN` leaves the best single model only where, among the nearest questions, another is better by two standard errors
 # of the paired difference. Routers choose the model with the highest probability. `model mean`, `1PL` and `2PL` order the
-# models alike on every question: as routers, they always choose one model.
+# models alike on every question: as routers, they choose one model, or the next where its answer is missing.
 #
 # ## Forecasts and routes
 #
@@ -166,7 +168,7 @@ table.drop(columns="data").round(
 ).set_index("method")
 
 # %% [markdown]
-# ## What the stack takes
+# ## Weights of the stack
 #
 # Weights are chosen by 5-fold cross-validation over the training questions. Of all subsets of the parts, the one with the
 # fewest parts is taken whose loss is within a standard error of the least.
@@ -181,7 +183,7 @@ comparison.runs[0].predictors["stack"].path_.round(5)
 # ## Small pools
 #
 # Does the stack hold where answers are few? Models and training questions are drawn at random; all other questions are the
-# test. The last column is the log loss of the stack minus that of the part which is best on the test questions.
+# test. At most half of the questions are drawn, so that both sizes may be the same. The last column is the log loss of the stack minus that of the part which is best on the test questions.
 
 # %%
 small = small_pools(matrix, n_draws=n_draws, random_state=seed)
@@ -198,8 +200,8 @@ report(values, matrix.source)
 in_short.fill(values, matrix.source)
 recap(
     """
-**What we learned.** The stack weights `benchmark mean` by {weight_0_words}, `KNN` by {weight_1_words} and `MF, pool prior` by
-{weight_2_words}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most 0.003 above that of its best
+**What we learned.** The stack weights `benchmark mean` by {weight_0:.2f}, `KNN` by {weight_1:.2f} and `MF, pool prior` by
+{weight_2:.2f}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most 0.003 above that of its best
 part.
 """,
     values,

@@ -22,9 +22,13 @@ accuracy, minus that of a fit to all its training answers without the pool:
 - from 64 random answers: {new_prior_64_minus_all_words};
 - from 128: {new_prior_128_minus_all_words}.
 
-Of six methods, the prior has the lowest log loss at {new_prior_best:.0f} of {new_sizes:.0f} numbers of answers. Error of the
-estimated accuracy on a benchmark, from 64 answers: {new_error_predictions_words} with the prior,
-{new_error_post_stratified_words} by post-stratification, {new_error_subset_mean_words} by the mean of the answers there. Intervals (95 %) are over models.
+Of six methods, one of which (the mean of the pool) gets no answers, the prior has the lowest mean log loss at
+{new_prior_best:.0f} of {new_sizes:.0f} numbers of answers; at {clear} of these, the interval of its lead is above 0. Error of
+the estimated accuracy on a benchmark, from 64 answers: {new_error_predictions_words} with the prior,
+{new_error_post_stratified_words} by post-stratification, {new_error_subset_mean_words} by the mean of the answers there.
+
+Intervals (95 %) are over models. In each division of the models, one random order of the questions serves all of them; its
+draw is not in the intervals.
 """)
 
 # %% [markdown]
@@ -100,13 +104,15 @@ placed = place_model(prior, questions["train"], answers)
 
 p, y = placed.logits(questions["test"]).sigmoid(), labels["test"][:, -1:]
 correct = ((p > 0.5) == (y == 1))[y >= 0].double().mean()
+share = y[y >= 0].double().mean().item()
 print(f"{matrix.model_names[-1]}: {correct:.1%} predicted correctly")
+print(f"Always its more frequent label there: {max(share, 1 - share):.1%}")
 
 # %% [markdown]
 # For a router, `router.add_model("new-model", {"What is 7 times 8?": True, ...})` does the same, and the router is then saved
 # and loaded with the new model (`embedllm.router`).
 #
-# ## A quarter of the models is new
+# ## A quarter of the models are new
 #
 # The models are divided at random into quarters, three times. Each quarter is new in turn, the rest is the pool: every model
 # is new three times. Its first $n$ answers are to random training questions, and all methods get the same. They are
@@ -118,10 +124,12 @@ print(f"{matrix.model_names[-1]}: {correct:.1%} predicted correctly")
 # - `frozen decoder`: the paper's own $p_m$, with all else of the factorization as the pool has it: $u$ lies in the span of the
 #   pool's vectors, with a ridge penalty. At the optimum this is what training $p_m$ alone can reach;
 # - `cluster table`: the accuracy in each of 32 k-means clusters of the questions, with answers at the model's accuracy added;
-# - `nearest pool model`: the forecasts of the model with most equal labels on the $n$ answers; `mean of the pool`: without answers;
+# - `nearest pool model`: the forecasts of the pool model whose labels agree most often with the $n$ answers;
+# - `mean of the pool`: the mean of the pool's logits, without answers of the new model;
 # - `all answers, no pool` and `all answers and pool`: from all training answers of the new model.
 #
-# Bands are 95 % intervals over models.
+# Bands are 95 % intervals over models. In each division of the models, all of them have one random order of the questions (by
+# disagreement, all of a quarter): its draw is not in the intervals.
 
 # %%
 quarter, benchmarks = learning_curves(material, n_groups=4, seed=seed)
@@ -139,11 +147,12 @@ display(
 shown.pivot(index="method", columns="n", values="log_loss").round(3)
 
 # %% [markdown]
-# The best method for each $n$, of those that get $n$ answers, and how far ahead of the next it is, with paired intervals over
-# models. *Clear* is an interval above 0.
+# The best method for each $n$, and how far ahead of the next it is, with paired intervals over models. Compared are those that
+# get $n$ answers and `mean of the pool`, which gets none. *Clear* is an interval above 0.
 
 # %% tags=["hide-cell"]
-best_table(quarter).round(4)
+best = best_table(quarter)
+best.round(4)
 
 # %% [markdown]
 # The targets of this page: accuracy at most 1 point below all answers without the pool from 64 answers, and at most 0.5
@@ -162,9 +171,9 @@ target_table(table).round(2)
 plot_asking(table[table["method"].isin([PRIOR, ALL_ALONE])])
 
 # %% [markdown]
-# ## A third of the models is new
+# ## A third of the models are new
 #
-# The protocol of UniRoute: the pool is smaller, and a third of the models is unseen. The models are divided four times.
+# The protocol of UniRoute: the pool is smaller, and a third of the models are unseen. The models are divided four times.
 
 # %% tags=["hide-input"]
 third, _ = learning_curves(
@@ -187,11 +196,13 @@ target_table(curve_table(third)).round(2)
 # them, at random:
 #
 # - `predictions`: its answers, and $p(\text{correct})$ of the pool's prior for all other questions;
-# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the accuracy in each
-#   fifth is averaged as the benchmark has the fifths;
-# - `subset mean`: the mean of its answers on the benchmark, or of all of them where it has none there.
+# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the accuracy
+#   in each fifth is averaged as the benchmark has the fifths;
+# - `subset mean`: the mean of its answers on the benchmark, or of all of them where it has none there. Its error can therefore
+#   rise with $n$ at first, where one or two answers on a benchmark replace the mean of all.
 #
-# The error is the mean over benchmarks and models of the absolute difference, in points; bands are over models.
+# The error is the mean over benchmarks and models of the absolute difference, in points. It is that of the first division into
+# quarters only, so of one draw of the questions. Bands are over models, of each estimate and not of differences between them.
 
 # %%
 errors = error_table(benchmarks)
@@ -208,7 +219,9 @@ values = new_model_values(quarter, third, benchmarks)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, matrix.source)
+lead = best.query("measure == 'log_loss' and best == @PRIOR")
+clear = f"{(lead['verdict'] == 'clear').sum()}"
+in_short.fill(values, matrix.source, clear=clear)
 recap(
     """
 **What we learned**, from 64 answers:

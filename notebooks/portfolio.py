@@ -10,20 +10,21 @@
 # # A portfolio of few models
 #
 # A router must have access to every model that it may choose. How many models are enough to keep its accuracy, and which
-# models are nearly the same as others?
+# models are more alike than expected?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 With {portfolio_few:.0f} models, chosen on training questions, instead of all {portfolio_models:.0f}, the accuracy of the
-router on test questions changes by {portfolio_few_minus_all_words}. Ranges in parentheses are 95 % intervals. Models of the data
-that are not compared, since they share too few answers with the others: {left_out}.
+router (matrix factorization, MF) on test questions changes by {portfolio_few_minus_all_words}. Ranges in parentheses are 95 %
+intervals over questions; they leave out the differences between runs. Models of the data that are left out of the portfolios,
+since they share too few answers with the others: {left_out}. The pairs are among all models of the data.
 
 - Fewest models that should lose at most half a point, by the probabilities that the router predicts (mean over the runs):
   {portfolio_fewest:.3g}. Change of the accuracy on test questions: {portfolio_fewest_minus_all_words}.
-- Pairs of models flagged as nearly the same: {portfolio_flagged:.0f} of {portfolio_pairs:.0f}. Change of the accuracy without
-  one model of each of these pairs: {portfolio_drop_words}.
+- Pairs of models flagged as more alike than expected, in the first run: {portfolio_flagged:.0f} of {portfolio_pairs:.0f}.
+  Change of the accuracy without one model of each flagged pair: {portfolio_drop_words}.
 """)
 
 # %% [markdown]
@@ -42,10 +43,12 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %% tags=["hide-cell"]
+import pandas as pd
 from embedllm import MatrixFactorization, fit_runs, load_dataset
 from embedllm.plots.portfolio import plot_pairs, plot_portfolio
 from embedllm.protocol.reported_values import report
 from embedllm.studies.portfolio import Portfolio
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -59,7 +62,8 @@ matrix
 # $$F(S) = \frac{1}{|Q|} \sum_{q \in Q} \max_{m \in S} \; p(m, q).$$
 #
 # We call $F(S)$ the expected accuracy. $Q$ are the training questions. With the labels in place of $p$, $F$ would be the
-# accuracy of an oracle, which knows the answers. The test questions show whether the router reaches $F$.
+# accuracy of an oracle, which knows the answers. The figure shows the accuracy of the router on test questions; the table after
+# it shows $F$ on training questions.
 #
 # A further model never lowers $F$, and adds no more to a set than to a part of it ($F$ is monotone and submodular). The
 # *greedy choice* starts with no model and adds, at each step, the model with the largest gain. It therefore reaches at least
@@ -71,7 +75,7 @@ matrix
 #
 # The router is that of [the paper](../notebooks/routing), with matrix factorization (MF). It is fitted once, on all models,
 # and not again for each smaller set. `Portfolio` takes any other predictor too. Where answers are missing, only some models
-# are compared: those with the most answers, as many as give the largest complete table of models and questions.
+# are in the portfolios: those with the most answers, as many as give the largest complete table of models and questions.
 
 # %%
 runs = fit_runs(matrix, {"MF": MatrixFactorization(dim=dim)}, seed, n_seeds)
@@ -83,19 +87,21 @@ plot_portfolio(portfolio.table(), portfolio.n_questions)
 # - `most accurate models`: by their accuracy on training questions;
 # - `random models`: the mean over 20 random orders.
 #
-# The bands are paired 95 % intervals over test questions. The table has the first models of the greedy choice in the first
-# run. For the first `k` of them, in percent: `expected`, the expected accuracy $F$; `at most`, the bound for the best set of
-# `k` models; `reached`, the former as a share of the latter, so at least this share of the best set is reached.
+# The bands are paired 95 % intervals over test questions. Like all intervals of this page, they leave out the differences
+# between runs and the draw of the random orders. The table has the first models of the greedy choice in the first run. For
+# the first `k` of them, in percent: `expected`, the expected accuracy $F$; `at most`, the bound for the best set of `k`
+# models; `reached`, the former as a share of the latter, so at least this share of the best set is reached.
 
 # %% tags=["hide-cell"]
 portfolio.choices().drop(columns="data").head(10).round(2)
 
 # %% [markdown]
-# ## Which models are nearly the same
+# ## Which models are more alike than expected
 #
-# Two models agree on a question if both are correct or both are incorrect. A question can be harder or easier for all models
-# than its text shows, and then any two models agree more often than if they were independent. The probability of a correct
-# answer of model $m$ is therefore corrected by the answers of the other models:
+# The pairs are among all models of the data, those left out of the portfolios too. Two models agree on a question if both are
+# correct or both are incorrect. A question can be harder or easier for all models than its text shows, and then any two
+# models agree more often than if they were independent. The probability of a correct answer of model $m$ is therefore
+# corrected by the answers of the other models:
 #
 # $$e(m, q) = p(m, q) + b_m \, d(m, q), \qquad d(m, q) = \operatorname*{mean}_{n \neq m} \left[ y(n, q) - p(n, q) \right].$$
 #
@@ -142,11 +148,13 @@ shown.assign(**100 * shown[percent]).round(
 
 # %% tags=["hide-output"]
 values = portfolio.values()
-report(values, matrix.source)
+with pd.option_context("display.max_colwidth", None):
+    display(report(values, matrix.source))
 
 # %% tags=["remove-input"]
 missing = sorted({*matrix.model_names} - {*portfolio.names})
 named = f" ({', '.join(missing)})" if 0 < len(missing) <= 10 else ""
+flagged = pairs.loc[pairs["flagged"], "same_family"]
 in_short.fill(values, matrix.source, left_out=f"{len(missing)}{named}")
 recap(
     """
@@ -156,12 +164,13 @@ recap(
   That of its first model alone is {portfolio_first_words} of that of all models.
 - Routing accuracy on test questions with {portfolio_few:.0f} models of the greedy choice, minus that with the
   {portfolio_few:.0f} most accurate ones: {portfolio_few_minus_accurate_words}; minus that with as many random ones:
-  {portfolio_few_minus_random_words}.
+  {portfolio_few_minus_random_words}. The intervals leave out the draw of the random orders and the differences between runs.
 - Fewest models that should lose at most half a point, minus the best single model: {portfolio_fewest_minus_single_words}.
-- Flagged pairs whose two models are of one family: {portfolio_family_words}; of all pairs: {portfolio_family_base_words}.
+- Flagged pairs whose two models are of one family: {family}; share of such pairs among all: {portfolio_family_base_words}.
 - Pairs whose names differ only in the provider or the format of the weights: {portfolio_runs:.0f}; of these, flagged:
   {portfolio_runs_flagged_words}.
 - Models dropped, at most one of each flagged pair: {portfolio_dropped:.0f}.
 """,
     values,
+    family=f"{flagged.sum()} of {len(flagged)}",
 )

@@ -15,14 +15,17 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Cost that the default router saves at the accuracy of the best single model: {price_saved_words}.
+Cost that the default router saves at the accuracy of the best single model: {price_saved_words}. It cannot be below 0.
 Ranges in parentheses are 95 % intervals.
 
-- Accuracy at the cost of the best single model, minus that of this model: {price_equal_words}.
+- Accuracy at the cost of the best single model, minus that of this model: {price_equal_words}. Where this
+  is 0 without a range, the router always chooses this model.
 - Mean accuracy from the cost of the cheapest model ({price_low_words}) to that of the best ({price_high_words}), minus that of
   random mixtures of single models at equal cost: {price_gain_words}.
 
 Cost of a question: {cost}. Models compared: {price_models:.0f}; left out, since their cost is unknown: {price_unknown:.0f}.
+Highest accuracy of all models of the data: {best}; of those compared: {best_compared}. The router is told the benchmark of each
+question, which `route` is not.
 """)
 
 # %% [markdown]
@@ -50,7 +53,7 @@ from embedllm import (
 from embedllm.plots.prices import plot_frontiers
 from embedllm.predictors.ceiling import ceiling_of
 from embedllm.protocol.reported_values import report
-from embedllm.studies.prices import Frontiers, price_pool
+from embedllm.studies.prices import Frontiers, most_accurate, price_pool
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -85,7 +88,7 @@ print(pool)
 # `router.route(questions, prices=prices, tradeoff=t)` does the same, and `max_cost` sets a limit
 # ([Bring your own models](../own-models)).
 #
-# - `stack`, `MF`: routers with the default predictor, of which the values above are, and with the paper's
+# - `stack`, `MF`: routers with the default predictor, which the box above reports, and with the paper's
 #   ([Strong baselines](../notebooks/baselines)). As there, the stack is told the benchmark of a question;
 # - `random mixture`: one of two models, drawn at random with fixed probabilities. The two are chosen on training questions, as
 #   neighbours on the convex hull of costs and accuracies;
@@ -132,7 +135,13 @@ values = frontiers.values()
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, matrix.source, cost=pool.cost)
+in_short.fill(
+    values,
+    matrix.source,
+    cost=pool.cost,
+    best=most_accurate(matrix),
+    best_compared=most_accurate(pool.matrix),
+)
 recap(
     """
 **What we learned.** Mean accuracy between the two costs:

@@ -17,13 +17,17 @@ from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 The default router answers {selective_all_words} of all test questions correctly, and {selective_half_words} of the half in
-which it is most confident. Ranges in parentheses are 95 % intervals.
+which it is most confident; minus the best single model on its own such half: {selective_half_minus_single_words}. Ranges in
+parentheses are 95 % intervals.
 
 - Questions of least confidence that a person who is always correct must answer, to halve the incorrect answers:
   {selective_person_words}; in random order it is 50 %.
-- Accuracy gained if the best single model answers questions of low confidence: {selective_gain_words}.
-- Predicted minus observed accuracy: {selective_excess_words}; for matrix factorization (MF), on benchmarks without a training
-  question: {selective_heldout_excess_words}.
+- Accuracy gained if the best single model answers questions of low confidence: {selective_gain_words}. Questions that it
+  gets: {selective_sent_words}.
+- Predicted minus observed accuracy: {selective_excess_words}. For matrix factorization (MF): {selective_heldout_known_excess_words};
+  on the same questions, fitted without those of their benchmark: {selective_heldout_excess_words}.
+
+The router is told the benchmark of each question, which `route` is not.
 """)
 
 # %% [markdown]
@@ -120,8 +124,9 @@ summary.loc[[*predictors, "best single model"], shown].round(2)
 
 # %% [markdown]
 # The upper panel shows this difference for fifths of the questions, by predicted probability. The other panels divide the
-# questions by their similarity to the nearest training question (of a sample), by which `route` marks unfamiliar questions.
-# Less similar questions may also be harder or easier, so similarity need not be the cause of a difference.
+# questions by their similarity to the nearest training question (of at most 2,048). `route` marks a question as *unfamiliar* if
+# it is less similar than 99 % of the training questions are to theirs. Less similar questions may also be harder or easier, so
+# similarity need not be the cause of a difference.
 
 # %%
 plot_reliability_of_choices(
@@ -133,8 +138,8 @@ plot_reliability_of_choices(
 #
 # A stronger test: in the first run, MF is fitted without one benchmark at a time, and routes the test questions of that
 # benchmark. The strength of its penalty (alpha) is the one chosen with all benchmarks. The box above, the reported values and
-# the end of the page have the results for all benchmarks together; the last two also have those of the fit to all benchmarks,
-# on the same questions.
+# the end of the page have the results for all benchmarks together, beside those of the fit to all benchmarks on the same
+# questions. Intervals are over the questions of these benchmarks, not over benchmarks.
 #
 # ## Reported values
 

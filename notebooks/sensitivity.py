@@ -22,8 +22,9 @@ Ranges in parentheses are 95 % intervals.
 
 - Change with the words of the text, without an encoder: {sensitivity_words_loss_words}; with random numbers:
   {sensitivity_random_loss_words}.
-- Accuracy of MF minus that of KNN, with the same text kept together, as on all other pages: {sensitivity_text_gap_words};
-  near duplicates: {sensitivity_near_gap_words}; whole benchmarks: {sensitivity_whole_gap_words}.
+- Accuracy of MF minus that of KNN by five folds, with k and alpha fixed, not by the split of [forecasting](forecasting.html).
+  With the same text kept together: {sensitivity_text_gap_words}; near duplicates: {sensitivity_near_gap_words}; whole benchmarks:
+  {sensitivity_whole_gap_words}.
 """)
 
 # %% [markdown]
@@ -45,6 +46,7 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %% tags=["hide-cell"]
+import pandas as pd
 from embedllm import KNNCorrectness, MatrixFactorization, load_dataset
 from embedllm.datasets.duplicates import near_duplicates
 from embedllm.datasets.encodings import OWN, standard_encodings
@@ -62,6 +64,7 @@ from embedllm.studies.sensitivity import (
     encoded_runs,
     rule_runs,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -118,7 +121,8 @@ table.drop(columns=["data", "n_questions"]).set_index(
 # accuracy? A division keeps some questions together, either all in training or all in test:
 #
 # - `nothing`: each question is drawn by itself, even if others are similar;
-# - `same text or item`: as on all other pages. An item is one question in several wordings, where the data name items;
+# - `same text or item`: the rule of the split on the other pages. An item is one question in several wordings, where the data
+#   name items;
 # - `near duplicates`: also questions whose embeddings have a cosine similarity above 0.95, directly or by a chain of others;
 # - `category`: whole categories, where benchmarks have several;
 # - `benchmark`: whole benchmarks. No question of a tested benchmark is in training.
@@ -127,7 +131,9 @@ table.drop(columns=["data", "n_questions"]).set_index(
 # tested on the same questions, and their differences are paired. The folds of two rules differ only where one of them has to
 # keep questions together. Intervals are over groups of near duplicates. They leave out two things: another random draw of the
 # folds (`n_seeds` averages over draws), and, for whole benchmarks, other benchmarks than these. All rules have the same
-# penalty and the same k. If there are more than `n_questions` questions, whole groups of near duplicates are drawn at random.
+# penalty and the same k. The penalty (alpha) was chosen in the first part, on validation questions that may be tested here. If
+# there are more than `n_questions` questions, whole groups of near duplicates are drawn at random. The page on
+# [correctness forecasting](../notebooks/forecasting) has the accuracies by the split of the other pages.
 
 # %%
 pool, near = draw_questions(
@@ -151,7 +157,8 @@ shown.drop(columns=["data", "n_questions", "difference"]).set_index(
 
 # %% tags=["hide-output"]
 values = compared.values("MF", "KNN") + divisions.values()
-report(values, matrix.source)
+with pd.option_context("display.max_colwidth", None):
+    display(report(values, matrix.source))
 
 # %% tags=["remove-input"]
 in_short.fill(values, matrix.source)
@@ -176,8 +183,8 @@ same text or item stays together:
 | near duplicates | {sensitivity_near_leaks_words} | {sensitivity_near_mf_words} | {sensitivity_near_knn_words} | {sensitivity_near_change_words} |
 | benchmark | {sensitivity_whole_leaks_words} | {sensitivity_whole_mf_words} | {sensitivity_whole_knn_words} | {sensitivity_whole_change_words} |
 
-Compared with that division, MF minus KNN is larger with: {gap_higher}; smaller with: {gap_lower}; not told apart with:
-{gap_alike}.
+Compared with that division, by intervals that leave out other draws of the folds and other benchmarks, MF minus KNN is larger
+with: {gap_higher}; smaller with: {gap_lower}; not told apart with: {gap_alike}.
 """,
     values,
     **compared.words("MF"),

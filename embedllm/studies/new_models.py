@@ -254,9 +254,13 @@ def curve_table(scores: pd.DataFrame, reference: str = ALL_ALONE) -> pd.DataFram
 
 
 def _resampled(scores: pd.DataFrame) -> tuple[list[pd.Series], list[pd.DataFrame]]:
-    """Mean accuracy and log loss of each (method, asking, n), and the same of resampled models, a column each."""
+    """Mean accuracy and log loss of each (method, asking, n), and the same of resampled models, a column each.
+
+    Models are sorted, so that their resamples do not depend on the order of the rows.
+    """
     correct, loss, count = (
-        scores.pivot_table(name, "model", _KEYS, aggfunc="sum", sort=False) for name in ("correct", "loss", "count")
+        scores.pivot_table(name, "model", _KEYS, aggfunc="sum", sort=False).sort_index()
+        for name in ("correct", "loss", "count")
     )
     means = [sums.sum() / count.sum() for sums in (correct, loss)]
     return means, [bootstrap_ratios(sums, count, min_units=MIN_MODELS) for sums in (correct, loss)]
@@ -291,7 +295,9 @@ def target_table(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def best_table(scores: pd.DataFrame) -> pd.DataFrame:
-    """Name the best method for each n, of those that get n random answers, and how far ahead of the next it is.
+    """Name the best method for each n, and how far ahead of the next it is.
+
+    Compared are the methods that get n random answers, and the mean of the pool, which gets none.
 
     Returns
     -------
@@ -347,7 +353,7 @@ def new_model_values(quarter: pd.DataFrame, third: pd.DataFrame, benchmarks: pd.
     best = best_table(quarter).query("measure == 'log_loss'")["best"]
     values = [
         ReportedValue("new_sizes", "Numbers of answers tried", [len(best)], count=True),
-        ReportedValue("new_prior_best", "Of these, lowest log loss by the pool's prior", [(best == PRIOR).sum()]),
+        ReportedValue("new_prior_best", "Of these, lowest mean log loss by the pool's prior", [(best == PRIOR).sum()]),
     ]
     for key, what, one, other in (
         ("prior_64_minus_all", "Pool prior, 64 answers, minus all answers, no pool", (PRIOR, RANDOM, 64), ALL_ALONE),
@@ -371,5 +377,5 @@ def new_model_values(quarter: pd.DataFrame, third: pd.DataFrame, benchmarks: pd.
             f"Error of accuracy on a benchmark, 64 answers: {name}",
         )
         ends = None if np.isnan(row["error"]) else (row["low"], row["high"])
-        values.append(ReportedValue(f"new_error_{key}", what, [row["error"]], "points of error", ends, reason=_FEW))
+        values.append(ReportedValue(f"new_error_{key}", what, [row["error"]], "percentage points", ends, reason=_FEW))
     return values

@@ -1,4 +1,4 @@
-"""Portfolios of few models that keep the accuracy of a router, and models that are nearly the same as others.
+"""Portfolios of few models that keep the accuracy of a router, and models that are more alike than expected.
 
 A router that may choose among the models of a set S expects the accuracy F(S), the mean over questions q of the largest
 predicted probability p(m, q) of a model m in S. F is monotone and submodular (facility location). A greedy choice,
@@ -208,8 +208,8 @@ def drop_one_of_each(pairs: pd.DataFrame) -> list[str]:
 class Portfolio:
     """Portfolios of each size, chosen in three ways, and routing without the duplicates.
 
-    Sizes are compared on a table without missing answers (`complete_table`). Duplicates are looked for among all
-    models, on the training questions that both models of a pair answered.
+    Sizes are compared on a table without missing answers (`complete_table`). Pairs that are more alike than expected
+    are looked for among all models, on the training questions that both models of a pair answered.
 
     Parameters
     ----------
@@ -311,6 +311,7 @@ class Portfolio:
         first = [100 * each.value[0] / each.value[-1] for each in self._chosen]
         reached = [100 * (each.value / each.bound).min() for each in self._chosen]
         what, everyone, fewest_models = "Routing accuracy:", (GREEDY, n), ("fewest", 1)
+        margin, without = f"at most {100 * MARGIN:g} points", "without one model of each flagged pair, minus all"
         wanted = [
             Wanted("portfolio_all", f"{what} all models", everyone),
             Wanted("portfolio_fewest_minus_all", f"{what} the fewest models minus all", fewest_models, everyone),
@@ -337,7 +338,7 @@ class Portfolio:
         ]
         return [
             *(ReportedValue(f"portfolio_{key}", name, runs, count=True, reason=no_names) for key, name, runs in counts),
-            ReportedValue("portfolio_fewest", f"Fewest models that expect {100 * MARGIN:g} points less", fewest),
+            ReportedValue("portfolio_fewest", f"Fewest models that expect {margin} less", fewest),
             ReportedValue("portfolio_reached", "Least share of the best set that is reached", reached, "%"),
             ReportedValue("portfolio_first", "Expected accuracy of one model, share of that of all", first, "%"),
             *accuracy_values(self._sizes, wanted),
@@ -345,7 +346,7 @@ class Portfolio:
                 ReportedValue(f"portfolio_{key}", name, [_one_family(pairs)], "%", reason=no_family)
                 for key, name, pairs in shares
             ),
-            *accuracy_values(self._without, [Wanted("portfolio_drop", f"{what} without these", WITHOUT, EVERYONE)]),
+            *accuracy_values(self._without, [Wanted("portfolio_drop", f"{what} {without}", WITHOUT, EVERYONE)]),
         ]
 
 

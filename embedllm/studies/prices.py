@@ -76,6 +76,20 @@ class PricedPool(NamedTuple):
         )
 
 
+def most_accurate(matrix: CorrectnessMatrix) -> str:
+    """Name the model with the highest share of correct answers among those that were observed, with this share.
+
+    Examples
+    --------
+    >>> from embedllm import load_dataset
+    >>> from embedllm.studies.prices import most_accurate
+    >>> most_accurate(load_dataset("simulated", scale=0.01))
+    'Feldspar-34B-chat (60.2%)'
+    """
+    accuracies = matrix.accuracy(by="model")["accuracy"].dropna()
+    return f"{accuracies.idxmax()} ({accuracies.max():.1%})" if len(accuracies) else "none"
+
+
 def price_pool(
     matrix: CorrectnessMatrix, prices: Mapping[str, float] | None = None, default: float | None = None
 ) -> PricedPool:

@@ -169,6 +169,11 @@ class TestCurves:
         assert base["points"] == 0
         assert (table["accuracy_low"] < table["accuracy"]).all()
 
+    def test_order_of_the_rows_changes_no_interval(self, quarter):
+        by_name = quarter[0].sort_values("model", ascending=False, kind="stable")
+        tables = [curve_table(each).set_index(["method", "asking", "n"]) for each in (quarter[0], by_name)]
+        pd.testing.assert_frame_equal(tables[0], tables[1].loc[tables[0].index])
+
     def test_verdicts_follow_from_the_interval(self):
         rows = [
             (PRIOR, "random", 64, -0.5, -0.9, 0),
@@ -233,6 +238,8 @@ def test_values(quarter, third):
     assert values["new_prior_64_minus_all"].interval[0] < values["new_prior_64_minus_all"].value
     by_third = curve_table(third).set_index(["method", "asking", "n"])
     assert values["new_third_64_minus_all"].value == pytest.approx(by_third.loc[(PRIOR, "random", 64), "points"])
+    ends = by_third.loc[(PRIOR, "random", 64), ["points_low", "points_high"]]
+    assert values["new_third_64_minus_all"].interval == pytest.approx(tuple(ends))  # as the table has it
     gain = table.loc[(PRIOR, "stratified", 64), "accuracy"] - table.loc[(PRIOR, "random", 64), "accuracy"]
     assert values["new_stratified"].value == pytest.approx(gain)
     assert values["new_sizes"].value == 3
