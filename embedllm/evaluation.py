@@ -128,7 +128,7 @@ def verdict(comparison: Comparison) -> str:
             "A router is better than one model for all questions, but choosing a model per benchmark is better still."
         )
     if lows[0] > 0:
-        return "Yes: the router answers more questions correctly than any one model."
+        return "Yes: the router answers more questions correctly than the best single model."
     if highs[0] < 0:
         return "No: the best single model answers more questions correctly than the router."
     return (

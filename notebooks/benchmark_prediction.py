@@ -23,7 +23,8 @@ rank correlation is significant in more than half of 100 splits of the models:
 - from the exact vectors: {significant_exact_words};
 - from the mean accuracy on the other benchmarks alone: {significant_mean_accuracy_words}.
 
-Ours: Kendall's tau over all models, ridge regression on the exact vectors minus the mean accuracy: {tau_gain_words}.
+Ours: Kendall's tau over all models, ridge regression on the exact vectors minus the mean accuracy, with a 95 % interval over
+models: {tau_gain_words}.
 """)
 
 # %% [markdown]
@@ -141,7 +142,8 @@ load_published().loc[
 # The paper has no such figure. Each model is predicted once, from the exact coordinates of the models of the other nine of
 # ten folds, by ridge regression whose penalty is chosen inside these; or it is ranked by its mean accuracy on the other
 # benchmarks. Tau is over all models, so that it is less noisy than in a split; lines are 95 % intervals over resampled
-# models, with the regressions as they are.
+# models, with the regressions as they are. The exact vectors contain the mean logit of a model, so that a regression on them
+# can find its overall ability; SGD's vectors also depend on a random start.
 
 # %% tags=["hide-input"]
 summary = summarize_correlations(heldout.models)
@@ -170,8 +172,8 @@ recap(
 - from the mean accuracy alone: {median_tau_mean_accuracy_words}.
 
 Where the mean accuracy alone gives a significant tau, a significant tau does not show that the vectors hold more than one
-number a model. Ridge regression minus the mean accuracy tests this over all models; if its interval contains 0, these models
-show no difference.
+number a model. Ridge regression minus the mean accuracy tests this for the exact vectors, over all models; if its interval
+contains 0, the two are not told apart.
 """,
     values,
 )

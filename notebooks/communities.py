@@ -115,7 +115,7 @@ load_published().loc[["community_distances"]]
 # Every size, rounded to whole billions of parameters, and every tag that at least three models have; the paper's six are
 # always listed, *undefined* where they have fewer than three members. The ratio is the mean distance of two members over
 # that of a member and a model outside; 95 % of 10,000 random communities of the same size lie in the grey bars. p is the
-# probability that a random community is as close (one-sided, and so is the bar), corrected by Holm's method for the
+# probability that a random community is at least as close (one-sided, and so is the bar), corrected by Holm's method for the
 # number of communities: if none differed from random ones, one or more would have p below 0.05 in at most one of twenty
 # data sets. The paper has neither a test nor these coordinates.
 

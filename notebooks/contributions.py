@@ -95,7 +95,8 @@ plot_contribution_sums(paper.sums())
 
 # %% [markdown]
 # The matrix $C$, of which the paper reports three entries, framed where the data have them. A star marks an interval that
-# excludes 0; one cell in twenty would have a star by chance. Columns of a testee with fewer than 100 questions are hatched.
+# excludes 0. Intervals leave out other fits, splits and questions, so that stars by chance are more frequent than one cell in
+# twenty, and they are not corrected for the number of cells. Columns of a testee with fewer than 100 questions are hatched.
 
 # %% tags=["hide-input"]
 framed = published_cells(paper)

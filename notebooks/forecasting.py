@@ -22,8 +22,9 @@ MF predicts {mf_accuracy:.2f} % of the test answers correctly, KNN {knn_accuracy
 - MF minus KNN: {mf_minus_knn_words};
 - MF minus the per-benchmark majority baseline: {mf_minus_floor_words}.
 
-MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds). [Table 1](#forecasting-training-sizes), by the
-paper's protocol, has both by number of training questions.
+MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds), whatever the size of the difference.
+All of these are for one dim and one k. In [Table 1](#forecasting-training-sizes), by the paper's protocol, dim and k are chosen for
+each number of training questions, so that its values differ.
 """)
 
 # %% [markdown]
@@ -160,8 +161,8 @@ pd.concat(
 # ## Table 1: number of training questions
 #
 # The paper's protocol: each run draws the smaller training sets from the larger ones; for each size, the $k$ of KNN and the
-# dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss). Lines are means, bands the range
-# over the seeds. On the paper's own data, hollow markers are the published accuracies.
+# dim of MF are chosen by the accuracy on the validation questions (and alpha by the loss). Dims are tried
+# from 8 up; those above the number of models give the same fit. Lines are means, bands the range over the seeds. On the paper's own data, hollow markers are the published accuracies.
 
 # %% tags=["hide-input"]
 values = {"KNN": NEIGHBORS, "MF": [8, 16, 32, 64, matrix.n_models]}
@@ -238,7 +239,7 @@ in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** MF is above the per-benchmark majority baseline on {above_floor:.1f} of {forecast_benchmarks:.0f}
-benchmarks (mean over the seeds), with {forecast_answers:,.0f} test answers in all. Fitted on
+benchmarks (mean over the seeds), with {forecast_answers:,.0f} test answers a run. Fitted on
 {smallest_size:,.0f} questions, MF minus KNN is {mf_minus_knn_smallest:+.2f} points. In the first run, MF minus the paper's
 training of it is {mf_minus_sgd_words}. The expected calibration error is {mf_ece:.2f} points for MF and {knn_ece:.2f} for KNN.
 """,

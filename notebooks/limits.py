@@ -25,6 +25,8 @@ Forecasting accuracy on simulated pools, in points with 95 % intervals over ques
 
 MF minus the per-benchmark majority baseline, in the same order: {limits_forecast_linear_mf_minus_baseline_words},
 {limits_forecast_nonlinear_mf_minus_baseline_words} and {limits_forecast_none_mf_minus_baseline_words}.
+
+Each structure is one simulated pool. MF's penalty is chosen on validation questions; the k of KNN is fixed.
 """)
 
 # %% [markdown]
@@ -132,7 +134,8 @@ route_table.round(1)
 # On the pool of linear structure, the logits of the fit are compared with the true ones given the text, both less their
 # mean over the models and over each benchmark: what remains is what the text shows of a model beyond the benchmark. The $d$
 # directions over the models in which it varies most span a space, in the truth and in the fit. The left panel has the mean of
-# the principal angles between the two: 0° is the same space, 90° one that shares no direction. The right panel correlates,
+# the principal angles between the two: 0° is the same space, 90° one that shares no direction. The more directions, the smaller
+# the angle of random spaces, so that different $d$ are not compared. The right panel correlates,
 # over all pairs of models, the root-mean-square difference of their fitted logits with that of the true ones.
 
 # %% tags=["hide-input"]

@@ -10,8 +10,7 @@
 # # Real answers
 #
 # What do answers of real language models say about the paper's claims? Two public collections can be downloaded by anyone
-# ([Data](../data)). They hold other models and other questions than the paper's, whose data this companion has not been run
-# on.
+# ([Data](../data)). They share only some models and benchmarks with the paper's data.
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort
@@ -87,7 +86,8 @@ accuracy_table(results).round(2)
 
 # %% [markdown]
 # The per-benchmark majority baseline predicts for each model and benchmark the label that is more frequent in training. It
-# is told the benchmark of a question, and never reads it. What MF adds over it is what MF learns from the text.
+# is told the benchmark of a question, and never reads it. MF is not told the benchmark: where it is above this baseline, the
+# text tells it more.
 #
 # ## Forecasting by number of training questions
 #
@@ -102,7 +102,7 @@ for table in tables_of(results, "forecasting-training-sizes"):
 # ## Routing
 #
 # All routers, overall and by benchmark ([Model routing](../notebooks/routing)). SGD is fitted in the first run only, the others
-# are means over three, so that SGD and MF are not compared here:
+# are means over the runs, so that SGD and MF are not compared here:
 
 # %% tags=["hide-input"]
 for table in tables_of(results, "routing-routers"):
@@ -111,7 +111,7 @@ for table in tables_of(results, "routing-routers"):
 # %% [markdown]
 # ## Strong baselines
 #
-# MF beside simpler predictors and beside a stack of them, means over two runs ([Strong
+# MF beside simpler predictors and beside a stack of them, means over the runs ([Strong
 # baselines](../notebooks/baselines)):
 
 # %% tags=["hide-cell"]

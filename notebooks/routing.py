@@ -155,8 +155,8 @@ plot_router_gains(gains)
 # %% [markdown]
 # ## Tables, and the models asked
 #
-# Folded here: accuracies; differences in points, of which those to the weighted random router are not what MF adds to a model
-# that one could choose without it; the shares of the test questions that models receive. The page to
+# Folded here: accuracies; differences in points; the shares of the test questions that models receive. A gain over the weighted
+# random router does not show that MF is better than one fixed model, since that router needs MF's choices too. The page to
 # [explore](../notebooks/explore) lists the routes of single questions.
 
 # %% tags=["hide-cell"]
@@ -238,7 +238,7 @@ report(values, matrix.source)
 in_short.fill(values, matrix.source)
 recap(
     """
-**What we learned.** On {route_questions:,.0f} test questions the KNN router obtains {route_knn:.2f} % and the oracle, which
+**What we learned.** On {route_questions:,.0f} test questions a run, the KNN router obtains {route_knn:.2f} % and the oracle, which
 knows the answers, {route_oracle:.2f} %. In the first run, the paper's training of MF obtains {route_sgd:.2f} %. With 95 %
 intervals:
 

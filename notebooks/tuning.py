@@ -10,15 +10,16 @@
 # # Hyperparameters: k, dim and alpha
 #
 # **Goal.** Choose the number of neighbours of [KNN](../glossary), the size of a [model embedding](../glossary) and the
-# [noise](../glossary), which is the strength of MF's ridge penalty, on the validation questions alone.
+# [noise](../glossary), which is the strength of MF's ridge penalty, on the validation questions of all runs. Where each run
+# divides the questions anew, a validation question of one run may be a test question of another.
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
 Chosen: k = {n_neighbors:.0f}, dim = {dim:.0f}, alpha = {alpha:.4g}. On the validation questions, MF predicts
-{smallest_mf:.2f} % of the answers correctly with the smallest dim tried and {tuned_mf:.2f} % with the chosen one, KNN
-{tuned_knn:.2f} %.
+{smallest_mf:.2f} % of the answers correctly with the smallest dim tried and {tuned_mf:.2f} % with the chosen one (the same if
+that is the smallest), KNN {tuned_knn:.2f} %. These questions were used for the choice; test accuracies may be lower.
 """)
 
 # %% [markdown]

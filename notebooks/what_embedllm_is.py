@@ -22,7 +22,7 @@ second order, a ridge penalty. From random starts, predicted probabilities end w
 distance of two embeddings of the exact fit is the root mean square difference of the two models' logits, to
 {distance_error:.1e}.
 
-[Recorded on real answers](#on-several-pools-recorded), an exact fit takes: {seconds}.
+[Recorded on real answers](#on-several-pools-recorded), an exact fit at a fixed alpha takes: {seconds}.
 """)
 
 # %% [markdown]
@@ -170,7 +170,8 @@ plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 # recorded: five runs on each pool, of SGD with the paper's preset, the exact fit, and the exact fit with a prior from
 # the other models of the pool. The pools are of real answers, and a run is a random split of the questions. SGD and the
 # exact fit are at an alpha chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen
-# strengths only.
+# strengths only. The alpha is chosen at the largest dim, for all dims. Filled times contain the choice of the exact fits, but
+# not that of SGD. `labels_sha256` is a hash of the labels alone; hashes on other pages also have the names in them.
 
 # %% tags=["hide-cell"]
 recorded = load_recorded_comparison()
@@ -186,7 +187,7 @@ plot_loss_against_dim(recorded.scores)
 
 # %% [markdown]
 # The differences to SGD in the same runs, with 95 % intervals (Student's t over the runs); below zero the fit is better
-# than SGD:
+# than SGD. The runs share training questions, so that the intervals are too narrow for new data:
 
 # %%
 differences = paired_differences(recorded.scores)
@@ -212,8 +213,8 @@ at_authors.pivot_table(
 # %% [markdown]
 # What changes from one fit to the next? Two fits with other seeds differ by the random parts of training only, two fits on
 # bootstrap samples of the training questions, with the same seed, by the sampling of the questions. Shares of the forecasts
-# (probability above one half) and of the routes (the model with the highest probability) that differ, and the correlation
-# of the distances between the model embeddings. The bootstrap samples share SGD's random start: distances that agree
+# (probability above one half) and of the routes (the model with the highest probability) that differ, and the rank correlation
+# (Spearman's) of the distances between the model embeddings. The bootstrap samples share SGD's random start: distances that agree
 # between them but not between seeds come from the start, and not from the answers.
 
 # %%

@@ -21,6 +21,8 @@ from embedllm._support.files import replacing
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.tally import Tally
 
+_NOTHING = 1e-9  # what rounding of the computer leaves of zero
+
 TARGET = "EMBEDLLM_REPORTED"
 """Environment variable that names the file to write."""
 
@@ -99,6 +101,8 @@ class ReportedValue:
         if not high > low:
             return format_number(value)
         decimals = max(0, 1 - math.floor(math.log10(high - low)))  # two digits of the width
+        while abs(value) > _NOTHING and not round(value, decimals):
+            decimals += 1  # on which side of zero an end lies is not rounded away
         sign = "+" if self.unit == "points" else ""
         return f"{round(value, decimals) + 0.0:{sign},.{decimals}f}"  # + 0.0: zero has no minus
 

@@ -279,7 +279,7 @@ def contribution_values(contributions: dict[str, Contributions]) -> list[Reporte
     for key, what, find, needed in wanted:
         absent = [name for name in needed if name.lower() not in names]
         value, samples = (np.nan, pd.Series([np.nan])) if absent else find(*(names[name.lower()] for name in needed))
-        reason = f"it has no {' and no '.join(absent)}" if absent else "too few models have answers"
+        reason = f"it has no benchmark named {' or '.join(absent)}" if absent else "too few models have answers"
         reported.append(ReportedValue(key, f"{MSE}: {what}", [value], "", interval(samples), reason=reason))
     for measure, suffix in ((ACCURACY, ""), (ORDER, "_order")):
         cells, resampled = contributions[measure].cells, contributions[measure].resampled

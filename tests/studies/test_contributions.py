@@ -280,7 +280,7 @@ class TestValues:
         values = {reported.key: reported for reported in contribution_values(contributions)}
         absent = {"mmlu_lead": "MMLU", "gpqa_hurt": "GPQA", "contribution_gsm8k_mathqa": "GSM8K"}
         for key, name in absent.items():
-            assert values[key].shown == f"not testable on this data set: it has no {name}"
+            assert values[key].shown == f"not testable on this data set: it has no benchmark named {name}"
         assert np.isnan(values["contribution_asdiv_mathqa"].value)
         assert values["others_loss"].value == 1
 
