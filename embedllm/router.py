@@ -191,7 +191,7 @@ class Router:
             raise ValueError(f"there is no answer of {name!r}: pass some, as {{question: True or False}}")
         for text, value in zip(texts, values, strict=True):
             if value not in (0, 1):
-                raise ValueError(f"the answer of {name!r} to {text!r} is {value!r}: pass True, False or nothing")
+                raise ValueError(f"the answer of {name!r} to {text!r} is {value!r}: pass True or False, or omit it")
         factorization = self.factorization
         vectors = check_embeddings(self._encode(list(texts)), factorization.coef_.shape[1])
         placed = place_beside(factorization, vectors, np.array(values, dtype=float), pool)
