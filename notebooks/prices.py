@@ -24,8 +24,8 @@ Ranges in parentheses are 95 % intervals.
   random mixtures of single models at equal cost: {price_gain_words}.
 
 Cost of a question: {cost}. Models compared: {price_models:.0f}; left out, since their cost is unknown: {price_unknown:.0f}.
-Highest accuracy of all models of the data: {best}; of those compared: {best_compared}. The router is told the benchmark of each
-question, which `route` is not.
+Highest accuracy of a model on the questions that it answered: {best} among all models of the data, {best_compared} among those
+compared. The router is told the benchmark of each question, which `route` is not.
 """)
 
 # %% [markdown]
@@ -140,7 +140,9 @@ in_short.fill(
     matrix.source,
     cost=pool.cost,
     best=most_accurate(matrix),
-    best_compared=most_accurate(pool.matrix),
+    best_compared=most_accurate(
+        matrix.subset(models=pool.matrix.model_names)
+    ),
 )
 recap(
     """
