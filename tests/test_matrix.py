@@ -443,9 +443,7 @@ def test_blank_names_are_refused(matrix_of, blank):
 @pytest.mark.parametrize("size", [0, -7, np.inf, -np.inf])
 def test_sizes_are_finite_and_positive(matrix_of, size):
     matrix = matrix_of([[1], [0]], ["a", "b"], ["q"])
-    labels, models = (
-        pd.DataFrame(matrix.labels, ["a", "b"], ["q"]),
-        pd.DataFrame({"params_b": [np.nan, size]}, ["a", "b"]),
-    )
+    labels = pd.DataFrame(matrix.labels, ["a", "b"], ["q"])
+    models = pd.DataFrame({"params_b": [np.nan, size]}, ["a", "b"])
     with pytest.raises(ValueError, match=r"params_b of model 'b' is .*: use a finite number above 0"):
         CorrectnessMatrix(labels, matrix.questions, matrix.embeddings, models=models)
