@@ -416,8 +416,8 @@ def _table(routes: pd.DataFrame, shorten: bool) -> str:
         columns.append([heads.get(str(name), str(name)), *cells])
     widths = [max(map(len, column)) for column in columns]
     texts = [_printable(" ".join(question.split())) for question in routes["question"]]
-    room = max(20, shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths))
-    room = room if shorten else max(map(len, ["question", *texts]))
+    left = shutil.get_terminal_size().columns - sum(widths) - 2 * len(widths)
+    room = max(20, left if shorten else max(map(len, texts), default=0))
     questions = ["question", *(text if len(text) <= room else f"{text[: room - 3]}..." for text in texts)]
     lines = [zip(row, (room, *widths), strict=True) for row in zip(questions, *columns, strict=True)]
     return "\n".join("  ".join(f"{cell:{width}}" for cell, width in line).rstrip() for line in lines)

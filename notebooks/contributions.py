@@ -95,7 +95,7 @@ plot_contribution_sums(paper.sums())
 
 # %% [markdown]
 # The matrix $C$, of which the paper reports three entries, framed where the data have them. A star marks an interval that
-# excludes 0. Intervals leave out other fits, splits and questions, so that stars by chance are more frequent than one cell in
+# excludes 0. Intervals leave out other fits, splits and questions, so that chance alone can give more stars than one cell in
 # twenty, and they are not corrected for the number of cells. Columns of a testee with fewer than 100 questions are hatched.
 
 # %% tags=["hide-input"]
