@@ -55,12 +55,11 @@ def machine() -> dict[str, str]:
     lines = found.read_text().splitlines() if found.is_file() else []
     cpu = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "none"
     versions = {name: __import__(name).__version__ for name in ("numpy", "torch", "sklearn", "pandas")}
     return {
         "processor": f"{cpu}, {os.cpu_count()} cores",
         "memory": f"{memory:.0f} GiB",
-        "GPU": gpu,
+        "GPU": torch.cuda.get_device_name() if torch.cuda.is_available() else "none",
         "Python": platform.python_version(),
         **versions,
     }
@@ -89,9 +88,8 @@ def measure_fits(folder: Path, repeats: int) -> list[dict[str, Any]]:
     for what, (call, targets) in FITS.items():
         say(f"fit: {what}")
         side = child("benchmarks.cases", call.__name__, folder, repeats)
-        rows.append(
-            {"what": what, "targets": targets, **side["checks"], **{k: side[k] for k in ("seconds", "peak_mb")}}
-        )
+        measured = {"seconds": side["seconds"], "peak_mb": side["peak_mb"]}
+        rows.append({"what": what, "targets": targets, **side["checks"], **measured})
     return rows
 
 
@@ -148,7 +146,7 @@ def main() -> int:
         nargs="?",
         const=ROOT / RECORD,
         type=Path,
-        help="write the run to a file, by default the one that the book shows",
+        help="keep the run in FILE, or in the book",
     )
     parser.add_argument("--gpu", action="store_true", help="measure what a GPU makes of it, and nothing else")
     parser.add_argument("--dry-run", action="store_true", help="with --gpu: on the CPU, at a small scale")

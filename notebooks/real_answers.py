@@ -34,6 +34,7 @@ is better:
 # **In the paper:** Table 1, Figure 4. **Published:** no values on these data.
 
 # %% tags=["parameters", "hide-input"]
+dataset: str = "simulated"  # of the build: shown here if its answers are real
 folder: str = ""  # of the reported values; by default, of this checkout
 
 # %% tags=["remove-input"]
@@ -48,7 +49,11 @@ from embedllm.plots.baselines import plot_baselines
 from embedllm.plots.forecasting import plot_training_sizes
 from embedllm.plots.real_answers import plot_gains
 from embedllm.plots.routing import plot_routers
-from embedllm.protocol.recorded import EXECUTED, all_results
+from embedllm.protocol.recorded import (
+    EXECUTED,
+    all_results,
+    recorded_results,
+)
 from embedllm.studies.real_answers import (
     accuracy_table,
     gains_table,
@@ -62,7 +67,11 @@ from embedllm.studies.summary import claims_html, claims_table
 from IPython.display import display
 from myst_nb import glue
 
-results = real_results(all_results(Path(folder) if folder else EXECUTED))
+results = real_results(
+    recorded_results()
+    if dataset == "simulated"
+    else all_results(Path(folder) if folder else EXECUTED)
+)
 pools_table(results).round(1)
 
 # %% [markdown]

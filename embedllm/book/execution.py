@@ -5,7 +5,8 @@ when, one of its inputs changed; the numbers that its page quotes; and its figur
 finds the inputs, and :mod:`embedllm.book.extension` calls this module from Sphinx.
 
 Three notebooks differ from the others: the k that `tuning` chooses becomes a parameter of those that declare it, and
-`summary` and `real_answers` read the numbers of all the others and those recorded of other data sets.
+`summary` and, in a build on real answers, `real_answers` read the numbers of all the others; both read those recorded of
+other data sets.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ LONG = {"baselines", "new_models"}
 """Notebooks that take long: they begin early, so that none of them runs alone in the end."""
 
 COLLECTING = {"summary", "real_answers"}
-"""Notebooks that show what the others reported."""
+"""Notebooks that show recorded numbers, and what the others reported: see `_collects`."""
 
 OWN_SETTINGS = {"cost", "label_rules", "what_embedllm_is", "limits"}
 """Notebooks that take nothing from `tuning`: they study the paper's own settings, or other data than the build's."""
@@ -116,7 +117,7 @@ def refresh(
     def run(notebook: Notebook, earlier: Sequence[str]) -> str | None:
         given = dict(parameters)
         takes_chosen = _takes_chosen(notebook.name, declared[notebook.name])
-        collects = notebook.name in COLLECTING
+        collects = _collects(notebook.name, parameters)
         needed = [name for name in earlier if (name not in COLLECTING if collects else takes_chosen and name == TUNING)]
         for name in needed:
             if runs[name].result():
@@ -128,6 +129,7 @@ def refresh(
         stamp = inputs(notebook, dependencies, {**declared[notebook.name], **passed})
         if collects:
             stamp["a reported value"] = digest((Notebook(root, name).reported_values for name in needed), root)
+        if notebook.name in COLLECTING:
             stamp["a record"] = digest((root / "data" / "expected").glob("*.json"), root)
         reason = _stale(notebook, stamp)
         if reason is None:
@@ -143,7 +145,7 @@ def refresh(
         return error
 
     # Workers take them in this order, so that whoever waits for a notebook waits for one that has begun.
-    in_order = sorted(notebooks, key=lambda each: _turn(each.name, declared[each.name]))
+    in_order = sorted(notebooks, key=lambda each: _turn(each.name, declared[each.name], parameters))
     runs: dict[str, Future[str | None]] = {}
     stdin, alive = os.pipe()
     with os.fdopen(stdin), ThreadPoolExecutor(WORKERS) as pool:
@@ -157,9 +159,14 @@ def refresh(
     return {name: error for name, error in errors.items() if error}
 
 
-def _turn(name: str, declared: Mapping[str, Any]) -> int:
+def _collects(name: str, parameters: Mapping[str, Any]) -> bool:
+    """Tell whether a notebook needs the results of the others; `real_answers` shows a build on real answers only."""
+    return name in COLLECTING and (name, parameters.get("dataset")) != ("real_answers", "simulated")
+
+
+def _turn(name: str, declared: Mapping[str, Any], parameters: Mapping[str, Any]) -> int:
     """Place of a notebook among the others: what others wait for goes first, what waits for others last."""
-    if name in COLLECTING:
+    if _collects(name, parameters):
         return 4
     if name in (TUNING, SHARED_FIT):
         return 0

@@ -239,6 +239,12 @@ def write_results(results: Results, path: Path) -> None:
         temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 
 
+def recorded_results() -> list[Results]:
+    """Return the records of the real data sets."""
+    paths = sorted(resources.files("embedllm.data").joinpath("expected").iterdir(), key=str)
+    return [load_results(Path(str(path))) for path in paths if path.name != "simulated.json"]
+
+
 def all_results(folder: Path = EXECUTED) -> list[Results]:
     """Return the results of the build in a folder and the records of the other real data sets.
 
@@ -249,9 +255,7 @@ def all_results(folder: Path = EXECUTED) -> list[Results]:
     folder : Path
         Of the executed notebooks.
     """
-    built = built_results(folder)
-    paths = sorted(resources.files("embedllm.data").joinpath("expected").iterdir(), key=str)
-    records = [load_results(Path(str(path))) for path in paths if path.name != "simulated.json"]
+    built, records = built_results(folder), recorded_results()
     if built is None:
         return records
     others = [each for each in records if each.source != built.source]
