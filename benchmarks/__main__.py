@@ -141,12 +141,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the questions, few repeats")
     parser.add_argument(
-        "--record",
-        metavar="FILE",
-        nargs="?",
-        const=ROOT / RECORD,
-        type=Path,
-        help="keep the run in FILE, or in the book",
+        "--record", metavar="FILE", nargs="?", const=ROOT / RECORD, type=Path, help="write the run; default: book's"
     )
     parser.add_argument("--gpu", action="store_true", help="measure what a GPU makes of it, and nothing else")
     parser.add_argument("--dry-run", action="store_true", help="with --gpu: on the CPU, at a small scale")
