@@ -27,8 +27,7 @@ Of six methods, one of which (the mean of the pool) gets no answers, the prior h
 the estimated accuracy on a benchmark, from 64 answers: {new_error_predictions_words} with the prior,
 {new_error_post_stratified_words} by post-stratification, {new_error_subset_mean_words} by the mean of the answers there.
 
-Intervals (95 %) are over models. In each division of the models, one random order of the questions serves all of them; its
-draw is not in the intervals.
+Intervals (95 %) are over models, each of which answers random questions of its own in each division of the models.
 """)
 
 # %% [markdown]
@@ -115,8 +114,8 @@ print(f"Always its more frequent label there: {max(share, 1 - share):.1%}")
 # ## A quarter of the models are new
 #
 # The models are divided at random into quarters, three times. Each quarter is new in turn, the rest is the pool: every model
-# is new three times. Its first $n$ answers are to random training questions, and all methods get the same. They are
-# scored on the test questions. Strengths are chosen on validation answers of models of the pool: for each $n$, but $\tau$ and
+# is new three times. Its first $n$ answers are to training questions in a random order of its own, and all methods get the
+# same. They are scored on the test questions. Strengths are chosen on validation answers of models of the pool: for each $n$, but $\tau$ and
 # $\rho$ of the prior once, from 64 answers. The alpha of the vectors $U$ is chosen once for all models, new ones included.
 #
 # - `pool prior`: as above;
@@ -128,8 +127,7 @@ print(f"Always its more frequent label there: {max(share, 1 - share):.1%}")
 # - `mean of the pool`: the mean of the pool's logits, without answers of the new model;
 # - `all answers, no pool` and `all answers and pool`: from all training answers of the new model.
 #
-# Bands are 95 % intervals over models. In each division of the models, all of them have one random order of the questions (by
-# disagreement, all of a quarter): its draw is not in the intervals.
+# Bands are 95 % intervals over models.
 
 # %%
 quarter, benchmarks = learning_curves(material, n_groups=4, seed=seed)
@@ -165,7 +163,8 @@ target_table(table).round(2)
 # ## Which questions to ask
 #
 # Random questions; as many of each benchmark as it has (`stratified`); or those on which the models of the pool disagree most
-# (`disagreement`), where the variance of their labels is highest.
+# (`disagreement`), where the variance of their labels is highest. The models of a quarter get the same questions of
+# disagreement, each its own of the others.
 
 # %%
 plot_asking(table[table["method"].isin([PRIOR, ALL_ALONE])])
@@ -201,8 +200,8 @@ target_table(curve_table(third)).round(2)
 # - `subset mean`: the mean of its answers on the benchmark, or of all of them where it has none there. Its error can therefore
 #   rise with $n$ at first, where one or two answers on a benchmark replace the mean of all.
 #
-# The error is the mean over benchmarks and models of the absolute difference, in points. It is that of the first division into
-# quarters only, so of one draw of the questions. Bands are over models, of each estimate and not of differences between them.
+# The error is the mean over benchmarks, models and divisions into quarters of the absolute difference, in points. Bands are
+# over models, of each estimate and not of differences between them.
 
 # %%
 errors = error_table(benchmarks)

@@ -34,7 +34,7 @@ is better:
 # **In the paper:** Table 1, Figure 4. **Published:** no values on these data.
 
 # %% tags=["parameters", "hide-input"]
-dataset: str = "simulated"  # of the build: shown here if its answers are real
+dataset: str = "simulated"  # of the build, shown here if it is real
 folder: str = ""  # of the reported values; by default, of this checkout
 
 # %% tags=["remove-input"]

@@ -5,8 +5,8 @@ when, one of its inputs changed; the numbers that its page quotes; and its figur
 finds the inputs, and :mod:`embedllm.book.extension` calls this module from Sphinx.
 
 Three notebooks differ from the others: the k that `tuning` chooses becomes a parameter of those that declare it, and
-`summary` and, in a build on real answers, `real_answers` read the numbers of all the others; both read those recorded of
-other data sets.
+`summary` and, in a build on real answers, `real_answers` read the numbers of all the others. Both read those recorded
+of other data sets.
 """
 
 from __future__ import annotations

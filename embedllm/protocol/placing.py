@@ -258,12 +258,19 @@ def disagreement_order(known: torch.Tensor, rng: np.random.Generator) -> np.ndar
 
 
 def ask(labels: torch.Tensor, order: np.ndarray, n: int) -> torch.Tensor:
-    """Keep the first n observed answers of each model in an order of the questions, labels (n_questions, n_models)."""
-    ordered = labels[order]
+    """Keep the first n observed answers of each model.
+
+    Parameters
+    ----------
+    labels : tensor of shape (n_questions, n_models)
+    order : ndarray of shape (n_questions,) or (n_questions, n_models)
+        Of the questions; one for all models, or one for each.
+    n : int
+    """
+    places = torch.from_numpy(order).reshape(len(labels), -1).expand(labels.shape)
+    ordered = labels.gather(0, places)
     kept = (ordered != NOT_OBSERVED) & ((ordered != NOT_OBSERVED).cumsum(dim=0) <= n)
-    asked = torch.empty_like(labels)
-    asked[order] = torch.where(kept, ordered, NOT_OBSERVED)
-    return asked
+    return torch.empty_like(labels).scatter_(0, places, torch.where(kept, ordered, NOT_OBSERVED))
 
 
 METHODS: dict[str, tuple[Callable[..., Predict], tuple[float, ...]]] = {

@@ -183,7 +183,9 @@ def fit_tuned(
     return fit_clone(predictor, train, seed, val)
 
 
-def learning_curve(runs: Iterable[Run], values: Mapping[str, Sequence[int]] | None = None) -> pd.DataFrame:
+def learning_curve(
+    runs: Iterable[Run], values: Mapping[str, Sequence[int]] | None = None
+) -> tuple[pd.DataFrame, Tally]:
     """Fit the predictors on nested subsets of the training questions and evaluate them on all test questions.
 
     This is the protocol of Table 1: hyperparameters are chosen for each size, on the validation questions of the run,
@@ -197,11 +199,14 @@ def learning_curve(runs: Iterable[Run], values: Mapping[str, Sequence[int]] | No
 
     Returns
     -------
-    DataFrame
+    curve : DataFrame
         One row for each run, training size and predictor. Columns: `data`, `seed`, `size` (training questions),
         `predictor`, `chosen` (k or dim; NaN where none was chosen), `accuracy`, `log_loss`, `brier`.
+    tally : Tally
+        Of the fits on all training questions, by benchmark.
     """
     points: list[pd.DataFrame] = []
+    tallies: list[Tally] = []
     everything: dict[str, _Fitted] = {}
     split: Split | None = None
     for run in runs:
@@ -209,8 +214,11 @@ def learning_curve(runs: Iterable[Run], values: Mapping[str, Sequence[int]] | No
         if run.split is not split:
             everything, split = {}, run.split
         everything = {name: each for name, each in everything.items() if not takes_seed(run.predictors[name])}
-        points += _points(run, values or {}, everything)
-    return pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", "chosen", *METRICS]]
+        of_run, each = zip(*_points(run, values or {}, everything), strict=True)
+        points += of_run
+        tallies.append(each[-1])
+    curve = pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", "chosen", *METRICS]]
+    return curve, Tally.join(tallies)
 
 
 class _Fitted(NamedTuple):
@@ -218,7 +226,9 @@ class _Fitted(NamedTuple):
     chosen: int | None  # k or dim
 
 
-def _points(run: Run, values: Mapping[str, Sequence[int]], everything: dict[str, _Fitted]) -> Iterator[pd.DataFrame]:
+def _points(
+    run: Run, values: Mapping[str, Sequence[int]], everything: dict[str, _Fitted]
+) -> Iterator[tuple[pd.DataFrame, Tally]]:
     """Yield the points of one run; `everything` holds the fits on all questions that are known, and gets the others."""
     train, val, test = run.split
     *smaller, n_all = training_sizes(train.n_questions)
@@ -237,11 +247,11 @@ def _points(run: Run, values: Mapping[str, Sequence[int]], everything: dict[str,
             else:
                 fits[name] = _Fitted(fit_clone(predictor, part, run.seed, val).predict_matrix(test), None)
         fits = {name: fits[name] for name in run.predictors}
-        tally = tally_forecasts({name: each.probabilities for name, each in fits.items()}, test)
+        tally = tally_forecasts({name: each.probabilities for name, each in fits.items()}, test, seed=run.seed)
         overall = tally.by_seed().iloc[0]
         metrics = pd.DataFrame({metric: overall[metric] for metric in METRICS}).rename_axis("predictor").reset_index()
         metrics["chosen"] = metrics["predictor"].map({name: each.chosen for name, each in fits.items()})
-        yield metrics.assign(data=test.source, seed=run.seed, size=size)
+        yield metrics.assign(data=test.source, seed=run.seed, size=size), tally
 
 
 def published_table() -> pd.DataFrame:
@@ -278,7 +288,9 @@ def size_table(curve: pd.DataFrame) -> pd.DataFrame:
     return wide[list(pd.unique(curve["predictor"]))].round(2)
 
 
-def forecast_values(tally: Tally, first: Tally, bins: pd.DataFrame, curve: pd.DataFrame) -> list[ReportedValue]:
+def forecast_values(
+    tally: Tally, first: Tally, bins: pd.DataFrame, curve: pd.DataFrame, table_1: Tally
+) -> list[ReportedValue]:
     """Return the values that the forecasting page reports.
 
     Parameters
@@ -289,7 +301,7 @@ def forecast_values(tally: Tally, first: Tally, bins: pd.DataFrame, curve: pd.Da
         Of the first run alone, with the predictions of `MF` and `SGD`.
     bins : DataFrame
         From `embedllm.protocol.calibration.reliability`.
-    curve : DataFrame
+    curve, table_1 : DataFrame and Tally
         From `learning_curve`.
     """
     mf, knn, sgd, baseline, model_baseline = "MF", "KNN", "SGD", "benchmark mean", "model mean"
@@ -312,11 +324,17 @@ def forecast_values(tally: Tally, first: Tally, bins: pd.DataFrame, curve: pd.Da
         Wanted("sgd_accuracy", f"{what} {sgd}, first run", sgd),
         Wanted("mf_minus_sgd", f"{what} {mf} minus {sgd}, first run", mf, minus=sgd),
     ]
+    chosen = "dim and k chosen"
+    in_table_1 = [
+        *(Wanted(f"table_1_{key}", f"{what} {name}, {chosen}", name) for key, name in (("mf", mf), ("knn", knn))),
+        Wanted("table_1_mf_minus_knn", f"{what} {mf} minus {knn}, {chosen}", mf, minus=knn),
+    ]
     answers = tally.rows.groupby("seed")["count"].sum()
     gap = smallest[mf] - smallest[knn]
     return [
         *accuracy_values(tally, wanted),
         *accuracy_values(first, beside),
+        *accuracy_values(table_1, in_table_1),
         ReportedValue("mf_minus_knn_smallest", f"{what} {mf} minus {knn}, {few}", gap, "points"),
         ReportedValue("smallest_size", "Smallest number of training questions", [size], count=True),
         ReportedValue("above_floor", f"Benchmarks where {mf} is above the baseline", above.sum(axis=1)),

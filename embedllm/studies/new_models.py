@@ -89,7 +89,7 @@ def learning_curves(
         A row for each placement. Columns: `data`, `model`, `method`, `asking`, `n`, and over its test answers `correct`
         (correctly predicted), `loss` (sum of log losses) and `count`.
     benchmarks : DataFrame
-        Of random questions in the first partition, a row for each model, benchmark and n: see `benchmark_errors`.
+        Of random questions, a row for each partition, model, benchmark and n: see `benchmark_errors`.
     """
     x, y, train = material.x, material.y, material.split.train
     everyone, sizes = np.arange(train.n_models), [n for n in sizes if n <= train.n_questions]
@@ -103,7 +103,11 @@ def learning_curves(
     for partition in range(n_partitions):
         rng = np.random.default_rng([seed, n_groups, partition])
         groups = [np.sort(group) for group in np.array_split(rng.permutation(everyone), n_groups)]
-        orders = {RANDOM: rng.permutation(train.n_questions), STRATIFIED: stratified_order(train.benchmarks, rng)}
+        # An order for each model, so that the draw of questions is averaged over models, (n_questions, n_models).
+        orders = {
+            RANDOM: np.stack([rng.permutation(train.n_questions) for _ in everyone], axis=1),
+            STRATIFIED: np.stack([stratified_order(train.benchmarks, rng) for _ in everyone], axis=1),
+        }
         asked = {n: ask(y["train"], orders[RANDOM], n) for n in [*sizes, N_CHOICE]}
         alone = {}  # the pool plays no part: all models at once
         for name, n in product(ALONE, sizes):
@@ -114,15 +118,16 @@ def learning_curves(
             folds = [group for group in groups if group is not new]
             inner = [(fold, Pool(material, np.setdiff1d(pool.models, fold))) for fold in folds]
             prior = learn_prior(pool, folds, asked[N_CHOICE])
-            orders[DISAGREEMENT] = disagreement_order(pool.labels, rng)
+            shared = disagreement_order(pool.labels, rng)
+            orders[DISAGREEMENT] = np.broadcast_to(shared[:, None], orders[RANDOM].shape)
             add(ALL_ALONE, RANDOM, train.n_questions, new, x["test"] @ material.weights[:, new])
             placed = place_model(prior, x["train"], y["train"][:, new])
             add(ALL_WITH, RANDOM, train.n_questions, new, placed.logits(x["test"]))
             for n, way in product(sizes, asking):
-                case = Case(pool, new, ask(y["train"][:, new], orders[way], n))
+                case = Case(pool, new, ask(y["train"][:, new], orders[way][:, new], n))
                 placed = place_model(prior, x["train"], case.labels)
                 add(PRIOR, way, n, new, placed.logits(x["test"]))
-                if way == RANDOM and not partition:
+                if way == RANDOM:
                     benchmarks.append(benchmark_errors(case, placed.logits(x["train"]).sigmoid(), n))
             for name, n in product(METHODS, sizes):
                 method, strengths = METHODS[name]

@@ -76,9 +76,9 @@ class Claim:
 
 _BY_PAGE: dict[tuple[str, str], list[tuple[Any, ...]]] = {
     ("Table 1", "forecasting"): [
-        ("Forecasting accuracy of MF", "forecasts", "mf_accuracy", "value", "mf_accuracy"),
-        ("Forecasting accuracy of KNN", "forecasts", "knn_accuracy", "value", "knn_accuracy"),
-        ("MF forecasts better than KNN", "training-sizes", "mf_minus_knn", "positive"),
+        ("Forecasting accuracy of MF", "training-sizes", "table_1_mf", "value", "mf_accuracy"),
+        ("Forecasting accuracy of KNN", "training-sizes", "table_1_knn", "value", "knn_accuracy"),
+        ("MF forecasts better than KNN", "training-sizes", "table_1_mf_minus_knn", "positive"),
     ],
     ("Figure 4", "routing"): [
         ("The MF router beats the best single model", "router-gains", "route_gain", "positive"),
@@ -265,7 +265,7 @@ def _stacked(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> HTML:
 
 _STATUS = (
     ("Figures 1 to 3", "schematics of the method", "paper", "", "redrawn as one figure"),
-    ("Table 1", "forecasting accuracy by number of training questions", "forecasting", "mf_minus_knn", ""),
+    ("Table 1", "forecasting accuracy by number of training questions", "forecasting", "table_1_mf_minus_knn", ""),
     ("Table 2", "the 112 models", "published_numbers", "", "listed, from published names"),
     ("Figure 4", "routing accuracy", "routing", "route_gain", ""),
     ("Section 5.2", "seconds to route 3,000 questions", "cost", "mf_route", ""),

@@ -420,7 +420,9 @@ class TestDependentNotebooks:
     def test_real_answers_wait_for_a_build_on_real_answers_alone(self, project, dataset):
         root, executed, published = project
         published["one"] = []
-        (root / "notebooks" / "real_answers.py").write_text(SOURCE.replace("seed: int = 0", 'dataset: str = "simulated"'))
+        (root / "notebooks" / "real_answers.py").write_text(
+            SOURCE.replace("seed: int = 0", 'dataset: str = "simulated"')
+        )
         failed, _ = refreshed(root, [*self.NAMES, "real_answers"], {"dataset": dataset})
         assert set(failed) == {"one", "summary"} | ({"real_answers"} if dataset == "zeroeval" else set())
         assert (("real_answers", {"dataset": dataset}) in executed) == (dataset == "simulated")

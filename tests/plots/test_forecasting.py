@@ -100,7 +100,7 @@ def test_own_predictor_enters_every_figure(pool):
         "other": HalfOfKNN(2),
     }
     runs = list(fit_runs(pool, predictors, n_seeds=2))
-    forecasts, curve, bins = forecast_table(tally_runs(runs)), learning_curve(runs), pool_runs(reliability(runs))
+    forecasts, curve, bins = forecast_table(tally_runs(runs)), learning_curve(runs)[0], pool_runs(reliability(runs))
     looks = set()
     for figure in (plot_forecasts(forecasts), plot_training_sizes(curve), plot_reliability(bins)):
         assert {"mine", "other"} < {text.get_text() for text in figure.legends[0].get_texts()}

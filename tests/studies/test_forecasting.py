@@ -209,17 +209,18 @@ def values_of(runs):
         for name, accuracy in (("MF", 0.7 + run.seed / 100 + shift), ("KNN", 0.65 + shift / 2))
     ]
     curve = pd.DataFrame(rows, columns=["seed", "size", "predictor", "accuracy"]).assign(data="d")
+    table_1 = tally_runs(runs[:1])  # as if fewer runs had been tuned
     # KNN stands for the paper's training, too.
     beside = Run(runs[0].seed, runs[0].split, {}, {"SGD": runs[0].probabilities["KNN"]})
     first = tally_runs([runs[0].with_those_of(beside)])
-    return {one.key: one for one in forecast_values(tally_runs(runs), first, reliability(runs), curve)}
+    return {one.key: one for one in forecast_values(tally_runs(runs), first, reliability(runs), curve, table_1)}
 
 
 class TestValues:
     KEYS = (
         "mf_accuracy knn_accuracy floor_accuracy model_floor_accuracy mf_minus_knn mf_minus_floor sgd_accuracy "
-        "mf_minus_sgd mf_minus_knn_smallest smallest_size above_floor below_knn "
-        "forecast_benchmarks forecast_answers mf_ece knn_ece"
+        "mf_minus_sgd table_1_mf table_1_knn table_1_mf_minus_knn mf_minus_knn_smallest smallest_size above_floor "
+        "below_knn forecast_benchmarks forecast_answers mf_ece knn_ece"
     )
 
     def test_against_the_evaluation_of_each_run(self, runs):
@@ -248,6 +249,8 @@ class TestValues:
         expected["smallest_size"] = [50]
         expected["sgd_accuracy"] = expected["knn_accuracy"][:1]
         expected["mf_minus_sgd"] = expected["mf_minus_knn"][:1]
+        for key, of in (("mf", "mf_accuracy"), ("knn", "knn_accuracy"), ("mf_minus_knn", "mf_minus_knn")):
+            expected[f"table_1_{key}"] = expected[of][:1]
         for key, each in reported.items():
             assert each.runs == pytest.approx(expected[key]), key
             assert all(type(value) is float for value in each.runs), key
@@ -364,7 +367,7 @@ def test_curve(small_pool, own_split, monkeypatch):
         return fit(self, part, validation)
 
     monkeypatch.setattr(MatrixFactorization, "fit", counted)
-    curve = learning_curve(runs)
+    curve, tally = learning_curve(runs)
     *smaller, everything = training_sizes(runs[0].split.train.n_questions)
     # One fit for each size and seed, none for the last size.
     assert fits == [*smaller, *smaller]
@@ -377,18 +380,19 @@ def test_curve(small_pool, own_split, monkeypatch):
         last = curve[(curve["seed"] == run.seed) & (curve["size"] == everything)]
         for metric in ("accuracy", "log_loss", "brier"):
             np.testing.assert_allclose(last[metric], expected[metric])
-    pd.testing.assert_frame_equal(learning_curve(runs), curve)
+    pd.testing.assert_frame_equal(forecast_table(tally), forecast_table(tally_runs(runs)))
+    pd.testing.assert_frame_equal(learning_curve(runs)[0], curve)
     # Tuned fits on all questions are made once where they are alike in all runs.
     values = {"KNN": [1, 5, 25], "MF": [2, 4]}
-    alone = pd.concat([learning_curve([run], values) for run in runs], ignore_index=True)
+    alone = pd.concat([learning_curve([run], values)[0] for run in runs], ignore_index=True)
     fits.clear()
-    pd.testing.assert_frame_equal(learning_curve(runs, values), alone)
+    pd.testing.assert_frame_equal(learning_curve(runs, values)[0], alone)
     assert fits.count(everything) == (1 if own_split else 2)
 
 
 def test_points_are_fits_on_the_subsets(make_matrix):
     (run,) = fit_runs(make_matrix(n_questions=100, missing=0.2), CURVE, n_seeds=1)
-    curve = learning_curve([run]).set_index(["size", "predictor"])
+    curve = learning_curve([run])[0].set_index(["size", "predictor"])
     size = 20  # a quarter of the training questions
     (part,) = nested_subsets(run.split.train, [size], seed=0)
     for name, predictor in CURVE.items():
@@ -398,7 +402,7 @@ def test_points_are_fits_on_the_subsets(make_matrix):
 
 def test_values_are_chosen_for_each_size(make_matrix):
     (run,) = fit_runs(make_matrix(n_questions=100, missing=0.2), CURVE, n_seeds=1)
-    curve = learning_curve([run], {"KNN": [1, 5, 25]}).set_index(["size", "predictor"])
+    curve = learning_curve([run], {"KNN": [1, 5, 25]})[0].set_index(["size", "predictor"])
     for size, part in zip([4, 80], [next(nested_subsets(run.split.train, [4], 0)), run.split.train], strict=True):
         fitted = fit_tuned(KNNCorrectness(), part, run.split.val, 0, [1, 5, 25])
         assert curve.at[(size, "KNN"), "chosen"] == fitted.n_neighbors
@@ -408,7 +412,7 @@ def test_values_are_chosen_for_each_size(make_matrix):
 
 def test_more_questions_help_on_the_simulated_pool(small_pool):
     runs = fit_runs(small_pool[0], CURVE, n_seeds=1)
-    accuracy = learning_curve(runs).pivot(index="size", columns="predictor", values="accuracy")
+    accuracy = learning_curve(runs)[0].pivot(index="size", columns="predictor", values="accuracy")
     assert accuracy["MF"].iloc[-1] > accuracy["MF"].iloc[0] + 0.01
     assert accuracy["KNN"].iloc[-1] > accuracy["KNN"].iloc[0] + 0.01
     # What does not read the question has learned all it can from a few.

@@ -59,6 +59,11 @@ class TestAsking:
         asked = ask(labels, np.array([2, 3, 0, 1]), 2)
         assert asked.tolist() == [[1, -1], [-1, -1], [-1, 0], [1, 1]]
 
+    def test_each_model_may_have_an_order_of_its_own(self):
+        labels = torch.tensor([[1, -1], [0, 1], [-1, 0], [1, 1]]).double()
+        asked = ask(labels, np.array([[2, 0], [3, 1], [0, 2], [1, 3]]), 2)
+        assert asked.tolist() == [[1, -1], [-1, 1], [-1, 0], [1, -1]]
+
     def test_stratified_questions_have_the_benchmarks_in_proportion(self):
         benchmarks = np.array(["a"] * 60 + ["b"] * 30 + ["c"] * 10)
         order = stratified_order(benchmarks, np.random.default_rng(0))

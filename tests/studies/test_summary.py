@@ -80,8 +80,10 @@ def test_simulated_answers_give_no_verdict_on_the_paper(rule, ours, total, expec
 
 @pytest.fixture
 def two():
-    built = results("simulated pool", forecasting__mf_accuracy=(74, 73.5, 74.6), forecasting__mf_minus_knn=(2, 1, 3))
-    return [built, results("MMLU-Pro", "2026-01-02", forecasting__mf_minus_knn=(-2, -3, -1))]
+    built = results(
+        "simulated pool", forecasting__table_1_mf=(74, 73.5, 74.6), forecasting__table_1_mf_minus_knn=(2, 1, 3)
+    )
+    return [built, results("MMLU-Pro", "2026-01-02", forecasting__table_1_mf_minus_knn=(-2, -3, -1))]
 
 
 def test_table_has_a_row_for_each_claim_and_data_set(two):
@@ -91,7 +93,7 @@ def test_table_has_a_row_for_each_claim_and_data_set(two):
     first = rows.loc[("Forecasting accuracy of MF", "simulated pool, this build")]
     assert first.tolist() == [
         "Table 1", "74.09 %", "+74.0 points", "+73.5 to +74.6", "cannot be tested here", "forecasting",
-        "forecasting-forecasts",
+        "forecasting-training-sizes",
     ]  # fmt: skip
     second = rows.loc[("MF forecasts better than KNN", "MMLU-Pro, recorded 2026-01-02")]
     assert second[["value", "interval", "verdict"]].tolist() == ["-2.0 points", "-3.0 to -1.0", "contradicted"]
@@ -122,13 +124,13 @@ def test_verdicts_in_words(two):
 
 def test_html_has_a_column_for_each_data_set_and_links_to_the_figures(two):
     shown = claims_html(claims_table(two)).data
-    assert '<a href="forecasting.html#forecasting-forecasts">Forecasting accuracy of MF</a>' in shown
+    assert '<a href="forecasting.html#forecasting-training-sizes">Forecasting accuracy of MF</a>' in shown
     assert shown.count("<th>") == 4
     assert shown.count("<tr>") == 1 + len(CLAIMS)
 
 
 def test_names_of_data_are_text_in_the_html():
-    shown = claims_html(claims_table([results("<b>pool</b>", forecasting__mf_accuracy=(74,))])).data
+    shown = claims_html(claims_table([results("<b>pool</b>", forecasting__table_1_mf=(74,))])).data
     assert "<b>pool" not in shown
     assert "&lt;b&gt;pool" in shown
 
@@ -139,7 +141,7 @@ def test_status_says_what_is_regenerated_on_which_data(two):
     assert row["here"] == "on simulated pool, MMLU-Pro"
     assert row["on the paper's data"] == "not attempted"
     assert table.loc["Figure 4", "here"] == "cannot be tested on these data"
-    papers = results("RZ412/EmbedLLM, revision 1", forecasting__mf_minus_knn=(2, 1, 3))
+    papers = results("RZ412/EmbedLLM, revision 1", forecasting__table_1_mf_minus_knn=(2, 1, 3))
     assert status_table([papers]).loc["Table 1", "on the paper's data"] == "yes"
 
 
