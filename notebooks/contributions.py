@@ -18,7 +18,9 @@ in_short = InShort("""
 The paper's [Figure 7](#contributions-contribution-sums), in test MSE with 95 % intervals over models:
 
 - what MMLU gives to the others, minus the most that another benchmark gives: {mmlu_lead_words};
-- how much the others together hurt GPQA: {gpqa_hurt_words}.
+- how much the others together hurt GPQA: {gpqa_hurt_words};
+- what gives most here, {giver}, minus the most that another one gives: {giver_lead_words}. It is chosen by these sums, which
+  favours it.
 
 Ours, the mean loss of forecasting accuracy on a benchmark:
 
@@ -139,7 +141,9 @@ values = contribution_values(contributions)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, matrix.source)
+in_short.fill(
+    values, matrix.source, giver=paper.largest_giver or "no benchmark"
+)
 recap(
     """
 **What we learned.** The three entries of the matrix that the paper names. Above 0, the first benchmark helps the second:

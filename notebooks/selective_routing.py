@@ -165,7 +165,8 @@ recap(
 - The least familiar fifth of the questions minus the most familiar one, for the stack: accuracy
   {selective_far_accuracy_words}, predicted minus observed accuracy {selective_far_excess_words}.
 - Without training questions of their benchmark, predicted minus observed accuracy of MF: {selective_heldout_excess_words};
-  with them, on the same questions: {selective_heldout_known_excess_words}. Questions marked unfamiliar:
+  with them, on the same questions: {selective_heldout_known_excess_words}; the difference:
+  {selective_heldout_more_excess_words}. Questions marked unfamiliar:
   {selective_heldout_marked_words} without them, {selective_heldout_known_marked_words} with them. Accuracy of MF without
   them, minus that with them: {selective_heldout_accuracy_words}.
 """,

@@ -240,7 +240,8 @@ def small_pools(
     ----------
     matrix : CorrectnessMatrix
     shapes : sequence of (int, int)
-        Models and training questions; at most the models, and half of the questions, that there are.
+        Models and training questions; at most the models, and half of the questions, that there are. Shapes that become
+        equal by that are drawn once.
     n_draws : int
     random_state : int
 
@@ -251,8 +252,8 @@ def small_pools(
         `stack`, `above best part`.
     """
     rng, groups, rows = np.random.default_rng(check_seed(random_state)), question_groups(matrix.questions), []
-    for n_models, n_questions in shapes:
-        n_models, n_questions = min(n_models, matrix.n_models), min(n_questions, matrix.n_questions // 2)
+    limits = matrix.n_models, matrix.n_questions // 2
+    for n_models, n_questions in dict.fromkeys(tuple(map(min, shape, limits)) for shape in shapes):
         for draw in range(n_draws):
             models = np.isin(np.arange(matrix.n_models), rng.permutation(matrix.n_models)[:n_models])
             chosen = np.isin(np.arange(matrix.n_questions), rng.permutation(matrix.n_questions)[:n_questions])

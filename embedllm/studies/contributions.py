@@ -108,6 +108,12 @@ class Contributions:
         cells = [cell for cell in self.cells.dropna().index if cell[level] == benchmark and cell[0] != cell[1]]
         return self.cells[cells].sum(min_count=1), self.resampled[cells].sum(axis=1, min_count=1)
 
+    @property
+    def largest_giver(self) -> str:
+        """The benchmark that gives most to the others; empty if none can be tested."""
+        totals = pd.Series({name: self._total(name, 0)[0] for name in self.benchmarks}).dropna()
+        return str(totals.idxmax()) if len(totals) else ""
+
     def lead(self, benchmark: str) -> tuple[float, pd.Series]:
         """Return what a benchmark gives minus the most that any other one gives, and the same of the resamples."""
         totals, resampled = zip(*(self._total(name, 0) for name in self.benchmarks), strict=True)
@@ -257,8 +263,9 @@ def contribution_values(contributions: dict[str, Contributions]) -> list[Reporte
     """Return the values that the page reports; undefined where the data have no benchmark of the name.
 
     Those of the test MSE answer the paper's claims, each of which holds where its value is positive: MMLU gives most,
-    the others together hurt GPQA, and three benchmarks of mathematics contribute to each other. Of the other measures,
-    there is what a benchmark loses without its own training questions, and without those of another one, in the mean.
+    the others together hurt GPQA, and three benchmarks of mathematics contribute to each other. Beside them stands the
+    lead of the benchmark that gives most here. Of the other measures, there is what a benchmark loses without its own
+    training questions, and without those of another one, in the mean.
     """
     paper = contributions[MSE]
     names = {plain_name(name): name for name in paper.benchmarks}
@@ -281,6 +288,11 @@ def contribution_values(contributions: dict[str, Contributions]) -> list[Reporte
         value, samples = (np.nan, pd.Series([np.nan])) if absent else find(*(names[name.lower()] for name in needed))
         reason = f"it has no benchmark named {' or '.join(absent)}" if absent else "too few models have answers"
         reported.append(ReportedValue(key, f"{MSE}: {what}", [value], "", interval(samples), reason=reason))
+    giver, what = paper.largest_giver, "gives most here, minus the most that another one gives"
+    lead, samples = paper.lead(giver) if giver else (np.nan, pd.Series([np.nan]))
+    reported.append(
+        ReportedValue("giver_lead", f"{MSE}: {giver} {what}", [lead], "", interval(samples), reason="too few models")
+    )
     for measure, suffix in ((ACCURACY, ""), (ORDER, "_order")):
         cells, resampled = contributions[measure].cells, contributions[measure].resampled
         own = cells.index.get_level_values(0) == cells.index.get_level_values(1)

@@ -335,6 +335,12 @@ class Selection:
             ),
             ("heldout_excess", f"{said}: {mf} on held-out benchmarks", _get(out["excess"], "held out"), "points"),
             ("heldout_known_excess", "The same, benchmark in training", _get(out["excess"], "known"), "points"),
+            (
+                "heldout_more_excess",
+                "The former minus the latter",
+                _get(out["excess"], "held out") - _get(out["excess"], "known"),
+                "points",
+            ),
         ]
         found = [
             ReportedValue("selective_questions", "Test questions of a run", [round(self._n_questions)], count=True)

@@ -75,7 +75,8 @@ def test_shuffled_labels_tell_nothing_but_the_accuracy_of_a_model(pool):
 
 
 def test_small_pools(pool):
-    small = small_pools(pool, [(6, 100), (500, 10_000)], n_draws=2)
+    small = small_pools(pool, [(6, 100), (500, 10_000), (500, 20_000)], n_draws=2)
+    assert len(small) == 4  # the last two shapes are one
     assert small[["models", "questions"]].drop_duplicates().to_numpy().tolist() == [
         [6, 100],
         [112, pool.n_questions // 2],

@@ -188,6 +188,8 @@ class TestSelection:
         assert values["selective_far_excess"].value == pytest.approx(fifths["KNN", 1] - fifths["KNN", 5])
         first = selection.rows.query("method == 'MF' and seed == 0")
         assert values["selective_heldout_known_excess"].value == pytest.approx(100 * first["excess"].mean())
+        more = values["selective_heldout_excess"].value - values["selective_heldout_known_excess"].value
+        assert values["selective_heldout_more_excess"].value == pytest.approx(more)
 
     def test_threshold_comes_from_the_validation_questions(self, matrix_of):
         """The best single model is always correct there where the router is below 0.6, and never on test questions."""
