@@ -5,6 +5,8 @@ The page `api` shows the public names of the package, the pages in ``api/`` all 
 
 from __future__ import annotations
 
+import ast
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +42,20 @@ def skip_member(app: Sphinx, what: str, name: str, member: object, *_: Any) -> b
 def find_public_name(app: Sphinx, env: BuildEnvironment, node: pending_xref, content: nodes.Node) -> nodes.Node | None:
     """Resolve a reference to a public name, or to a part of it, that names the module where it is defined."""
     target = node.get("reftarget", "")
-    for name in dir(embedllm) if target.startswith("embedllm.") else ():
-        public = getattr(embedllm, name)
-        full = f"{public.__module__}.{name}" if hasattr(public, "__module__") else name
+    for full, name in public_names().items():
         if f"{target}.".startswith(f"{full}."):
             short = f"embedllm.{name}{target.removeprefix(full)}"
             where, domain = node["refdoc"], env.get_domain("py")
             return domain.resolve_xref(env, where, app.builder, node["reftype"], short, node, content)
     return None
+
+
+@cache
+def public_names() -> dict[str, str]:
+    """Return the full name, with its module, of each public name; read from the stub, since imports take seconds."""
+    stub = ast.parse(Path(embedllm.__file__).with_suffix(".pyi").read_text(encoding="utf-8"))
+    imports = [each for each in stub.body if isinstance(each, ast.ImportFrom)]
+    return {f"embedllm.{each.module}.{alias.name}": alias.name for each in imports for alias in each.names}
 
 
 def outdated_pages(app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], _: set[str]) -> set[str]:
