@@ -121,7 +121,7 @@ def fit_exact_chosen(folder: Path, repeats: int) -> Side:
 
 
 def fit_with_pool(folder: Path, repeats: int) -> Side:
-    return fit(MatrixFactorization(alpha=ALPHA, prior="pool"), folder, repeats)
+    return fit(MatrixFactorization(alpha=ALPHA, prior="pool", rho=1.0), folder, repeats)
 
 
 def fit_with_pool_chosen(folder: Path, repeats: int) -> Side:

@@ -271,7 +271,7 @@ def _fit(options: argparse.Namespace) -> None:
             settings = given | {"prior": None} if given.get("prior") == "none" else given
             predictor = MatrixFactorization(device=options.device, **settings)
         else:
-            predictor = StackedCorrectness(standard_parts(matrix.n_models, options.device))
+            predictor = StackedCorrectness(standard_parts(matrix.n_models, options.device), told_benchmark=False)
         router = Router.fit(own_share(matrix), predictor, encoder=options.encoder, device=options.device)
         if number == 0:
             router.save(options.router)

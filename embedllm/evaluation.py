@@ -18,7 +18,7 @@ from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.recorded import answers_sha256
 from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest
-from embedllm.studies.baselines import AsTyped, Comparison, OnShare, baseline_table, findings, timed_runs
+from embedllm.studies.baselines import Comparison, OnShare, baseline_table, findings, timed_runs
 from embedllm.studies.forecasting import tally_runs
 from embedllm.studies.routing import route_runs, tally_routes
 
@@ -84,7 +84,7 @@ def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bo
     Comparison
         Of the predictors and routers on the test questions of `n_runs` random divisions.
     """
-    router = AsTyped(StackedCorrectness())
+    router = StackedCorrectness(told_benchmark=False)
     predictors = standard_parts(matrix.n_models) | {ROUTER: router}
     routers = {name: PredictedBest(name) for name in predictors}
     routers |= {SINGLE: BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}

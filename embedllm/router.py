@@ -122,7 +122,7 @@ class Router:
         check_encoder(matrix, encoder, device)
         # In the order of the names, so that the order of the matrix changes nothing.
         matrix = matrix.subset(models=sorted(matrix.model_names))
-        router = cls((StackedCorrectness() if predictor is None else predictor).fit(matrix), encoder, device)
+        router = cls((predictor or StackedCorrectness(told_benchmark=False)).fit(matrix), encoder, device)
         router.familiarity = Familiarity.learn(matrix.embeddings)
         return router
 

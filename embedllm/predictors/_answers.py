@@ -11,6 +11,7 @@ import pandas as pd
 import torch
 
 from embedllm._support.checks import name_positions
+from embedllm._support.division import normalized
 from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 
 _BLOCK = 2048  # questions at a time: a block and its logits stay in the cache of a processor
@@ -36,12 +37,23 @@ class Answers:
         # 1, 0, or -1 where not observed        (n_questions, n_models), int8
         self.labels = torch.tensor(matrix.labels[positions].T, device=device).contiguous()
         self.model_names, self.width, self.device = model_names, matrix.embeddings.shape[1], device
-        # A number in [0, 1) of each question: samples and folds then depend on its id, not on its place or process.
-        hashes = pd.util.hash_array(matrix.question_ids.astype(str).astype(object), categorize=False)
-        self.draws = torch.tensor((hashes >> np.uint64(11)) * 2.0**-53, device=device)
+        self._questions = matrix.questions
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    def draws(self, of_groups: bool = False) -> torch.Tensor:
+        """Return a number in [0, 1) of each question, (n_questions,), that depends on its id, not on place or process.
+
+        With `of_groups`, questions of the same item, or without one of the same text, have it in common.
+        """
+        keys = self._questions.index.to_series().astype(str)
+        for column in ("prompt", "item") if of_groups else ():
+            if column in self._questions:
+                values = self._questions[column].map(lambda value: normalized(str(value)), na_action="ignore")
+                keys = values.mask(values.isin([""])).fillna(keys)
+        hashes = pd.util.hash_array(keys.to_numpy(object), categorize=False)
+        return torch.tensor((hashes >> np.uint64(11)) * 2.0**-53, device=self.device)
 
     def hide(self, questions: torch.Tensor) -> Self:
         """Return the same answers without those to some questions (n_questions, bool); embeddings are not copied."""

@@ -125,7 +125,7 @@ class Problem:
         self.covariance = self._covariance()
 
     def _covariance(self) -> torch.Tensor:
-        rows = (self.answers.draws < _SAMPLE / self.n_questions).nonzero()[:, 0]
+        rows = (self.answers.draws() < _SAMPLE / self.n_questions).nonzero()[:, 0]
         squares = torch.zeros(len(self.mean), len(self.mean), dtype=self.dtype, device=self.mean.device)
         for part in rows.split(_SAMPLE // 4):
             sample = self.answers.block(part)[0].to(self.dtype) - self.mean

@@ -43,7 +43,7 @@ from embedllm.predictors.sgd import PRESETS, Parameters, TrainingPreset, train
 
 AUTHORS_ALPHA = 0.05
 
-_LEARNED = ("history_", "alpha_", "explained_", "n_iter_", "path_")
+_LEARNED = ("history_", "alpha_", "rho_", "explained_", "n_iter_", "path_")
 
 
 class MatrixFactorization(CorrectnessPredictor):
@@ -62,6 +62,9 @@ class MatrixFactorization(CorrectnessPredictor):
     prior : None or "pool"
         "pool": a model borrows from the others (:mod:`embedllm.predictors.pool_prior`); better where there are few
         answers a model. For the exact solver.
+    rho : "auto" or float
+        Of the prior: how far a model may be from what the others have in common, above 0. "auto" chooses it as alpha is
+        chosen, and leaves the prior out where that predicts better.
     tol : float
         The exact solver stops when no model's gradient has a larger norm.
     preset : "paper" or a TrainingPreset
@@ -88,6 +91,8 @@ class MatrixFactorization(CorrectnessPredictor):
         How many dimensions are not zero for all models: at most n_models - 1 for the exact solver.
     alpha_ : float
         The alpha of the fit.
+    rho_ : float or None
+        Of "exact": the rho of the fit; None without a prior.
     history_ : DataFrame
         Of "sgd", for each epoch `train_loss` and, with validation data, `val_loss` and `val_accuracy` (per observed
         pair). Of "exact", for each iteration, and the start as number 0, `objective` (mean over the models of loss and
@@ -99,7 +104,7 @@ class MatrixFactorization(CorrectnessPredictor):
     n_iter_ : int
         Of "exact".
     path_ : DataFrame
-        Of "exact": `parameter`, `value` and validation `log_loss` of the strengths that "auto" tried.
+        Of "exact": `parameter`, `value` and held-out `log_loss` of the strengths that "auto" tried.
 
     References
     ----------
@@ -124,6 +129,7 @@ class MatrixFactorization(CorrectnessPredictor):
     parameters_: Parameters | Coordinates
     dim_: int
     alpha_: float
+    rho_: float | None
     history_: pd.DataFrame
     explained_: np.ndarray
     ability_: np.ndarray
@@ -140,8 +146,9 @@ class MatrixFactorization(CorrectnessPredictor):
         preset: str | TrainingPreset = "paper",
         device: str = "auto",
         random_state: int = 0,
+        rho: float | str = "auto",
     ) -> None:
-        self.dim, self.alpha, self.solver, self.prior, self.tol = dim, alpha, solver, prior, tol
+        self.dim, self.alpha, self.solver, self.prior, self.rho, self.tol = dim, alpha, solver, prior, rho, tol
         self.preset, self.device, self.random_state = preset, device, random_state
 
     def fit(self, matrix: CorrectnessMatrix, validation: CorrectnessMatrix | None = None) -> Self:
@@ -185,8 +192,9 @@ class MatrixFactorization(CorrectnessPredictor):
         if self.prior == "pool" and len(names) == 1:
             raise ValueError("prior 'pool' learns from other models, and there is one model only: leave out the prior")
         held_out = None if validation is None else Answers(validation, names, device)
+        rho = self.rho if self.prior == "pool" else None
         problem, solution, chosen, path = choose_and_solve(
-            Answers(matrix, names, device), held_out, self.alpha, self.prior == "pool", self.tol
+            Answers(matrix, names, device), held_out, self.alpha, rho, self.tol
         )
         coordinates, explained = model_coordinates(problem, solution.weights, self.dim)
         objective = solution.objective.mean(dim=1).tolist()
@@ -194,6 +202,7 @@ class MatrixFactorization(CorrectnessPredictor):
         return coordinates, {
             "history_": history.rename_axis("iteration"),
             "alpha_": chosen["alpha"],
+            "rho_": chosen["rho"],
             "explained_": explained.numpy(),
             "n_iter_": solution.n_iter,
             "path_": path,
@@ -266,6 +275,7 @@ class MatrixFactorization(CorrectnessPredictor):
             "alpha": self.alpha if self.alpha == "auto" else float(self.alpha),
             "solver": self.solver,
             "prior": self.prior,
+            "rho": self.rho if self.rho == "auto" else float(self.rho),
             "tol": float(self.tol),
             "preset": self.preset if isinstance(self.preset, str) else asdict(self.preset),
             "random_state": int(self.random_state),
@@ -370,6 +380,8 @@ class MatrixFactorization(CorrectnessPredictor):
             raise ValueError(f"prior must be None or 'pool', got {self.prior!r}")
         if self.prior == "pool" and self.solver == "sgd":
             raise ValueError("prior 'pool' is for the exact solver: leave out solver='sgd', or the prior")
+        if self.rho != "auto" and not (isinstance(self.rho, numbers.Real) and 0 < self.rho < float("inf")):
+            raise ValueError(f"rho must be 'auto' or a number above 0, got {self.rho!r}")
         if not (isinstance(self.tol, numbers.Real) and 0 < self.tol < float("inf")):
             raise ValueError(f"tol must be a number above 0, got {self.tol!r}")
         least = "of at least 0" if self.solver == "sgd" else "above 0"

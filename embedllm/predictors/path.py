@@ -24,6 +24,9 @@ ALPHAS = (0.0125, 0.018, 0.025, 0.035, 0.05, 0.07, 0.1, 0.14, 0.2, 0.28, 0.4)
 
 N_FOLDS = 5
 
+Solver = Callable[[Problem, float], Solution]
+"""Solves a problem with a strength of the penalty."""
+
 
 def fit_path(
     matrix: CorrectnessMatrix,
@@ -76,27 +79,28 @@ def fit_path(
 
 
 def choose_and_solve(
-    answers: Answers, validation: Answers | None, alpha: float | str, pool: bool, tol: float
-) -> tuple[Problem, Solution, dict[str, float], pd.DataFrame]:
+    answers: Answers, validation: Answers | None, alpha: float | str, rho: float | str | None, tol: float
+) -> tuple[Problem, Solution, dict[str, float | None], pd.DataFrame]:
     """Fit with the penalty that predicts best, on the validation questions or by cross-validation over the questions.
 
     The choice walks downhill from the authors' alpha, and then from rho = 1, along the values of `ALPHAS` and `RHOS`.
+    Where no rho predicts better than alpha alone, there is no prior.
 
     Parameters
     ----------
     answers, validation : Answers
     alpha : float or "auto"
-        A number takes the place of the choice, and rho is then 1.
-    pool : bool
-        Whether the other models give a prior.
+        A number takes the place of the choice.
+    rho : float, "auto" or None
+        Of the prior that the other models give; None leaves it out.
     tol : float
 
     Returns
     -------
     problem : Problem
     solution : Solution
-    chosen : dict of str to float
-        `alpha`, and `rho` if there is a prior.
+    chosen : dict
+        `alpha` and `rho`.
     path : DataFrame
         Columns `parameter`, `value`, `log_loss`: what was tried.
     """
@@ -110,27 +114,28 @@ def choose_and_solve(
         return solve_with_pool(problem, ridge(problem, alpha).weights, rho, tol)
 
     problem = Problem(answers)
-    chosen: dict[str, float] = {"alpha": 0.05 if alpha == "auto" else float(alpha)} | ({"rho": 1.0} if pool else {})
-    tried = []
+    tried: list[tuple[str, float, float]] = []
+    folds = [(problem, validation)] if validation is not None else []
+    if "auto" in (alpha, rho) and not folds:
+        folds = list(_folds(answers))
+
+    def losses(parameter: str, grid: Sequence[float], start: float, solve: Solver) -> dict[float, float]:
+        found = _walk(lambda value: _mean_loss(folds, lambda problem: solve(problem, value)), grid, start)
+        tried.extend((parameter, value, loss) for value, loss in found.items())
+        return found
+
     if alpha == "auto":
-        folds = [(problem, validation)] if validation is not None else list(_folds(answers))
-
-        def ridge_loss(value: float) -> float:
-            return _mean_loss(folds, lambda problem: ridge(problem, value).weights)
-
-        losses = _walk(ridge_loss, ALPHAS, chosen["alpha"])
-        chosen["alpha"] = min(losses, key=losses.__getitem__)
-        tried += [("alpha", value, loss) for value, loss in losses.items()]
-        if pool:
-
-            def pool_loss(value: float) -> float:
-                return _mean_loss(folds, lambda problem: with_pool(problem, chosen["alpha"], value).weights)
-
-            losses = _walk(pool_loss, RHOS, chosen["rho"])
-            chosen["rho"] = min(losses, key=losses.__getitem__)
-            tried += [("rho", value, loss) for value, loss in losses.items()]
-    solution = with_pool(problem, **chosen) if pool else ridge(problem, **chosen)
+        alone = losses("alpha", ALPHAS, 0.05, ridge)
+        alpha = min(alone, key=alone.__getitem__)
+    strength = float(alpha)
+    if rho == "auto":
+        beside = losses("rho", RHOS, 1.0, lambda problem, value: with_pool(problem, strength, value))
+        rho = min(beside, key=beside.__getitem__)
+        if _mean_loss(folds, lambda problem: ridge(problem, strength)) < beside[rho]:
+            rho = None
+    solution = ridge(problem, strength) if rho is None else with_pool(problem, strength, float(rho))
     path = pd.DataFrame(tried, columns=["parameter", "value", "log_loss"])
+    chosen = {"alpha": strength, "rho": None if rho is None else float(rho)}
     return problem, solution, chosen, path.astype({"value": float, "log_loss": float})
 
 
@@ -148,8 +153,8 @@ def score_answers(u: torch.Tensor, intercept: torch.Tensor, answers: Answers) ->
 
 
 def _folds(answers: Answers) -> Iterator[tuple[Problem, Answers]]:
-    """Yield the questions without those of each fold, and those of the fold, which their ids decide."""
-    fold = (answers.draws * N_FOLDS).long()
+    """Yield the questions without those of each fold, and those of the fold; groups of questions stay together."""
+    fold = (answers.draws(of_groups=True) * N_FOLDS).long()
     for number in range(N_FOLDS):
         rest, part = answers.hide(fold == number), answers.hide(fold != number)
         counts = torch.stack([(each.labels >= 0).sum() for each in (rest, part)])
@@ -158,8 +163,8 @@ def _folds(answers: Answers) -> Iterator[tuple[Problem, Answers]]:
             yield Problem(rest), part
 
 
-def _mean_loss(folds: list[tuple[Problem, Answers]], solve: Callable[[Problem], torch.Tensor]) -> float:
-    losses = [score_answers(*problem.linear(solve(problem)), held_out)[0] for problem, held_out in folds]
+def _mean_loss(folds: list[tuple[Problem, Answers]], solve: Callable[[Problem], Solution]) -> float:
+    losses = [score_answers(*problem.linear(solve(problem).weights), held_out)[0] for problem, held_out in folds]
     return float(np.mean(losses)) if losses else float("nan")
 
 

@@ -50,6 +50,7 @@ def stack_to_bytes(stack: StackedCorrectness) -> bytes:
     tensors: dict[str, np.ndarray] = {}
     header: dict[str, Any] = {
         "n_folds": stack.n_folds,
+        "told_benchmark": stack.told_benchmark,
         "weights": stack.weights_.to_dict(),
         "path": stack.path_.to_dict(orient="list"),
         "model_names": stack.model_names_.tolist(),
@@ -101,7 +102,7 @@ def stack_from_bytes(content: bytes, factorization: MatrixFactorization) -> Stac
             mean.classifier_.classes_ = np.array(known["classes"])
             mean.classifier_.coef_, mean.classifier_.intercept_ = tensors["coef"], tensors["intercept"]
         parts[known["name"]] = mean
-    stack = StackedCorrectness(n_folds=header["n_folds"])
+    stack = StackedCorrectness(n_folds=header["n_folds"], told_benchmark=header.get("told_benchmark", True))
     stack.model_names_, stack.parts_ = names, parts
     stack.weights_ = pd.Series(header["weights"], name="weight")
     stack.path_ = pd.DataFrame(header["path"])

@@ -58,6 +58,9 @@ class StackedCorrectness(CorrectnessPredictor):
         Not fitted; by default, those of `standard_parts`. They stay as they are.
     n_folds : int
         Of the cross-validation over groups of questions.
+    told_benchmark : bool
+        Whether the parts are told the benchmark of a question, which only `predict_matrix` can be. A router is not: its
+        parts have to be weighed by what they predict from the text alone.
 
     Attributes
     ----------
@@ -85,8 +88,13 @@ class StackedCorrectness(CorrectnessPredictor):
     ['benchmark mean', 'KNN', 'benchmark mean + KNN']
     """
 
-    def __init__(self, parts: Mapping[str, CorrectnessPredictor] | None = None, n_folds: int = 5) -> None:
-        self.parts, self.n_folds = parts, n_folds
+    def __init__(
+        self,
+        parts: Mapping[str, CorrectnessPredictor] | None = None,
+        n_folds: int = 5,
+        told_benchmark: bool = True,
+    ) -> None:
+        self.parts, self.n_folds, self.told_benchmark = parts, n_folds, told_benchmark
 
     def fit(self, matrix: CorrectnessMatrix) -> Self:
         """Fit the parts, weigh them by cross-validation over the questions, and keep those that help.
@@ -106,9 +114,9 @@ class StackedCorrectness(CorrectnessPredictor):
         if not parts:
             raise ValueError("parts is empty: name at least one predictor, or leave it out")
         fitted = {name: clone(part).fit(matrix) for name, part in parts.items()}
-        held_out = [_cells(*fold) for fold in self._held_out(matrix, list(fitted.values()))]
+        held_out = [self._cells(*fold) for fold in self._held_out(matrix, list(fitted.values()))]
         if not held_out:  # one question, or one answer: all that there is
-            held_out = [_cells(matrix, question_groups(matrix.questions), list(fitted.values()))]
+            held_out = [self._cells(matrix, question_groups(matrix.questions), list(fitted.values()))]
         logits, correct, group = (np.concatenate(each) for each in zip(*held_out, strict=True))
         self.path_, self.weights_ = _choose(list(parts), logits, correct, group)
         self.parts_ = fitted
@@ -130,7 +138,7 @@ class StackedCorrectness(CorrectnessPredictor):
                 yield held_out, groups[fold], [_as_chosen(part).fit(train) for part in parts]
 
     def summary(self) -> str:
-        """Say the weights, and the log loss on held-out questions of known benchmarks beside that of each part."""
+        """Say the weights, and the log loss on held-out questions beside that of each part."""
         check_is_fitted(self, "model_names_")
         loss = self.path_.set_index("parts")["log_loss"]
         taken = self.weights_[self.weights_ > 0]
@@ -138,8 +146,9 @@ class StackedCorrectness(CorrectnessPredictor):
             return "no part predicts held-out questions better than one half: there is too little to learn from"
         weights = ", ".join(f"{weight:.2f} {name}" for name, weight in taken.items())
         alone = ", ".join(f"{name} {loss[name]:.4f}" for name in self.weights_.index)
+        known = " of known benchmarks" if self.told_benchmark else ""
         return (
-            f"weights of the logits: {weights}; log loss on held-out questions of known benchmarks: "
+            f"weights of the logits: {weights}; log loss on held-out questions{known}: "
             f"{loss[' + '.join(taken.index)]:.4f}; of each part alone: {alone}"
         )
 
@@ -147,7 +156,7 @@ class StackedCorrectness(CorrectnessPredictor):
         return self._combined(lambda part: part.predict_proba(embeddings))
 
     def predict_matrix(self, matrix: CorrectnessMatrix) -> np.ndarray:
-        return self._combined(lambda part: part.predict_matrix(matrix))
+        return self._combined(lambda part: self._of_matrix(part, matrix))
 
     def _combined(self, predict: Callable[[CorrectnessPredictor], np.ndarray]) -> np.ndarray:
         check_is_fitted(self, "model_names_")
@@ -156,27 +165,30 @@ class StackedCorrectness(CorrectnessPredictor):
         logits = [weight * _logits(predict(self.parts_[name])) for name, weight in taken.items()]
         return expit(np.sum(logits, axis=0)).astype(np.float32)
 
+    def _of_matrix(self, part: CorrectnessPredictor, matrix: CorrectnessMatrix) -> np.ndarray:
+        return part.predict_matrix(matrix) if self.told_benchmark else CorrectnessPredictor.predict_matrix(part, matrix)
+
+    def _cells(
+        self, matrix: CorrectnessMatrix, groups: np.ndarray, fitted: list[CorrectnessPredictor]
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the logits (n_cells, n_parts), the labels and the group of the question, of the observed cells."""
+        observed = matrix.observed
+        logits = np.stack([_logits(self._of_matrix(part, matrix)[observed]) for part in fitted], axis=1)
+        return logits, (matrix.labels == CORRECT)[observed], np.broadcast_to(groups, observed.shape)[observed]
+
 
 def _as_chosen(fitted: CorrectnessPredictor) -> CorrectnessPredictor:
     """Return a predictor, not fitted, with the hyperparameters that a fit has chosen."""
     if isinstance(fitted, Tuned):
         return clone(fitted.predictor_)
     if isinstance(fitted, MatrixFactorization):
-        return clone(fitted).set_params(alpha=fitted.alpha_)
+        prior = {"prior": None} if getattr(fitted, "rho_", None) is None else {"rho": fitted.rho_}
+        return clone(fitted).set_params(alpha=fitted.alpha_, **prior)
     return clone(fitted)
 
 
 def _logits(probability: np.ndarray) -> np.ndarray:
     return logit(probability.astype(float).clip(CLIP, 1 - CLIP))
-
-
-def _cells(
-    matrix: CorrectnessMatrix, groups: np.ndarray, fitted: list[CorrectnessPredictor]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return the logits (n_cells, n_parts), the labels and the group of the question, of the observed cells."""
-    observed = matrix.observed
-    logits = np.stack([_logits(part.predict_matrix(matrix)[observed]) for part in fitted], axis=1)
-    return logits, (matrix.labels == CORRECT)[observed], np.broadcast_to(groups, observed.shape)[observed]
 
 
 def _choose(

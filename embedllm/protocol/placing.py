@@ -58,7 +58,7 @@ class Material:
         """Weights in the coordinates of the embeddings, (width + 1, n_models)."""
         train, val, _ = self.split
         known, held_out = (Answers(part, list(train.model_names), torch.device("cpu")) for part in (train, val))
-        return choose_and_solve(known, held_out, "auto", False, 1e-3)[1].weights.double()
+        return choose_and_solve(known, held_out, "auto", None, 1e-3)[1].weights.double()
 
     @cached_property
     def _basis(self) -> torch.Tensor:

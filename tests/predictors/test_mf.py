@@ -211,7 +211,7 @@ class TestSettings:
         assert (model.dim, model.preset, model.random_state, model.device) == (232, "paper", 0, "auto")
         assert KNNCorrectness().n_neighbors == 131
         names = list(inspect.signature(MatrixFactorization).parameters)
-        assert names == ["dim", "alpha", "solver", "prior", "tol", "preset", "device", "random_state"]
+        assert names == ["dim", "alpha", "solver", "prior", "tol", "preset", "device", "random_state", "rho"]
 
     def test_auto_is_the_authors_alpha_for_sgd(self, toy):
         model = quick(alpha="auto").fit(toy)

@@ -87,7 +87,7 @@ class TestAuto:
         for nothing in (unobserved, toy.subset(questions=[])):
             model = fit(toy, nothing, prior=prior)
             assert model.alpha_ == 0.05
-            assert bits(model) == bits(fit(toy, alpha=0.05, prior=prior))
+            assert bits(model) == bits(fit(toy, alpha=0.05, prior=prior, rho=1.0))
 
     def test_pool_prior_is_chosen_after_it(self, make_matrix):
         train, validation, _ = make_matrix(n_models=12, n_questions=80, missing=0.5).split((0.6, 0.3, 0.1))
@@ -98,6 +98,16 @@ class TestAuto:
         proba = pool.predict_matrix(validation).astype(float)
         of_label = np.where(validation.labels == 1, proba, 1 - proba)[validation.observed]
         assert -np.log(of_label).mean() == pytest.approx(rho["log_loss"], abs=1e-6)
+        assert pool.rho_ == rho["value"]
+        assert bits(pool) == bits(fit(train, alpha=pool.alpha_, rho=pool.rho_, prior="pool"))
+
+    def test_pool_is_left_out_where_it_predicts_worse(self, make_matrix):
+        """Two models that have nothing in common, with many answers: what the other one does is no hint."""
+        train, validation, _ = make_matrix(n_models=2, n_questions=600, width=4, seed=3).split((0.6, 0.3, 0.1))
+        ridge, pool = fit(train, validation), fit(train, validation, prior="pool")
+        alone, beside = (pool.path_.loc[pool.path_["parameter"] == name, "log_loss"].min() for name in ("alpha", "rho"))
+        assert alone < beside
+        assert pool.rho_ is None and bits(pool) == bits(ridge)
 
 
 class TestFolds:
@@ -119,6 +129,16 @@ class TestFolds:
             assert held_out | kept == everything and not held_out & kept
             assert len(held_out) == pytest.approx(len(everything) / 5, rel=0.2)
         assert sum(len(held_out) for held_out, _ in folds) == len(everything)
+
+    def test_keep_wordings_of_a_question_together(self, make_matrix):
+        matrix = make_matrix(n_questions=300)
+        matrix.questions["item"] = [f"item {number // 3}" for number in range(300)]
+        folds = self.folds(matrix)
+        items = matrix.questions["item"]
+        for held_out, kept in folds:
+            assert not set(items[list(held_out)]) & set(items[list(kept)])
+        # Large groups do not gather in one fold.
+        assert max(len(held_out) for held_out, _ in folds) < 100
 
     def test_depend_on_the_ids_alone(self, parts):
         shuffled = parts.train.subset(questions=np.random.default_rng(0).permutation(parts.train.question_ids))
@@ -148,6 +168,6 @@ class TestFolds:
     def test_too_few_questions_for_a_fold(self, toy):
         one = toy.subset(questions=toy.question_ids[:1])
         answers = Answers(one, list(one.model_names), torch.device("cpu"))
-        _, _, chosen, path = choose_and_solve(answers, None, "auto", pool=False, tol=1e-3)
+        _, _, chosen, path = choose_and_solve(answers, None, "auto", rho=None, tol=1e-3)
         assert chosen["alpha"] == 0.05
         assert path["log_loss"].isna().all()

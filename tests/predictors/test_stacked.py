@@ -92,6 +92,32 @@ def test_chosen_hyperparameters_are_kept_in_the_folds(toy, monkeypatch):
     assert alphas == ["auto"] + 3 * [stack.parts_["MF"].alpha_]
 
 
+def test_the_prior_is_that_of_the_part_in_the_folds(make_matrix, monkeypatch):
+    matrix, fits, fit = make_matrix(n_models=8, n_questions=60, missing=0.4), [], MatrixFactorization.fit
+    monkeypatch.setattr(MatrixFactorization, "fit", lambda self, *rest: fits.append(self) or fit(self, *rest))
+    stack = StackedCorrectness({"MF": MatrixFactorization(dim=4, prior="pool")}, n_folds=3).fit(matrix)
+    chosen = stack.parts_["MF"]
+    assert [each.rho_ for each in fits] == 4 * [chosen.rho_]
+    assert [each.alpha_ for each in fits] == 4 * [chosen.alpha_]
+
+
+def test_parts_that_are_not_told_the_benchmark_are_weighed_without_it():
+    """The accuracy on a benchmark is all that there is to know, and the text does not show the benchmark."""
+    rng = np.random.default_rng(0)
+    ids, models = [f"q{number}" for number in range(600)], [f"m{number}" for number in range(6)]
+    hard = rng.random(600) < 0.5
+    labels = (rng.random((6, 600)) < np.where(hard, 0.1, 0.9)).astype(int)
+    questions = pd.DataFrame({"benchmark": np.where(hard, "hard", "easy")}, index=ids)
+    matrix = CorrectnessMatrix(pd.DataFrame(labels, models, ids), questions, rng.standard_normal((600, 4)))
+    parts = {"benchmark mean": BenchmarkMean(), "model mean": ModelMean()}
+    told, typed = (StackedCorrectness(parts, told_benchmark=told).fit(matrix) for told in (True, False))
+    assert told.path_["log_loss"].min() < 0.35
+    assert typed.path_["log_loss"].min() > 0.69  # as good as no prediction
+    np.testing.assert_array_equal(typed.predict_matrix(matrix), typed.predict_proba(matrix.embeddings).T)
+    assert "of known benchmarks" in told.summary()
+    assert "of known benchmarks" not in typed.summary()
+
+
 @pytest.mark.parametrize(
     ("stack", "message"),
     [
