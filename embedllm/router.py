@@ -150,8 +150,8 @@ class Router:
     def add_model(self, name: str, answers: Mapping[str, object], pool: CorrectnessMatrix | None = None) -> Self:
         """Add a new model to choose from, with a few of its answers; the others are not trained again.
 
-        The probabilities of the new model come from the matrix factorization alone, also in a stack. The fewer answers
-        there are, the closer to one half they are.
+        The probabilities of the new model come from the matrix factorization alone, also in a stack, whatever its
+        weight there. The fewer answers there are, the closer they are to the mean of the pool.
 
         Parameters
         ----------

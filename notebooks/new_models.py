@@ -51,8 +51,8 @@ from embedllm.plots.new_models import (
     plot_benchmark_errors,
     plot_new_models,
 )
-from embedllm.predictors.placement import PoolPrior, place_model
-from embedllm.protocol.placing import Material, ask
+from embedllm.predictors.placement import PoolPrior, ask, place_model
+from embedllm.protocol.placing import Material
 from embedllm.protocol.reported_values import report
 from embedllm.studies.new_models import (
     ALL_ALONE,

@@ -78,9 +78,11 @@ class CorrectnessPredictor(BaseEstimator, ABC):
         ------
         KeyError
             If a model of the matrix was not in the fit; the message lists the known ones.
+        ValueError
+            If `predict_proba` returns anything but probabilities of the shape that it has to have.
         """
         positions = self._model_positions(matrix.model_names)
-        return self.predict_proba(matrix.embeddings)[:, positions].T
+        return check_probabilities(self, self.predict_proba(matrix.embeddings), matrix.n_questions)[:, positions].T
 
     def score(self, matrix: CorrectnessMatrix) -> float:
         """Compute the accuracy of the thresholded probability over the observed cells; NaN if there are none."""
@@ -110,6 +112,22 @@ def check_matrix(matrix: object) -> CorrectnessMatrix:
     if not matrix.observed.any():
         raise ValueError(f"nothing to learn from: {matrix!r}")
     return matrix
+
+
+def check_probabilities(predictor: CorrectnessPredictor, values: np.ndarray, n_questions: int) -> np.ndarray:
+    """Return what `predict_proba` of a predictor, perhaps a reader's own, returned for some questions.
+
+    Raises
+    ------
+    ValueError
+        If the shape is not (n_questions, n_models), or a value is not a number from 0 to 1: a metric would take it.
+    """
+    name, shape = f"predict_proba of {type(predictor).__name__}", (n_questions, len(predictor.model_names_))
+    if np.shape(values) != shape:
+        raise ValueError(f"{name} returned shape {np.shape(values)}: return (n_questions, n_models), here {shape}")
+    if not ((within := (values >= 0) & (values <= 1)).all()):
+        raise ValueError(f"{name} returned {np.asarray(values)[~within][0]}: return probabilities, from 0 to 1")
+    return values
 
 
 def check_embeddings(embeddings: np.ndarray, width: int) -> torch.Tensor:

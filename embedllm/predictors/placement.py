@@ -228,17 +228,35 @@ def choose_strengths(
 def choose_on_pool(factorization: MatrixFactorization, matrix: CorrectnessMatrix) -> tuple[float, float]:
     """Return the tau and rho of `choose_strengths`, with answers of models of a factorization drawn at random.
 
-    Each model of five folds is placed by 64 of its answers and scored on its answers to up to 1,000 other questions.
+    Each model of five folds is placed by 64 of its answers and scored on its other answers to up to 1,000 questions.
     """
     rng = np.random.default_rng(0)
     order = rng.permutation(matrix.n_questions)
     known = name_positions("model", matrix.model_names, factorization.model_names_)
     weights = np.vstack([factorization.coef_[known].T, factorization.intercept_[known]])
     x, y = with_one(matrix.embeddings[order]), torch.from_numpy(matrix.labels.T[order]).double()
-    n_asked = min(N_CHOICE, len(order) // 2)
-    parts = [(x[part], y[part]) for part in (slice(n_asked), slice(n_asked, n_asked + _N_SCORED))]
+    asked = ask(y, np.arange(len(y)), min(N_CHOICE, len(y) // 2))
+    answered = asked != NOT_OBSERVED
+    of_someone, others = answered.any(dim=1), y.masked_fill(answered, NOT_OBSERVED)
+    parts = (x[of_someone], asked[of_someone]), (x[-_N_SCORED:], others[-_N_SCORED:])
     folds = [fold for fold in np.array_split(rng.permutation(len(known)), _N_FOLDS) if len(fold)]
     return choose_strengths(torch.from_numpy(weights), leading_directions(x), folds, *parts)
+
+
+def ask(labels: torch.Tensor, order: np.ndarray, n: int) -> torch.Tensor:
+    """Keep the first n observed answers of each model.
+
+    Parameters
+    ----------
+    labels : tensor of shape (n_questions, n_models)
+    order : ndarray of shape (n_questions,) or (n_questions, n_models)
+        Of the questions; one for all models, or one for each.
+    n : int
+    """
+    places = torch.from_numpy(order).reshape(len(labels), -1).expand(labels.shape)
+    ordered = labels.gather(0, places)
+    kept = (ordered != NOT_OBSERVED) & ((ordered != NOT_OBSERVED).cumsum(dim=0) <= n)
+    return torch.empty_like(labels).scatter_(0, places, torch.where(kept, ordered, NOT_OBSERVED))
 
 
 def place_beside(

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.special import expit, logit
 
 from embedllm._support.checks import name_positions
-from embedllm.predictors.base import CorrectnessPredictor, check_embeddings
+from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_probabilities
 from embedllm.predictors.mf import MatrixFactorization
 
 _BLOCK = 512  # questions multiplied at a time
@@ -59,7 +59,8 @@ def pool_logits(
         check_embeddings(vectors, predictor.coef_.shape[1])
         logits = _products(vectors, predictor.coef_) + predictor.intercept_
     else:
-        probability = [predictor.predict_proba(vectors[[row]])[0] for row in range(len(vectors))]
+        each = (predictor.predict_proba(vectors[[row]]) for row in range(len(vectors)))
+        probability = [check_probabilities(predictor, one, 1)[0] for one in each]
         logits = np.reshape(probability, (len(vectors), len(predictor.model_names_))).astype(float)
         logits = logit(logits.clip(_LEAST, 1 - _LEAST))
     return np.column_stack([logits, *(_moderated(vectors, each) for each in (new_models or {}).values())])
@@ -90,9 +91,11 @@ def positions_among(names: np.ndarray, among: Iterable[str] | None) -> np.ndarra
 
     Raises
     ------
-    KeyError, ValueError
-        If a model is unknown, or there is nothing to choose among.
+    KeyError, TypeError, ValueError
+        If a model is unknown, the models are one text and no list, or there is nothing to choose among.
     """
+    if isinstance(among, str):
+        raise TypeError(f"models must be a list of names, got the text {among!r}: pass [{among!r}]")
     kept = name_positions("model", names if among is None else dict.fromkeys(among), names)
     if not len(kept):
         raise ValueError("models is empty: name at least one, or leave it out")

@@ -257,22 +257,6 @@ def disagreement_order(known: torch.Tensor, rng: np.random.Generator) -> np.ndar
     return np.lexsort((rng.random(len(known)), -(share * (1 - share)).numpy()))
 
 
-def ask(labels: torch.Tensor, order: np.ndarray, n: int) -> torch.Tensor:
-    """Keep the first n observed answers of each model.
-
-    Parameters
-    ----------
-    labels : tensor of shape (n_questions, n_models)
-    order : ndarray of shape (n_questions,) or (n_questions, n_models)
-        Of the questions; one for all models, or one for each.
-    n : int
-    """
-    places = torch.from_numpy(order).reshape(len(labels), -1).expand(labels.shape)
-    ordered = labels.gather(0, places)
-    kept = (ordered != NOT_OBSERVED) & ((ordered != NOT_OBSERVED).cumsum(dim=0) <= n)
-    return torch.empty_like(labels).scatter_(0, places, torch.where(kept, ordered, NOT_OBSERVED))
-
-
 METHODS: dict[str, tuple[Callable[..., Predict], tuple[float, ...]]] = {
     RIDGE: (ridge, _VARIANCES),
     DECODER: (frozen_decoder, _VARIANCES),

@@ -21,7 +21,7 @@ import torch
 
 from embedllm.matrix import CORRECT, NOT_OBSERVED
 from embedllm.predictors._threads import single_threaded
-from embedllm.predictors.placement import N_CHOICE, PoolPrior, choose_strengths, log_loss, place_model
+from embedllm.predictors.placement import N_CHOICE, PoolPrior, ask, choose_strengths, log_loss, place_model
 from embedllm.protocol.bootstrap import MIN_MODELS, MIN_QUESTIONS, bootstrap_ratios, interval
 from embedllm.protocol.placing import (
     ALONE,
@@ -32,7 +32,6 @@ from embedllm.protocol.placing import (
     Material,
     Pool,
     Predict,
-    ask,
     disagreement_order,
     stratified_order,
     stratum_shares,
@@ -93,6 +92,8 @@ def learning_curves(
     """
     x, y, train = material.x, material.y, material.split.train
     everyone, sizes = np.arange(train.n_models), [n for n in sizes if n <= train.n_questions]
+    if len(everyone) < 2:
+        raise ValueError(f"new models are placed in a pool of others, and there is {len(everyone)} model: pass more")
     scores, benchmarks = [], []
 
     def add(method: str, asked: str, n: int, models: np.ndarray, logits: torch.Tensor) -> None:
@@ -102,7 +103,7 @@ def learning_curves(
 
     for partition in range(n_partitions):
         rng = np.random.default_rng([seed, n_groups, partition])
-        groups = [np.sort(group) for group in np.array_split(rng.permutation(everyone), n_groups)]
+        groups = [np.sort(group) for group in np.array_split(rng.permutation(everyone), min(n_groups, len(everyone)))]
         # An order for each model, so that the draw of questions is averaged over models, (n_questions, n_models).
         orders = {
             RANDOM: np.stack([rng.permutation(train.n_questions) for _ in everyone], axis=1),

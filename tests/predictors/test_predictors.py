@@ -22,6 +22,7 @@ from embedllm import (
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor, check_matrix
 from embedllm.predictors.item_response import ItemResponse
 from embedllm.predictors.local import ClusterTable, WeightedKNN
+from embedllm.predictors.ranking import pool_logits
 from embedllm.predictors.ridge_labels import RidgeLabels
 from embedllm.predictors.tuned import Tuned
 
@@ -321,3 +322,34 @@ def test_model_mean_is_the_majority_label_of_each_model(toy_with_holes):
     for model, labels in enumerate(toy_with_holes.labels):
         known = labels[labels >= 0]
         assert predicted[model] == pytest.approx((known.sum() + 1) / (len(known) + 2))
+
+
+class Wrong(CorrectnessPredictor):
+    """A reader's predictor whose probabilities are none."""
+
+    def __init__(self, change=None):
+        self.change = change
+
+    def fit(self, matrix):
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings):
+        return self.change(np.full((len(embeddings), len(self.model_names_)), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda p: p * np.nan, "predict_proba of Wrong returned nan: return probabilities, from 0 to 1"),
+        (lambda p: p + 1, "returned 1.5: return"),
+        (lambda p: p - 1, "returned -0.5: return"),
+        (lambda p: p.T, r"returned shape \(6, 40\): return \(n_questions, n_models\), here \(40, 6\)"),
+        (lambda p: p[:, 0], "returned shape"),
+    ],
+)
+def test_what_is_no_probability_is_refused(toy, change, message):
+    with pytest.raises(ValueError, match=message):
+        Wrong(change).fit(toy).score(toy)
+    with pytest.raises(ValueError, match="predict_proba of Wrong returned"):
+        pool_logits(Wrong(change).fit(toy), toy.embeddings)

@@ -7,12 +7,12 @@ import torch
 from sklearn.linear_model import LogisticRegression
 
 from embedllm.datasets.simulate import simulate_pool
+from embedllm.predictors.placement import ask
 from embedllm.protocol.placing import (
     METHODS,
     Case,
     Material,
     Pool,
-    ask,
     cluster_table,
     disagreement_order,
     frozen_decoder,
@@ -259,6 +259,19 @@ def test_a_pool_that_is_too_small_has_values_that_say_so(toy_with_holes):
     assert "fewer than 128 training questions" in values["new_prior_64_minus_all"].shown
     assert values["new_sizes"].value == 3  # 8, 16 and 32 of 32 questions
     assert not len(target_table(curve_table(quarter)))
+
+
+@pytest.mark.parametrize("n_models", [2, 3])
+def test_a_pool_of_fewer_models_than_groups(make_matrix, n_models):
+    material = Material(make_matrix(n_models=n_models, n_questions=60).split(random_state=0))
+    scores, _ = learning_curves(material, 4, n_partitions=1, sizes=(8,), asking=["random"])
+    counts = scores[scores["n"] == 8].groupby(["method", "model"]).size()
+    assert (counts == 1).all() and counts.index.get_level_values("model").nunique() == n_models
+
+
+def test_one_model_has_no_pool(make_matrix):
+    with pytest.raises(ValueError, match="there is 1 model: pass more"):
+        learning_curves(Material(make_matrix(n_models=1).split(random_state=0)), 4)
 
 
 def test_the_pool_helps_where_answers_are_few_on_the_simulated_pool():
