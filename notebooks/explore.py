@@ -94,8 +94,9 @@ explore_models(models)
 #   correct or both incorrect. Where answers are missing, models that were run on the same benchmarks can be close for
 #   that reason alone;
 # - *stronger on*, *weaker on*: the benchmarks on which the accuracy of the model is above, or below, an additive fit (a
-#   number for each model plus a number for each benchmark). Up to three of each, in points, and only differences of more
-#   than two standard errors, from at least 30 answers;
+#   number for each model plus a number for each benchmark). Up to three of each, in points, and only significant ones: the
+#   number of correct answers is unlikely under the accuracy of the fit, by a binomial test that is corrected for the number
+#   of models and benchmarks (Holm's method), from at least 30 answers;
 # - *runs of the same model*, if there are any: names that differ only in the provider or in the format of the weights.
 
 # %% tags=["remove-input"]

@@ -125,9 +125,9 @@ class TestStrengths:
     def test_residuals_of_an_additive_fit(self):
         grand = self.TABLE.to_numpy().mean()
         left = self.TABLE.sub(self.TABLE.mean(axis=1), axis=0) - self.TABLE.mean() + grand
-        errors = (self.TABLE * (1 - self.TABLE) / 500) ** 0.5
-        expected = 100 * left.where(left.abs() > 2 * errors)
-        pd.testing.assert_frame_equal(strengths(accuracies(self.TABLE, 500)), expected, check_names=False)
+        found = strengths(accuracies(self.TABLE, 500))
+        # A cell is 0, 6.7 or 13.3 points from the fit; the standard errors are about 2 points.
+        pd.testing.assert_frame_equal(found, 100 * left.where(left.abs() > 0.05), check_names=False)
 
     def test_missing_benchmarks_count_for_nothing(self):
         # Exactly additive but for one cell, which lets nothing be wrong elsewhere.
@@ -137,6 +137,23 @@ class TestStrengths:
     def test_few_answers_say_nothing(self):
         assert strengths(accuracies(self.TABLE.round(), 29)).isna().all(axis=None)
         assert strengths(accuracies(self.TABLE.round(), 30)).notna().any(axis=None)
+
+    def test_few_cells_of_an_additive_truth_are_flagged(self):
+        # Each answer is correct with probability 0.95. Two Wald standard errors, which are 0 at 40 of 40, flag 14 %.
+        rng, flagged = np.random.default_rng(0), []
+        for _ in range(20):
+            table = pd.DataFrame(rng.binomial(40, 0.95, (10, 4)) / 40, columns=list("wxyz"))
+            flagged.append(strengths(accuracies(table, 40)).notna().to_numpy().mean())
+        assert np.mean(flagged) < 0.005
+
+    def test_all_correct_is_flagged_only_where_it_is_unexpected(self):
+        table = pd.DataFrame(0.9, [f"m{number}" for number in range(10)], list("wxyz"))
+        table.loc["m0", "w"] = 1.0
+        assert strengths(accuracies(table, 40)).isna().all(axis=None)
+        table = table.sub(0.5).replace(0.5, 1.0)
+        found = strengths(accuracies(table, 40)).stack().dropna()
+        # One cell 0.6 above an additive table leaves 0.6 * 0.9 * 0.75 in it.
+        assert found.to_dict() == pytest.approx({("m0", "w"): 40.5})
 
 
 class TestDescribeModels:
