@@ -59,8 +59,8 @@ from embedllm.protocol.routers import standard_policies
 from embedllm.studies.communities import map_models, measure_distances
 from embedllm.studies.dataset import agreement_ceilings, pairwise_agreement
 from embedllm.studies.explore import (
-    describe_models,
     map_table,
+    profile_models,
     route_choices,
 )
 
@@ -107,7 +107,7 @@ itables.init_notebook_mode(all_interactive=False, connected=False)
 # %%
 agreement = pairwise_agreement(matrix)
 runs = agreement_ceilings(agreement, n_nearest=0)
-described = describe_models(matrix, distances, agreement.agreement, runs)
+described = profile_models(matrix, distances, agreement.agreement, runs)
 explore_strengths(models.join(described))
 
 # %% [markdown]

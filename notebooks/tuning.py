@@ -57,7 +57,7 @@ from embedllm.plots.tuning import plot_sweep
 from embedllm.protocol.reported_values import report
 from embedllm.studies.tuning import (
     along,
-    choose,
+    choose_value,
     summarize_sweep,
     sweep_factorization,
     sweep_neighbors,
@@ -102,7 +102,7 @@ plot_sweep(summary_of_alpha, default=0.05)
 # are good at. With as many dimensions as models, nothing is left out. The noise is the one chosen above.
 
 # %% tags=["hide-input"]
-by_dim = along(paths, "dim", fixed=choose(by_alpha))
+by_dim = along(paths, "dim", fixed=choose_value(by_alpha))
 summary_of_dim = summarize_sweep(by_dim)
 plot_sweep(summary_of_dim, default=232)
 

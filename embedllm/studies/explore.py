@@ -79,7 +79,7 @@ def map_table(matrix: CorrectnessMatrix, positions: pd.DataFrame) -> pd.DataFram
     )
 
 
-def describe_models(
+def profile_models(
     matrix: CorrectnessMatrix, distances: pd.DataFrame, agreement: pd.DataFrame, runs: pd.DataFrame, n: int = 3
 ) -> pd.DataFrame:
     """List for each model its nearest models, other runs of it, and the benchmarks where it is stronger or weaker.

@@ -237,7 +237,7 @@ def tally_settings(run: Run, router: str) -> Tally:
     return Tally(rows, pd.DataFrame(sums), test.source, method="setting", by="benchmark")
 
 
-def mean_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: float) -> float:
+def frontier_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: float) -> float:
     """Return the area below a frontier between two costs, divided by their difference.
 
     Parameters
@@ -250,8 +250,8 @@ def mean_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: f
     Examples
     --------
     >>> import numpy as np
-    >>> from embedllm.studies.prices import mean_accuracy
-    >>> round(mean_accuracy(np.array([1.0, 3.0]), np.array([0.5, 0.7]), low=1.0, high=5.0), 6)
+    >>> from embedllm.studies.prices import frontier_accuracy
+    >>> round(frontier_accuracy(np.array([1.0, 3.0]), np.array([0.5, 0.7]), low=1.0, high=5.0), 6)
     0.65
     """
     if not high > low:
@@ -366,7 +366,7 @@ class Frontiers:
             its accuracy (%, 0 if the method does not reach it for less); `equal`: accuracy at the cost of the best
             single model, minus that of this model (points).
         """
-        areas, rows = self._each(lambda costs, accuracies: mean_accuracy(costs, accuracies, *self.limits)), []
+        areas, rows = self._each(lambda costs, accuracies: frontier_accuracy(costs, accuracies, *self.limits)), []
         for name, area in areas.items():
             both = zip(self._settings[name], self._settings[SINGLE], strict=True)
             saved, equal = np.array([_beside_single(*settings, *single) for settings, single in both]).T

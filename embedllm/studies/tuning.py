@@ -111,7 +111,7 @@ def along(paths: pd.DataFrame, parameter: str, fixed: float) -> pd.DataFrame:
     return part[_COLUMNS].reset_index(drop=True)
 
 
-def choose(sweep: pd.DataFrame) -> float:
+def choose_value(sweep: pd.DataFrame) -> float:
     """Return the chosen value, by the rule of this module.
 
     Parameters
@@ -143,7 +143,7 @@ def summarize_sweep(sweep: pd.DataFrame) -> pd.DataFrame:
     """
     groups = sweep.groupby(["data", "parameter", "value"], sort=False)[["log_loss", "accuracy"]]
     table = groups.mean().join(groups.sem().add_suffix("_se"))
-    return table.assign(chosen=table.index.get_level_values("value") == choose(sweep))
+    return table.assign(chosen=table.index.get_level_values("value") == choose_value(sweep))
 
 
 def tuning_values(neighbors: pd.DataFrame, dims: pd.DataFrame, alphas: pd.DataFrame) -> list[ReportedValue]:
@@ -154,7 +154,7 @@ def tuning_values(neighbors: pd.DataFrame, dims: pd.DataFrame, alphas: pd.DataFr
     neighbors, dims, alphas : DataFrame
         From `sweep_neighbors` and `along`.
     """
-    k, dim, alpha = (choose(sweep) for sweep in (neighbors, dims, alphas))
+    k, dim, alpha = (choose_value(sweep) for sweep in (neighbors, dims, alphas))
 
     def accuracy(key: str, what: str, sweep: pd.DataFrame, value: float) -> ReportedValue:
         runs = 100 * sweep.loc[sweep["value"] == value, "accuracy"]

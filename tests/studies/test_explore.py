@@ -11,9 +11,9 @@ from embedllm.protocol.routers import RoutingPolicy, standard_policies
 from embedllm.protocol.runs import Run
 from embedllm.studies.explore import (
     TEXT_LENGTH,
-    describe_models,
     free_texts,
     map_table,
+    profile_models,
     route_choices,
     strengths,
 )
@@ -156,7 +156,7 @@ class TestStrengths:
         assert found.to_dict() == pytest.approx({("m0", "w"): 40.5})
 
 
-class TestDescribeModels:
+class TestProfileModels:
     @pytest.fixture
     def described(self):
         names = ["a@one", "a@two", "c"]
@@ -164,7 +164,7 @@ class TestDescribeModels:
         distances = pd.DataFrame([[0, 2, 1], [2, 0, 3], [1, 3, 0.0]], names, names)
         agreement = pd.DataFrame([[1, 0.9, np.nan], [0.9, 1, 0.5], [np.nan, 0.5, 1]], names, names)
         runs = pd.DataFrame({"model": ["a@one"], "other": ["a@two"]})
-        return matrix, describe_models(matrix, distances, agreement, runs, n=2)
+        return matrix, profile_models(matrix, distances, agreement, runs, n=2)
 
     def test_nearest_and_duplicates(self, described):
         table = described[1]
