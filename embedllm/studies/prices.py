@@ -27,7 +27,7 @@ from embedllm.predictors.ranking import best_models, priced_scores
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import Run
-from embedllm.protocol.tally import Tally, units_of
+from embedllm.protocol.tally import Tally
 
 SIZE = "billion parameters"
 """The unit where nothing else is known: the size of a model stands in for its price."""
@@ -232,9 +232,7 @@ def tally_settings(run: Run, router: str) -> Tally:
         gained = {name: values[models, columns] for name, models in chosen.items()}
         gained |= {name: share @ values for name, share in shares.items()}  # (n_settings, n_questions)
         sums |= {(metric, name, k): row for name, rows in gained.items() for k, row in enumerate(rows)}
-    facts = {"group": test.benchmarks, "question": test.question_ids, "unit": units_of(test), "count": 1}
-    rows = pd.DataFrame(facts).assign(seed=run.seed)
-    return Tally(rows, pd.DataFrame(sums), test.source, method="setting", by="benchmark")
+    return Tally.of(test, run.seed, sums, 1, "setting")
 
 
 def frontier_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: float) -> float:
