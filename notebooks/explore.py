@@ -59,8 +59,8 @@ from embedllm.protocol.routers import standard_policies
 from embedllm.studies.communities import map_models, measure_distances
 from embedllm.studies.dataset import agreement_ceilings, pairwise_agreement
 from embedllm.studies.explore import (
-    describe_models,
     map_table,
+    profile_models,
     route_choices,
 )
 
@@ -94,8 +94,9 @@ explore_models(models)
 #   correct or both incorrect. Where answers are missing, models that were run on the same benchmarks can be close for
 #   that reason alone;
 # - *stronger on*, *weaker on*: the benchmarks on which the accuracy of the model is above, or below, an additive fit (a
-#   number for each model plus a number for each benchmark). Up to three of each, in points, and only differences of more
-#   than two standard errors, from at least 30 answers;
+#   number for each model plus a number for each benchmark). Up to three of each, in points, and only significant ones: the
+#   number of correct answers is unlikely under the accuracy of the fit, by a binomial test that is corrected for the number
+#   of models and benchmarks (Holm's method), from at least 30 answers;
 # - *runs of the same model*, if there are any: names that differ only in the provider or in the format of the weights.
 
 # %% tags=["remove-input"]
@@ -106,7 +107,7 @@ itables.init_notebook_mode(all_interactive=False, connected=False)
 # %%
 agreement = pairwise_agreement(matrix)
 runs = agreement_ceilings(agreement, n_nearest=0)
-described = describe_models(matrix, distances, agreement.agreement, runs)
+described = profile_models(matrix, distances, agreement.agreement, runs)
 explore_strengths(models.join(described))
 
 # %% [markdown]

@@ -197,7 +197,7 @@ plot_reliability(pool_runs(bins))
 
 
 # %% tags=["hide-output"]
-class RidgeLabels(CorrectnessPredictor):
+class LabelRegression(CorrectnessPredictor):
     def __init__(self, penalty: float = 300.0):
         self.penalty = penalty
 
@@ -215,7 +215,9 @@ class RidgeLabels(CorrectnessPredictor):
         return scores.reshape(len(embeddings), -1).clip(0, 1)
 
 
-own = fit_runs(matrix, {"ridge on labels": RidgeLabels()}, seed, n_seeds)
+own = fit_runs(
+    matrix, {"ridge on labels": LabelRegression()}, seed, n_seeds
+)
 plot_forecasts(pd.concat([forecasts, forecast_table(tally_runs(own))]))
 
 # %% [markdown]

@@ -50,8 +50,8 @@ from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.reported_values import report
 from embedllm.studies.published_numbers import (
     forecasting_numbers,
-    model_table,
     number_values,
+    published_models,
     routing_numbers,
     spread_of_models,
 )
@@ -110,7 +110,7 @@ spread.round(1)
 
 # %% tags=["hide-cell"]
 with pd.option_context("display.max_rows", None):
-    display(model_table(counts).round(1))
+    display(published_models(counts).round(1))
 
 # %% [markdown]
 # ## Reported values

@@ -56,8 +56,8 @@ from embedllm.protocol.recorded import (
 )
 from embedllm.studies.real_answers import (
     accuracy_table,
+    gains_in_words,
     gains_table,
-    in_words,
     pools_in_words,
     pools_table,
     real_results,
@@ -84,7 +84,7 @@ gains = gains_table(results)
 plot_gains(gains)
 
 # %% tags=["remove-input"]
-words = in_words(gains)
+words = gains_in_words(gains)
 in_short.fill([], **words)
 for key, found in words.items():  # for other pages
     glue(f"real_{key}", found, display=False)

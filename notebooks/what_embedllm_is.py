@@ -186,8 +186,9 @@ plot_recorded_times(recorded.scores)
 plot_loss_against_dim(recorded.scores)
 
 # %% [markdown]
-# The differences to SGD in the same runs, with 95 % intervals (Student's t over the runs); below zero the fit is better
-# than SGD. The runs share training questions, so that the intervals are too narrow for new data:
+# The differences to SGD in the same runs, with 95 % intervals; below zero the fit is better than SGD. The runs share training
+# questions, so the intervals are from Student's t over the runs with the variance of Nadeau and Bengio (2003), which is
+# larger for the overlap. It is an approximation, and the questions of these pools are all that it speaks of:
 
 # %%
 differences = paired_differences(recorded.scores)

@@ -122,7 +122,7 @@ def explore_strengths(table: pd.DataFrame) -> HTML:
     Parameters
     ----------
     table : DataFrame indexed by model name
-        From `embedllm.studies.explore.map_table`, with the columns of `embedllm.studies.explore.describe_models`.
+        From `embedllm.studies.explore.map_table`, with the columns of `embedllm.studies.explore.profile_models`.
     """
     found = table[["nearest", "stronger", "weaker", "duplicates"]].set_axis(
         ["nearest models (agreement)", "stronger on", "weaker on", "runs of the same model (agreement)"], axis=1

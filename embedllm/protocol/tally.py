@@ -8,8 +8,9 @@ Each run has the same weight, and a question stays one unit with all its answers
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -45,6 +46,35 @@ class Tally:
     data: str
     method: str
     by: str
+
+    @classmethod
+    def of(
+        cls,
+        matrix: CorrectnessMatrix,
+        seed: int,
+        sums: Mapping[Any, np.ndarray],
+        count: np.ndarray | int,
+        method: str,
+        by: str = "benchmark",
+    ) -> Tally:
+        """Tally the questions of a matrix in one run.
+
+        Parameters
+        ----------
+        matrix : CorrectnessMatrix
+        seed : int
+            Of the run.
+        sums : mapping of tuple to ndarray of shape (n_rows,)
+            By (metric, method). A row is a question or, by model, a model and question, all questions of a model
+            together.
+        count : ndarray of shape (n_rows,), or int
+        method, by : str
+            See `Tally`.
+        """
+        group = {"benchmark": matrix.benchmarks, "model": np.repeat(matrix.model_names, matrix.n_questions)}[by]
+        question, unit = (np.resize(each, len(group)) for each in (matrix.question_ids, units_of(matrix)))
+        rows = {"seed": seed, "group": group, "question": question, "unit": unit, "count": count}
+        return cls(pd.DataFrame(rows), pd.DataFrame(sums), matrix.source, method, by)
 
     @classmethod
     def join(cls, tallies: Iterable[Tally]) -> Tally:

@@ -11,8 +11,7 @@ All distances are those of the first run, and everything that is reported follow
 References
 ----------
 EmbedLLM (arXiv 2410.02223), section 6.1 and Figure 6, for the distances between SGD's embeddings; the test against
-random communities and the exact coordinates are this companion's. *A simple sequentially rejective multiple test
-procedure*, Scandinavian Journal of Statistics 6 (1979), for the correction.
+random communities and the exact coordinates are this companion's.
 """
 
 from __future__ import annotations
@@ -30,11 +29,10 @@ from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import Run
+from embedllm.protocol.significance import SIGNIFICANT, holm
 
 SPACES = ("SGD", "exact")
 """The embeddings that are compared: those of the paper's training, and those of the exact fit."""
-
-SIGNIFICANT = 0.05
 
 MIN_COMMUNITIES = 3
 """With fewer communities, a data set cannot test a statement about them."""
@@ -100,19 +98,6 @@ def compare_communities(
     ]
     table = pd.DataFrame(rows)
     return table.assign(p_corrected=table.groupby("space")["p"].transform(holm))
-
-
-def holm(p: pd.Series) -> pd.Series:
-    """Correct p-values for their number; NaN, of what was not tested, does not count.
-
-    Examples
-    --------
-    >>> import pandas as pd
-    >>> holm(pd.Series([0.04, 0.01, 0.03])).round(2).tolist()
-    [0.06, 0.03, 0.06]
-    """
-    ascending = p.dropna().sort_values(kind="stable")
-    return (ascending * np.arange(len(ascending), 0, -1)).cummax().clip(upper=1).reindex(p.index)
 
 
 def _compare(distances: pd.DataFrame, communities: list[Community], n_permutations: int) -> list[dict[str, object]]:

@@ -12,12 +12,14 @@ from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binom
 
 from embedllm._support.checks import check_positive
 from embedllm.datasets.communities import find_communities, tags_of
 from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.protocol.routers import HighestScore, RoutingPolicy, fit_routers
 from embedllm.protocol.runs import Run
+from embedllm.protocol.significance import SIGNIFICANT, holm
 
 TEXT_LENGTH = 300
 """Characters of a question that are kept, to be shown and searched."""
@@ -77,7 +79,7 @@ def map_table(matrix: CorrectnessMatrix, positions: pd.DataFrame) -> pd.DataFram
     )
 
 
-def describe_models(
+def profile_models(
     matrix: CorrectnessMatrix, distances: pd.DataFrame, agreement: pd.DataFrame, runs: pd.DataFrame, n: int = 3
 ) -> pd.DataFrame:
     """List for each model its nearest models, other runs of it, and the benchmarks where it is stronger or weaker.
@@ -98,7 +100,7 @@ def describe_models(
     -------
     DataFrame indexed by model name
         Columns `nearest` and `duplicates` (models with their agreement), `stronger` and `weaker` (benchmarks, with the
-        `strengths` that are beyond two standard errors, the largest first). Text, with entries joined by "; ".
+        significant `strengths`, the largest first). Text, with entries joined by "; ".
     """
     check_positive("n", n)
     points = strengths(matrix)
@@ -135,17 +137,24 @@ def strengths(matrix: CorrectnessMatrix) -> pd.DataFrame:
     Returns
     -------
     DataFrame of shape (n_models, n_benchmarks)
-        NaN within two standard errors of 0, and where a model has fewer than 30 answers.
+        NaN where the number of correct answers is not significantly different from a binomial one of the fitted
+        accuracy (Holm's correction for the number of cells), and where a model has fewer than 30 answers.
     """
     table = matrix.accuracy(by=["model", "benchmark"])
     table = table[table["n_observed"] >= _FEWEST_ANSWERS]
-    accuracy = table["accuracy"].unstack()
+    accuracy, n = table["accuracy"].unstack(), table["n_observed"]
     left = accuracy.copy()
     for _ in range(100):  # one step is exact for a table without missing entries
         left = left.sub(left.mean(axis=1), axis=0)
         left -= left.mean(axis=0)
-    errors = (accuracy * (1 - accuracy) / table["n_observed"].unstack()) ** 0.5
-    return (100 * left.where(left.abs() > 2 * errors)).reindex(matrix.model_names)
+    residual = left.stack().reindex(table.index)
+    # Of the fit, not of the cell, whose standard error is 0 where all answers are correct; one answer of each kind is
+    # added, because a fit of 1 is no proof that every answer is correct.
+    fitted = ((table["accuracy"] - residual).clip(0, 1) * n + 1) / (n + 2)
+    correct = (table["accuracy"] * n).round()
+    p = 2 * np.minimum(binom.cdf(correct, n, fitted), binom.sf(correct - 1, n, fitted))
+    significant = holm(pd.Series(p, table.index)) < SIGNIFICANT
+    return 100 * residual.where(significant).unstack().reindex(matrix.model_names)
 
 
 def route_choices(run: Run, routers: Mapping[str, RoutingPolicy], n_questions: int = 500) -> pd.DataFrame:

@@ -25,7 +25,7 @@ from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
 from embedllm.protocol.runs import Run, fit_clone, takes_seed
 from embedllm.protocol.scores import METRICS, score_cells
-from embedllm.protocol.tally import Tally, units_of
+from embedllm.protocol.tally import Tally
 
 Grouping = Literal["benchmark", "model"]
 
@@ -89,7 +89,6 @@ def tally_forecasts(
         Of the run.
     """
     correct = matrix.labels == CORRECT
-    group = {"benchmark": matrix.benchmarks, "model": np.repeat(matrix.model_names, matrix.n_questions)}[by]
 
     def add_up(entries: np.ndarray) -> np.ndarray:
         observed = np.where(matrix.observed, entries, 0)  # (n_models, n_questions)
@@ -100,9 +99,7 @@ def tally_forecasts(
         for name, probability in probabilities.items()
         for metric, entries in score_cells(probability, correct).items()
     }
-    question, unit = (np.resize(each, len(group)) for each in (matrix.question_ids, units_of(matrix)))
-    rows = {"seed": seed, "group": group, "question": question, "unit": unit, "count": add_up(matrix.observed)}
-    return Tally(pd.DataFrame(rows), pd.DataFrame(sums), matrix.source, "predictor", by)
+    return Tally.of(matrix, seed, sums, add_up(matrix.observed), "predictor", by)
 
 
 def tally_runs(runs: Iterable[Run]) -> Tally:

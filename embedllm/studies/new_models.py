@@ -2,7 +2,9 @@
 
 A partition divides the models at random into groups. Each group in turn is *new*: the other groups are the pool, and
 the new models are placed by their answers to n training questions and scored on the test questions. Every model is new
-once in a partition. Strengths are chosen on models of the pool, never on new ones.
+once in a partition. The strengths of a placement are chosen on models of the pool, never on new ones. One choice is not
+free of them: the alpha of the vectors of all models, of which the pool's are taken, is chosen once for all partitions,
+on the validation answers of all models.
 
 References
 ----------

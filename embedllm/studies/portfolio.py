@@ -30,7 +30,7 @@ from embedllm.predictors.ranking import best_models
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
 from embedllm.protocol.runs import Run
-from embedllm.protocol.tally import Tally, units_of
+from embedllm.protocol.tally import Tally
 
 GREEDY, ACCURATE, RANDOM = "greedy choice", "most accurate models", "random models"
 EVERYONE, WITHOUT = ("all models", 0), ("without duplicates", 0)
@@ -370,7 +370,5 @@ def _without(run: Run, router: str, dropped: list[str]) -> Tally:
 def _tally(
     run: Run, test: CorrectnessMatrix, obtained: dict[tuple[str, int], np.ndarray], counted: np.ndarray | int = 1
 ) -> Tally:
-    rows = pd.DataFrame({"group": test.benchmarks, "question": test.question_ids, "unit": units_of(test)})
-    rows = rows.assign(count=np.asarray(counted, dtype=int), seed=run.seed)
-    sums = pd.DataFrame({("accuracy", *key): row for key, row in obtained.items()})
-    return Tally(rows, sums, test.source, method="models", by="benchmark")
+    sums = {("accuracy", *key): row for key, row in obtained.items()}
+    return Tally.of(test, run.seed, sums, np.asarray(counted, dtype=int), "models")

@@ -27,7 +27,7 @@ from embedllm.predictors.ranking import best_models, priced_scores
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import Run
-from embedllm.protocol.tally import Tally, units_of
+from embedllm.protocol.tally import Tally
 
 SIZE = "billion parameters"
 """The unit where nothing else is known: the size of a model stands in for its price."""
@@ -232,12 +232,10 @@ def tally_settings(run: Run, router: str) -> Tally:
         gained = {name: values[models, columns] for name, models in chosen.items()}
         gained |= {name: share @ values for name, share in shares.items()}  # (n_settings, n_questions)
         sums |= {(metric, name, k): row for name, rows in gained.items() for k, row in enumerate(rows)}
-    facts = {"group": test.benchmarks, "question": test.question_ids, "unit": units_of(test), "count": 1}
-    rows = pd.DataFrame(facts).assign(seed=run.seed)
-    return Tally(rows, pd.DataFrame(sums), test.source, method="setting", by="benchmark")
+    return Tally.of(test, run.seed, sums, 1, "setting")
 
 
-def mean_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: float) -> float:
+def frontier_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: float) -> float:
     """Return the area below a frontier between two costs, divided by their difference.
 
     Parameters
@@ -250,8 +248,8 @@ def mean_accuracy(costs: np.ndarray, accuracies: np.ndarray, low: float, high: f
     Examples
     --------
     >>> import numpy as np
-    >>> from embedllm.studies.prices import mean_accuracy
-    >>> round(mean_accuracy(np.array([1.0, 3.0]), np.array([0.5, 0.7]), low=1.0, high=5.0), 6)
+    >>> from embedllm.studies.prices import frontier_accuracy
+    >>> round(frontier_accuracy(np.array([1.0, 3.0]), np.array([0.5, 0.7]), low=1.0, high=5.0), 6)
     0.65
     """
     if not high > low:
@@ -366,7 +364,7 @@ class Frontiers:
             its accuracy (%, 0 if the method does not reach it for less); `equal`: accuracy at the cost of the best
             single model, minus that of this model (points).
         """
-        areas, rows = self._each(lambda costs, accuracies: mean_accuracy(costs, accuracies, *self.limits)), []
+        areas, rows = self._each(lambda costs, accuracies: frontier_accuracy(costs, accuracies, *self.limits)), []
         for name, area in areas.items():
             both = zip(self._settings[name], self._settings[SINGLE], strict=True)
             saved, equal = np.array([_beside_single(*settings, *single) for settings, single in both]).T

@@ -127,7 +127,7 @@ def spread_of_models(counts: PublishedCounts) -> pd.DataFrame:
     ).rename_axis("benchmark")
 
 
-def model_table(counts: PublishedCounts) -> pd.DataFrame:
+def published_models(counts: PublishedCounts) -> pd.DataFrame:
     """List the models of the paper's Table 2, by their published names, the most accurate first.
 
     Returns

@@ -99,7 +99,7 @@ def tables_of(results: Sequence[Results], name: str) -> list[pd.DataFrame]:
     return [each.frames[name].assign(data=each.title) for each in results if name in each.frames]
 
 
-def in_words(gains: pd.DataFrame) -> dict[str, str]:
+def gains_in_words(gains: pd.DataFrame) -> dict[str, str]:
     """Say for each key of `GAINS` what was found on each data set: MF is better or worse if the interval excludes 0.
 
     Returns

@@ -17,7 +17,7 @@ from embedllm.matrix import CORRECT, OVERALL, CorrectnessMatrix
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
 from embedllm.protocol.routers import RoutingPolicy, checked_shares, routers_of
 from embedllm.protocol.runs import Run
-from embedllm.protocol.tally import Tally, units_of
+from embedllm.protocol.tally import Tally
 
 
 class Routes(NamedTuple):
@@ -101,9 +101,7 @@ def _tally(routes: Routes) -> Tally:
     sums = {("accuracy", name): (shares * correct).sum(axis=0) for name, shares in routes.shares.items()}
     # Without a negative zero, which rounding may leave.
     sums |= {("abstained", name): (count - shares.sum(axis=0)).clip(min=0) for name, shares in routes.shares.items()}
-    rows = {"group": matrix.benchmarks, "question": matrix.question_ids, "unit": units_of(matrix), "count": count}
-    rows = pd.DataFrame(rows).assign(seed=routes.seed)
-    return Tally(rows, pd.DataFrame(sums), matrix.source, method="router", by="benchmark")
+    return Tally.of(matrix, routes.seed, sums, count, "router")
 
 
 def route_table(tally: Tally) -> pd.DataFrame:

@@ -6,7 +6,8 @@ directions of the logit differences between models.
 
 References
 ----------
-EmbedLLM (arXiv 2410.02223), section 4, for the factorization; the four steps are this companion's.
+EmbedLLM (arXiv 2410.02223), section 4, for the factorization; the four steps are this companion's. *Inference for the
+Generalization Error* (Nadeau and Bengio, Machine Learning 52, 2003), section 4, for the variance over random splits.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.scores import mean_scores
 
 SGD = "SGD"
+
+TEST_PER_TRAIN = 0.1 / 0.8
+"""Test questions of a split for each of its training questions, in the recorded comparison."""
 
 
 def truncation_table(mf: MatrixFactorization, test: CorrectnessMatrix, dims: Sequence[int]) -> pd.DataFrame:
@@ -140,9 +144,11 @@ def distance_table(mf: MatrixFactorization, train: CorrectnessMatrix) -> pd.Data
 
 
 def paired_differences(scores: pd.DataFrame, tuned: bool = True) -> pd.DataFrame:
-    """Compare each solver with SGD on the same splits, with a 95 % interval by Student's t over the splits.
+    """Compare each solver with SGD on the same splits, with a 95 % interval by Student's corrected t over the splits.
 
-    The splits overlap in their training questions, so the interval speaks of these data, and not of new ones.
+    The splits overlap in their training questions, so that their differences are correlated. With a correlation of
+    ``n_test / (n_train + n_test)``, as Nadeau and Bengio (2003) assume, the variance of the mean over n splits is
+    ``s^2 (1 / n + n_test / n_train)``, where ``s^2 / n`` would be too small.
 
     Parameters
     ----------
@@ -165,7 +171,7 @@ def paired_differences(scores: pd.DataFrame, tuned: bool = True) -> pd.DataFrame
     both = both.dropna().assign(difference=both["mean"] - both["sgd"])
     groups = both.groupby(["data", "solver", "dim"], sort=False)
     table, n = groups[["mean", "sgd", "difference"]].mean(), groups.size()
-    margin = student.ppf(0.975, n - 1) * groups["difference"].sem()
+    margin = student.ppf(0.975, n - 1) * groups["difference"].std() * (1 / n + TEST_PER_TRAIN) ** 0.5
     table = table.assign(low=table["difference"] - margin, high=table["difference"] + margin, splits=n)
     words = ["better than SGD", "worse than SGD"]
     return table.assign(verdict=np.select([table["high"] < 0, table["low"] > 0], words, "not clear"))

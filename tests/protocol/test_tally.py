@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from embedllm import CorrectnessMatrix
 from embedllm.protocol.reported_values import Wanted, accuracy_values
 from embedllm.protocol.tally import Tally, difference_table, percent_table
 
@@ -35,6 +36,25 @@ def random_tally(seed=0, n_questions=60, n_seeds=3):
             for name, chance in (("A", 0.7), ("B", 0.5)):
                 good[name].append(rng.binomial(count, chance))
     return tally_of(rows, good)
+
+
+@pytest.mark.parametrize(
+    ("by", "groups", "questions", "units"),
+    [("benchmark", "xxy", "abc", "aac"), ("model", "mmmnnn", "abcabc", "aacaac")],
+)
+def test_rows_of_a_matrix(by, groups, questions, units):
+    labels = pd.DataFrame([[1, 0, 1], [0, 1, 1]], ["m", "n"], ["a", "b", "c"])
+    about = pd.DataFrame({"benchmark": ["x", "x", "y"], "prompt": ["Why?", "why? ", "How?"]}, labels.columns)
+    matrix = CorrectnessMatrix(labels, about, np.eye(3), source="by hand")
+    sums = {("accuracy", "A"): np.arange(len(groups))}
+    tally = Tally.of(matrix, 7, sums, np.ones(len(groups), int), "predictor", by)
+    assert {column: "".join(tally.rows[column]) for column in ("group", "question", "unit")} == {
+        "group": groups,
+        "question": questions,
+        "unit": units,
+    }
+    assert set(tally.rows["seed"]) == {7} and set(tally.rows["count"]) == {1}
+    assert tally.sums["accuracy", "A"].tolist() == list(range(len(groups)))
 
 
 class TestTable:

@@ -13,12 +13,12 @@ from sklearn.base import clone
 from embedllm import CorrectnessMatrix, MatrixFactorization, TrainingPreset, fit_runs
 from embedllm.datasets.communities import PAPER
 from embedllm.datasets.simulate import simulate_pool
+from embedllm.protocol.significance import holm
 from embedllm.studies.communities import (
     SPACES,
     choose_model,
     community_values,
     compare_communities,
-    holm,
     map_models,
     measure_distances,
     nearest_models,

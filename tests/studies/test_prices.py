@@ -15,8 +15,8 @@ from embedllm.studies.prices import (
     TRADEOFFS,
     Frontiers,
     cost_to_reach,
+    frontier_accuracy,
     hull,
-    mean_accuracy,
     price_pool,
     sweep,
     tally_settings,
@@ -144,8 +144,8 @@ class TestParts:
         costs, accuracies = np.append(1.0, 1 + 4 * rng.random(6)), rng.random(7)
         at, order = np.linspace(1, 3.5, 200_001), np.argsort(costs)
         fine = np.interp(at, costs[order], accuracies[order]).mean()
-        assert mean_accuracy(costs, accuracies, 1, 3.5) == pytest.approx(fine, abs=1e-5)
-        assert np.isnan(mean_accuracy(costs, accuracies, 1, 1))
+        assert frontier_accuracy(costs, accuracies, 1, 3.5) == pytest.approx(fine, abs=1e-5)
+        assert np.isnan(frontier_accuracy(costs, accuracies, 1, 1))
 
     @pytest.mark.parametrize(("accuracy", "cost"), [(0.1, 1), (0.4, 1), (0.5, 2), (0.6, 3), (0.7, 4), (0.9, 5)])
     def test_cost_to_reach(self, accuracy, cost):

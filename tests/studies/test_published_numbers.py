@@ -7,8 +7,8 @@ import pytest
 from embedllm.protocol.published import PublishedCounts, load_published_counts
 from embedllm.studies.published_numbers import (
     forecasting_numbers,
-    model_table,
     number_values,
+    published_models,
     routing_numbers,
     spread_of_models,
 )
@@ -73,7 +73,7 @@ class TestPublished:
 
 
 def test_models_are_listed_with_what_their_names_state(counts):
-    table = model_table(counts)
+    table = published_models(counts)
     assert len(table) == 112
     assert table["accuracy"].is_monotonic_decreasing
     first = table.iloc[0]

@@ -9,8 +9,8 @@ from embedllm.protocol.recorded import Results, all_results, built_results, load
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.studies.real_answers import (
     accuracy_table,
+    gains_in_words,
     gains_table,
-    in_words,
     pools_in_words,
     pools_table,
     real_results,
@@ -58,11 +58,11 @@ def test_gains_have_intervals_and_are_put_in_words(pools):
         ["one, recorded 2026-01-02", 3.0, 1.0, 5.0, 2],
         ["two, recorded 2026-01-03", -1.0, -1.5, -0.5, 1],
     ]
-    words = in_words(gains)
+    words = gains_in_words(gains)
     assert words["forecasting_baseline"] == ("one +3.0 (+1.0 to +5.0), better; two -1.0 (-1.5 to -0.5), worse")
     assert words["forecasting_baseline_verdict"] == "better on 1 of 2, worse on 1 of 2"
     assert words["routing_single"] == "not recorded"
-    unclear = in_words(gains.assign(low=-1, high=1))
+    unclear = gains_in_words(gains.assign(low=-1, high=1))
     assert "no clear difference" in unclear["forecasting_baseline"]
     assert unclear["forecasting_baseline_verdict"] == "no clear difference on 2 of 2"
 

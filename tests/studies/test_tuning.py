@@ -6,7 +6,14 @@ import pytest
 
 from embedllm import KNNCorrectness, MatrixFactorization
 from embedllm.matrix import CorrectnessMatrix
-from embedllm.studies.tuning import along, choose, summarize_sweep, sweep_factorization, sweep_neighbors, tuning_values
+from embedllm.studies.tuning import (
+    along,
+    choose_value,
+    summarize_sweep,
+    sweep_factorization,
+    sweep_neighbors,
+    tuning_values,
+)
 
 KNN = KNNCorrectness()
 
@@ -22,24 +29,24 @@ def sweep_of(accuracy: dict[float, list[float]]) -> pd.DataFrame:
 
 class TestChoose:
     def test_best_of_one_seed(self):
-        assert choose(sweep_of({1: [0.6], 2: [0.8], 4: [0.7]})) == 2
+        assert choose_value(sweep_of({1: [0.6], 2: [0.8], 4: [0.7]})) == 2
 
     def test_smallest_within_a_tenth_of_a_point(self):
         # On average 2 is below 4 by 0.0008, and 1 by 0.0015.
         sweep = sweep_of({1: [0.7000, 0.7010], 2: [0.7010, 0.7014], 4: [0.7030, 0.7010], 8: [0.7, 0.7]})
-        assert choose(sweep) == 2
+        assert choose_value(sweep) == 2
 
     def test_order_of_rows_changes_nothing(self):
         sweep = sweep_of({1: [0.6, 0.6], 2: [0.7, 0.71], 4: [0.7, 0.71]})
-        assert choose(sweep) == choose(sweep.iloc[::-1]) == 2
+        assert choose_value(sweep) == choose_value(sweep.iloc[::-1]) == 2
 
     def test_alpha_by_its_loss(self):
         sweep = sweep_of({0.1: [0.7], 0.2: [0.6]}).assign(parameter="alpha")
-        assert choose(sweep.assign(log_loss=[0.6, 0.5])) == 0.2
+        assert choose_value(sweep.assign(log_loss=[0.6, 0.5])) == 0.2
 
     def test_undefined(self):
         with pytest.raises(ValueError, match="a validation accuracy is undefined"):
-            choose(sweep_of({1: [np.nan], 2: [0.7]}))
+            choose_value(sweep_of({1: [np.nan], 2: [0.7]}))
 
 
 class TestNeighbors:
@@ -123,4 +130,4 @@ def test_no_validation_answer(toy):
     labels = pd.DataFrame(toy.labels, toy.model_names, toy.question_ids)
     matrix = CorrectnessMatrix(labels, questions, toy.embeddings)
     with pytest.raises(ValueError, match="validation"):
-        choose(sweep_neighbors(matrix, KNN, [3], n_seeds=1))
+        choose_value(sweep_neighbors(matrix, KNN, [3], n_seeds=1))

@@ -117,11 +117,27 @@ def test_differences_are_paired_over_the_splits():
     scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"])
     row = paired_differences(scores).loc[("pool", "exact", 4)]
     differences = np.array([-0.1, -0.15, -0.05])
-    margin = student.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
+    # Of each split, 10 % of the questions are for testing and 80 % for training.
+    margin = student.ppf(0.975, 2) * differences.std(ddof=1) * np.sqrt(1 / 3 + 10 / 80)
     assert row["difference"] == pytest.approx(-0.1)
     assert (row["low"], row["high"]) == pytest.approx((-0.1 - margin, -0.1 + margin))
     assert row["splits"] == 3
-    assert row["verdict"] == "not clear"  # 0.024 below and above 0
+    assert row["verdict"] == "not clear"  # from -0.268 to 0.068
+
+
+def test_overlap_of_the_splits_can_undo_a_verdict():
+    # Five differences of mean -0.1 and standard deviation 0.07: plain Student's t gives -0.187 to -0.013.
+    differences = -0.1 + 0.07 * np.array([-1, -1, 0, 1, 1])
+    rows = [
+        ("pool", seed, solver, 4, True, loss)
+        for seed, difference in enumerate(differences)
+        for solver, loss in (("SGD", 0.5), ("exact", 0.5 + difference))
+    ]
+    scores = pd.DataFrame(rows, columns=["data", "seed", "solver", "dim", "tuned", "log_loss"])
+    row = paired_differences(scores).loc[("pool", "exact", 4)]
+    plain = student.ppf(0.975, 4) * differences.std(ddof=1) / np.sqrt(5)
+    assert row["difference"] + plain < 0 < row["high"]
+    assert row["verdict"] == "not clear"
 
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.4, "better than SGD"), (0.6, "worse than SGD")])
