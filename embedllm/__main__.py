@@ -197,7 +197,12 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate", help="is routing worth it on a data set: a router beside the baselines, on held-out questions"
     )
     parser.add_argument("dataset", metavar="DATASET", help="a named data set, or a folder, as an import writes it")
-    parser.add_argument("--runs", type=int, default=3, help="random divisions of the questions (default: %(default)s)")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=3,
+        help="random divisions of the questions (default: %(default)s); one run if the data bring their own",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first of them (default: %(default)s)")
     parser.add_argument("--report", metavar="FILE", help="also write one HTML page with figures, such as report.html")
     parser.set_defaults(run=_evaluate)
@@ -206,7 +211,7 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from embedllm._support.files import check_writable, replacing, user_path
     from embedllm.datasets.load import load_dataset
-    from embedllm.evaluation import ROUTER, compare, method_table, report_html, verdict
+    from embedllm.evaluation import ROUTER, compare, division, method_table, report_html, verdict
     from embedllm.studies.baselines import findings
 
     if options.report:  # before minutes of work
@@ -215,8 +220,7 @@ def _evaluate(options: argparse.Namespace) -> None:
     print(_printable(matrix))
     comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report))
     print(method_table(comparison).to_string(na_rep=""))
-    n_tested = [run.split.test.n_questions for run in comparison.runs]
-    print(f"measured on {sum(n_tested) / len(n_tested):,.0f} held-out questions in each of {len(n_tested)} divisions")
+    print(division(comparison))
     print("log loss in nats; accuracy and routing in %; gain over the best single model in points, 95 % interval")
     print(*(f"- {line}" for line in findings(comparison, ROUTER)), sep="\n")
     print(verdict(comparison))

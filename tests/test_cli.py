@@ -141,13 +141,14 @@ def test_evaluate_compares_a_router_with_the_baselines(dataset, capsys, tmp_path
     assert main(["evaluate", str(dataset), "--runs", "2", "--report", str(report)]) == 0
     out = capsys.readouterr().out
     assert "Is routing worth it on " in report.read_text()
+    assert "\nQuestions: 2 random divisions; fitted to 79 %, measured on 7 % (n = 1)\n" in out
     assert list(tmp_path.iterdir()) == [report]
     assert "nothing can be written in" in error_of(capsys, "evaluate", dataset, "--report", "/proc/none/report.html")
     for name in ("benchmark mean", "KNN", "MF, pool prior", "router", "best single model", "best model per benchmark"):
         assert f"\n{name} " in out
     assert out.count("not told apart from") == out.count("without an interval: fewer than 30 questions") == 3
     assert main(["evaluate", str(dataset), "--runs", "0"]) == 1
-    assert "n_seeds must be a positive whole number, got 0" in capsys.readouterr().err
+    assert "n_runs must be a positive whole number, got 0" in capsys.readouterr().err
 
 
 class TestRoute:

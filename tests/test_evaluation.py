@@ -8,7 +8,17 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm.evaluation import BASELINE, ROUTER, SHARES, SINGLE, compare, method_table, report_html, verdict
+from embedllm.evaluation import (
+    BASELINE,
+    ROUTER,
+    SHARES,
+    SINGLE,
+    compare,
+    division,
+    method_table,
+    report_html,
+    verdict,
+)
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.baselines import BenchmarkMean
 from embedllm.studies.baselines import OnShare
@@ -81,6 +91,27 @@ def test_page_is_complete_and_names_are_text(pool, comparison):
     assert verdict(comparison) in page
     for size in (80, 160, 320):
         assert f"<td>{size}</td>" in page
+
+
+def test_random_divisions_in_words(pool, comparison):
+    words = "Questions: 2 random divisions; fitted to 80 %, measured on 10 % (n = 40)"
+    assert division(comparison) == words
+    assert words in report_html(pool, comparison, seed=1)
+    assert "1 random division;" in division(comparison._replace(runs=comparison.runs[:1]))
+
+
+def test_division_of_the_source_is_one_run(pool):
+    labels = pd.DataFrame(pool.labels, pool.models.index, pool.questions.index)
+    questions = pool.questions.assign(split=np.repeat(["train", "val", "test"], [200, 100, 100]))
+    divided = CorrectnessMatrix(labels, questions, pool.embeddings)
+    comparison = compare(divided, seed=1, n_runs=3, sizes=True)
+    (run,) = comparison.runs
+    assert run.split.test.question_ids.tolist() == divided.question_ids[300:].tolist()
+    words = "Questions: the division of the source; fitted to 50 %, measured on 25 % (n = 100)"
+    assert division(comparison) == words
+    assert words in report_html(divided, comparison, seed=1)
+    with pytest.raises(ValueError, match="n_runs must be a positive whole number, got 0"):
+        compare(divided, n_runs=0)
 
 
 def test_share_of_the_questions(pool):
