@@ -204,6 +204,9 @@ def _add_evaluate(commands: Any) -> None:
         help="random divisions of the questions (default: %(default)s); one run if the data bring their own",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the first of them (default: %(default)s)")
+    parser.add_argument(
+        "--group-by", metavar="COLUMN", help="questions with the same value in this column of the data stay in one part"
+    )
     parser.add_argument("--report", metavar="FILE", help="also write one HTML page with figures, such as report.html")
     parser.set_defaults(run=_evaluate)
 
@@ -218,7 +221,7 @@ def _evaluate(options: argparse.Namespace) -> None:
         check_writable(user_path(options.report).parent)
     matrix = load_dataset(options.dataset)
     print(_printable(matrix))
-    comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report))
+    comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report), group_by=options.group_by)
     print(method_table(comparison).to_string(na_rep=""))
     print(division(comparison))
     print("log loss in nats; accuracy and routing in %; gain over the best single model in points, 95 % interval")

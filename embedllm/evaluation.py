@@ -68,7 +68,9 @@ the benchmark of a question. Intervals are 95 %, over questions.</p>
 """
 
 
-def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bool = False) -> Comparison:
+def compare(
+    matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bool = False, group_by: str | None = None
+) -> Comparison:
     """Fit a router, its parts and the simplest routers, and measure them on held-out questions.
 
     Parameters
@@ -80,6 +82,8 @@ def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bo
         How many random divisions; the source's own division, where it brings one, is a single run.
     sizes : bool
         Whether to fit the router to the `SHARES` of the training questions as well.
+    group_by : str, optional
+        A column of the questions, equal values of which stay in one part, as in `CorrectnessMatrix.split`.
 
     Returns
     -------
@@ -93,7 +97,7 @@ def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bo
     routers |= {SINGLE: BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
     predictors |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}
     # More runs on one division would measure the same fits again.
-    runs, seconds = timed_runs(matrix, predictors, seed, 1 if "split" in matrix.questions else n_runs)
+    runs, seconds = timed_runs(matrix, predictors, seed, 1 if "split" in matrix.questions else n_runs, group_by)
     return Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, routers)), seconds)
 
 

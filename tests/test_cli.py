@@ -147,8 +147,9 @@ def test_evaluate_compares_a_router_with_the_baselines(dataset, capsys, tmp_path
     for name in ("benchmark mean", "KNN", "MF, pool prior", "router", "best single model", "best model per benchmark"):
         assert f"\n{name} " in out
     assert out.count("not told apart from") == out.count("without an interval: fewer than 30 questions") == 3
-    assert main(["evaluate", str(dataset), "--runs", "0"]) == 1
-    assert "n_runs must be a positive whole number, got 0" in capsys.readouterr().err
+    for option, value, message in (("--runs", "0", "n_runs must be"), ("--group-by", "x", "no column 'x'")):
+        assert main(["evaluate", str(dataset), option, value]) == 1
+        assert message in capsys.readouterr().err
 
 
 class TestRoute:

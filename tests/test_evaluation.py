@@ -114,6 +114,13 @@ def test_division_of_the_source_is_one_run(pool):
         compare(divided, n_runs=0)
 
 
+def test_groups_stay_in_one_part(pool):
+    grouped = pool.subset()
+    grouped.questions = grouped.questions.assign(passage=np.arange(400) // 40)
+    (run,) = compare(grouped, n_runs=1, group_by="passage").runs
+    assert not set(run.split.train.questions["passage"]) & set(run.split.test.questions["passage"])
+
+
 def test_share_of_the_questions(pool):
     everything = BenchmarkMean().fit(pool)
     half = OnShare(BenchmarkMean(), 0.5).fit(pool)

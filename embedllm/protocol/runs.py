@@ -50,7 +50,11 @@ class Run(NamedTuple):
 
 
 def fit_runs(
-    matrix: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor], seed: int = 0, n_seeds: int = 3
+    matrix: CorrectnessMatrix,
+    predictors: Mapping[str, CorrectnessPredictor],
+    seed: int = 0,
+    n_seeds: int = 3,
+    group_by: str | None = None,
 ) -> Iterator[Run]:
     """Fit clones of the predictors and predict the test questions, once for each seed.
 
@@ -65,6 +69,8 @@ def fit_runs(
     seed : int
         The first of the seeds, which are consecutive.
     n_seeds : int
+    group_by : str, optional
+        A column of the questions, equal values of which stay in one part, as in `CorrectnessMatrix.split`.
 
     Yields
     ------
@@ -74,7 +80,7 @@ def fit_runs(
     Raises
     ------
     ValueError
-        If `seed` is not a seed, or `n_seeds` is not a positive whole number.
+        If `seed` is not a seed, `n_seeds` is not a positive whole number, or there is no column `group_by`.
 
     Examples
     --------
@@ -87,7 +93,7 @@ def fit_runs(
     1 30 (112, 30)
     """
     run: Run | None = None
-    for run_seed, split in split_runs(matrix, seed, n_seeds):
+    for run_seed, split in split_runs(matrix, seed, n_seeds, group_by):
         run = fit_run(split, predictors, run_seed, run)
         yield run
 
@@ -120,18 +126,20 @@ def fit_run(
     return run
 
 
-def split_runs(matrix: CorrectnessMatrix, seed: int = 0, n_seeds: int = 3) -> Iterator[tuple[int, Split]]:
+def split_runs(
+    matrix: CorrectnessMatrix, seed: int = 0, n_seeds: int = 3, group_by: str | None = None
+) -> Iterator[tuple[int, Split]]:
     """Yield each seed with its division of the questions: the source's own (the same object) or a random one.
 
     Raises
     ------
     ValueError
-        If `seed` is not a seed, or `n_seeds` is not a positive whole number.
+        If `seed` is not a seed, `n_seeds` is not a positive whole number, or there is no column `group_by`.
     """
     first = check_seed(seed)
-    own = matrix.split(random_state=first) if "split" in matrix.questions else None
+    own = matrix.split(random_state=first, group_by=group_by) if "split" in matrix.questions else None
     for each in range(first, first + check_positive("n_seeds", n_seeds)):
-        yield each, own or matrix.split(random_state=each)
+        yield each, own or matrix.split(random_state=each, group_by=group_by)
 
 
 def fit_clone(

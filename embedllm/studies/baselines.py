@@ -110,7 +110,11 @@ class Comparison(NamedTuple):
 
 
 def timed_runs(
-    matrix: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor], seed: int = 0, n_seeds: int = 2
+    matrix: CorrectnessMatrix,
+    predictors: Mapping[str, CorrectnessPredictor],
+    seed: int = 0,
+    n_seeds: int = 2,
+    group_by: str | None = None,
 ) -> tuple[list[Run], pd.DataFrame]:
     """Do what `fit_runs` does, and average the time that it takes.
 
@@ -120,7 +124,7 @@ def timed_runs(
     seconds : DataFrame of shape (n_predictors, 2)
         Columns `fit` and `predict` (all test questions): the mean over the runs.
     """
-    runs = list(fit_runs(matrix, predictors, seed, n_seeds))
+    runs = list(fit_runs(matrix, predictors, seed, n_seeds, group_by))
     seconds = np.mean([[run.seconds[name] for name in predictors] for run in runs], axis=0)
     return runs, pd.DataFrame(seconds, index=list(predictors), columns=["fit", "predict"])
 

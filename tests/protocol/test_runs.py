@@ -71,6 +71,16 @@ def test_a_random_split_is_drawn_for_each_seed(toy):
     assert set(runs[1].test.question_ids) != set(runs[2].test.question_ids)
 
 
+def test_questions_of_a_group_stay_in_one_part(toy):
+    grouped = toy.subset()
+    grouped.questions = toy.questions.assign(passage=np.arange(toy.n_questions) // 4)
+    for run in fit_runs(grouped, {"benchmark mean": BenchmarkMean()}, n_seeds=2, group_by="passage"):
+        train, val, test = (set(part.questions["passage"]) for part in run.split)
+        assert not train & val and not train & test and not val & test
+    with pytest.raises(ValueError, match=r"no column 'text'; they have .*: name one of these \(group_by=.*--group-by"):
+        next(split_runs(grouped, group_by="text"))
+
+
 def test_the_sources_own_split_is_kept(small_pool):
     (_, first), (_, second) = split_runs(small_pool[0], n_seeds=2)
     assert first is second
