@@ -314,9 +314,7 @@ def _add_route(commands: Any) -> None:
     parser.add_argument("--prices", metavar="FILE", help="table with the columns model, price: what a question costs")
     parser.add_argument("--default-price", type=float, metavar="C", help="of each model without a price")
     parser.add_argument("--max-cost", type=float, metavar="C", help="choose no model whose price is higher")
-    parser.add_argument(
-        "--tradeoff", type=float, metavar="T", help="choose by the probability minus T times the price; default: 0"
-    )
+    parser.add_argument("--tradeoff", type=float, metavar="T", help="choose by the probability minus T times the price")
     parser.add_argument(
         "--format", choices=_FORMATS, help="default: that of the ending of --out, such as routes.csv, else table"
     )
@@ -335,8 +333,6 @@ def _route(options: argparse.Namespace) -> None:
         raise ValueError(
             "--top lists models and chooses none: leave it out, or --min-probability, --fallback and --prices"
         )
-    if options.prices and options.max_cost is None and not options.tradeoff:
-        raise ValueError("--prices has no effect alone: pass --max-cost or --tradeoff too")
     if options.default_price is not None and not options.prices:
         raise ValueError("--default-price completes a table of prices: pass --prices FILE too")
     questions = _questions(options)
@@ -352,7 +348,7 @@ def _route(options: argparse.Namespace) -> None:
         prices = options.prices and read_prices(user_path(options.prices))
         if options.default_price is not None:
             prices = complete_prices(prices, models, options.default_price)
-        cost = {"prices": prices, "max_cost": options.max_cost, "tradeoff": options.tradeoff or 0.0}
+        cost = {"prices": prices, "max_cost": options.max_cost, "tradeoff": options.tradeoff}
         routes = router.route(questions, models=models, **minimum, **cost)
     ending = Path(options.out or "").suffix.lower().lstrip(".")
     form = options.format or (ending if ending in _FORMATS else "table")

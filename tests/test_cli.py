@@ -350,7 +350,7 @@ class TestRouteQuestionsOfFiles:
         assert chosen(*default, "--max-cost", "2") == second
         assert chosen(*default, "--tradeoff", "1000") == third
         assert chosen("--exclude", second, "--max-cost", "2") == third
-        assert "--prices has no effect alone" in error_of(capsys, *priced, *default)
+        assert "prices go with max_cost or tradeoff" in error_of(capsys, *priced, *default)
         error = error_of(capsys, *priced, "--max-cost", "2")
         assert f"no price of model {second!r} is known: add it to the prices" in error
         assert "--default-price" in error
