@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import BytesIO
 
@@ -15,11 +16,12 @@ from embedllm._support.checks import check_positive
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.plots.baselines import plot_baselines
 from embedllm.plots.forecasting import plot_reliability
+from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.stacked import StackedCorrectness, standard_parts
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.recorded import answers_sha256
-from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest
+from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest, RoutingPolicy
 from embedllm.studies.baselines import AsTyped, Comparison, OnShare, baseline_table, findings, timed_runs
 from embedllm.studies.forecasting import tally_runs
 from embedllm.studies.routing import route_runs, tally_routes
@@ -69,7 +71,13 @@ the benchmark of a question. Intervals are 95 %, over questions.</p>
 
 
 def compare(
-    matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bool = False, group_by: str | None = None
+    matrix: CorrectnessMatrix,
+    seed: int = 0,
+    n_runs: int = 3,
+    sizes: bool = False,
+    group_by: str | None = None,
+    predictors: Mapping[str, CorrectnessPredictor] | None = None,
+    routers: Mapping[str, RoutingPolicy] | None = None,
 ) -> Comparison:
     """Fit a router, its parts and the simplest routers, and measure them on held-out questions.
 
@@ -84,21 +92,35 @@ def compare(
         Whether to fit the router to the `SHARES` of the training questions as well.
     group_by : str, optional
         A column of the questions, equal values of which stay in one part, as in `CorrectnessMatrix.split`.
+    predictors : mapping of str to CorrectnessPredictor, optional
+        Further ones, not fitted, by name; each routes, too: to the model with the highest probability.
+    routers : mapping of str to RoutingPolicy, optional
+        Further ones, not fitted, by name.
 
     Returns
     -------
     Comparison
         Of the predictors and routers on the test questions of each division.
+
+    Raises
+    ------
+    ValueError
+        If a name is taken, `n_runs` is not a positive whole number, or there is no column `group_by`.
     """
     n_runs = check_positive("n_runs", n_runs)
     router = AsTyped(StackedCorrectness())
-    predictors = standard_parts(matrix.n_models) | {ROUTER: router}
-    routers = {name: PredictedBest(name) for name in predictors}
-    routers |= {SINGLE: BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
-    predictors |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}
+    standard = standard_parts(matrix.n_models) | {ROUTER: router}
+    simplest = {SINGLE: BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
+    further = [*(predictors or ()), *(routers or ())]
+    names = [*standard, *simplest, *SHARES, *further]
+    if taken := [name for name in further if names.count(name) > 1]:
+        raise ValueError(f"there is a predictor or router {taken[0]!r} already: give yours another name")
+    measured = standard | dict(predictors or {})
+    choosing = {name: PredictedBest(name) for name in measured} | simplest | dict(routers or {})
+    measured |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}
     # More runs on one division would measure the same fits again.
-    runs, seconds = timed_runs(matrix, predictors, seed, 1 if "split" in matrix.questions else n_runs, group_by)
-    return Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, routers)), seconds)
+    runs, seconds = timed_runs(matrix, measured, seed, 1 if "split" in matrix.questions else n_runs, group_by)
+    return Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, choosing)), seconds)
 
 
 def division(comparison: Comparison) -> str:
