@@ -197,8 +197,16 @@ def _add_evaluate(commands: Any) -> None:
         "evaluate", help="is routing worth it on a data set: a router beside the baselines, on held-out questions"
     )
     parser.add_argument("dataset", metavar="DATASET", help="a named data set, or a folder, as an import writes it")
-    parser.add_argument("--runs", type=int, default=3, help="random divisions of the questions (default: %(default)s)")
+    parser.add_argument(
+        "--runs",
+        type=int,
+        default=3,
+        help="random divisions of the questions (default: %(default)s); one run if the data bring their own",
+    )
     parser.add_argument("--seed", type=int, default=0, help="of the first of them (default: %(default)s)")
+    parser.add_argument(
+        "--group-by", metavar="COLUMN", help="questions with the same value in this column of the data stay in one part"
+    )
     parser.add_argument("--report", metavar="FILE", help="also write one HTML page with figures, such as report.html")
     parser.set_defaults(run=_evaluate)
 
@@ -206,17 +214,16 @@ def _add_evaluate(commands: Any) -> None:
 def _evaluate(options: argparse.Namespace) -> None:
     from embedllm._support.files import check_writable, replacing, user_path
     from embedllm.datasets.load import load_dataset
-    from embedllm.evaluation import ROUTER, compare, method_table, report_html, verdict
+    from embedllm.evaluation import ROUTER, compare, division, method_table, report_html, verdict
     from embedllm.studies.baselines import findings
 
     if options.report:  # before minutes of work
         check_writable(user_path(options.report).parent)
     matrix = load_dataset(options.dataset)
     print(_printable(matrix))
-    comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report))
+    comparison = compare(matrix, options.seed, options.runs, sizes=bool(options.report), group_by=options.group_by)
     print(method_table(comparison).to_string(na_rep=""))
-    n_tested = [run.split.test.n_questions for run in comparison.runs]
-    print(f"measured on {sum(n_tested) / len(n_tested):,.0f} held-out questions in each of {len(n_tested)} divisions")
+    print(division(comparison))
     print("log loss in nats; accuracy and routing in %; gain over the best single model in points, 95 % interval")
     print(*(f"- {line}" for line in findings(comparison, ROUTER)), sep="\n")
     print(verdict(comparison))
@@ -307,9 +314,7 @@ def _add_route(commands: Any) -> None:
     parser.add_argument("--prices", metavar="FILE", help="table with the columns model, price: what a question costs")
     parser.add_argument("--default-price", type=float, metavar="C", help="of each model without a price")
     parser.add_argument("--max-cost", type=float, metavar="C", help="choose no model whose price is higher")
-    parser.add_argument(
-        "--tradeoff", type=float, metavar="T", help="choose by the probability minus T times the price; default: 0"
-    )
+    parser.add_argument("--tradeoff", type=float, metavar="T", help="choose by the probability minus T times the price")
     parser.add_argument(
         "--format", choices=_FORMATS, help="default: that of the ending of --out, such as routes.csv, else table"
     )
@@ -328,8 +333,6 @@ def _route(options: argparse.Namespace) -> None:
         raise ValueError(
             "--top lists models and chooses none: leave it out, or --min-probability, --fallback and --prices"
         )
-    if options.prices and options.max_cost is None and not options.tradeoff:
-        raise ValueError("--prices has no effect alone: pass --max-cost or --tradeoff too")
     if options.default_price is not None and not options.prices:
         raise ValueError("--default-price completes a table of prices: pass --prices FILE too")
     questions = _questions(options)
@@ -345,7 +348,7 @@ def _route(options: argparse.Namespace) -> None:
         prices = options.prices and read_prices(user_path(options.prices))
         if options.default_price is not None:
             prices = complete_prices(prices, models, options.default_price)
-        cost = {"prices": prices, "max_cost": options.max_cost, "tradeoff": options.tradeoff or 0.0}
+        cost = {"prices": prices, "max_cost": options.max_cost, "tradeoff": options.tradeoff}
         routes = router.route(questions, models=models, **minimum, **cost)
     ending = Path(options.out or "").suffix.lower().lstrip(".")
     form = options.format or (ending if ending in _FORMATS else "table")

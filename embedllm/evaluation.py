@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import base64
 import html
+from collections.abc import Mapping
 from importlib.metadata import version
 from io import BytesIO
 
+import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 
+from embedllm._support.checks import check_positive
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.plots.baselines import plot_baselines
 from embedllm.plots.forecasting import plot_reliability
+from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.stacked import StackedCorrectness, standard_parts
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.recorded import answers_sha256
-from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest
+from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest, RoutingPolicy
 from embedllm.studies.baselines import Comparison, OnShare, baseline_table, findings, timed_runs
 from embedllm.studies.forecasting import tally_runs
 from embedllm.studies.routing import route_runs, tally_routes
@@ -48,9 +52,8 @@ img {{ height: auto; max-width: 100% }}
 <h1>Is routing worth it on {source}?</h1>
 <p><strong>{verdict}</strong></p>
 <ul>{findings}</ul>
-<p>{pool}. {runs} random divisions of the questions; fitted to 80 %, measured on 10 %. The router weighs matrix
-factorization, KNN and the accuracy on each benchmark, and is not told the benchmark of a question. Intervals are 95 %,
-over questions.</p>
+<p>{pool}. {division}. The router weighs matrix factorization, KNN and the accuracy on each benchmark, and is not told
+the benchmark of a question. Intervals are 95 %, over questions.</p>
 <h2>Beside the simplest methods</h2>
 <div>{table}</div>
 <p>Log loss in nats; accuracy and routing in %; gain over the best single model in points.</p>
@@ -67,7 +70,15 @@ over questions.</p>
 """
 
 
-def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bool = False) -> Comparison:
+def compare(
+    matrix: CorrectnessMatrix,
+    seed: int = 0,
+    n_runs: int = 3,
+    sizes: bool = False,
+    group_by: str | None = None,
+    predictors: Mapping[str, CorrectnessPredictor] | None = None,
+    routers: Mapping[str, RoutingPolicy] | None = None,
+) -> Comparison:
     """Fit a router, its parts and the simplest routers, and measure them on held-out questions.
 
     Parameters
@@ -76,21 +87,56 @@ def compare(matrix: CorrectnessMatrix, seed: int = 0, n_runs: int = 3, sizes: bo
     seed : int
         Of the first division of the questions.
     n_runs : int
+        How many random divisions; the source's own division, where it brings one, is a single run.
     sizes : bool
         Whether to fit the router to the `SHARES` of the training questions as well.
+    group_by : str, optional
+        A column of the questions, equal values of which stay in one part, as in `CorrectnessMatrix.split`.
+    predictors : mapping of str to CorrectnessPredictor, optional
+        Further ones, not fitted, by name; each routes, too: to the model with the highest probability.
+    routers : mapping of str to RoutingPolicy, optional
+        Further ones, not fitted, by name.
 
     Returns
     -------
     Comparison
-        Of the predictors and routers on the test questions of `n_runs` random divisions.
+        Of the predictors and routers on the test questions of each division.
+
+    Raises
+    ------
+    ValueError
+        If a name is taken, `n_runs` is not a positive whole number, or there is no column `group_by`.
     """
+    n_runs = check_positive("n_runs", n_runs)
     router = StackedCorrectness(told_benchmark=False)
-    predictors = standard_parts(matrix.n_models) | {ROUTER: router}
-    routers = {name: PredictedBest(name) for name in predictors}
-    routers |= {SINGLE: BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
-    predictors |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}
-    runs, seconds = timed_runs(matrix, predictors, seed, n_runs)
-    return Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, routers)), seconds)
+    standard = standard_parts(matrix.n_models) | {ROUTER: router}
+    simplest = {SINGLE: BestSingleModel(), "best model per benchmark": BestModelPerBenchmark()}
+    further = [*(predictors or ()), *(routers or ())]
+    names = [*standard, *simplest, *SHARES, *further]
+    if taken := [name for name in further if names.count(name) > 1]:
+        raise ValueError(f"there is a predictor or router {taken[0]!r} already: give yours another name")
+    measured = standard | dict(predictors or {})
+    choosing = {name: PredictedBest(name) for name in measured} | simplest | dict(routers or {})
+    measured |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}
+    # More runs on one division would measure the same fits again.
+    runs, seconds = timed_runs(matrix, measured, seed, 1 if "split" in matrix.questions else n_runs, group_by)
+    return Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, choosing)), seconds)
+
+
+def division(comparison: Comparison) -> str:
+    """Say in words how the questions were divided, and how many of them the predictors were fitted to and measured on.
+
+    Parameters
+    ----------
+    comparison : Comparison
+        From `compare`.
+    """
+    splits = [run.split for run in comparison.runs]
+    sizes = np.mean([[part.n_questions for part in split] for split in splits], axis=0)
+    (train, _, test), (_, _, n_test) = 100 * sizes / sizes.sum(), sizes
+    number = "1 random division" if len(splits) == 1 else f"{len(splits)} random divisions"
+    which = "the division of the source" if "split" in splits[0].test.questions else number
+    return f"Questions: {which}; fitted to {train:.0f} %, measured on {test:.0f} % (n = {n_test:,.0f})"
 
 
 def method_table(comparison: Comparison) -> pd.DataFrame:
@@ -163,6 +209,7 @@ def report_html(matrix: CorrectnessMatrix, comparison: Comparison, seed: int = 0
     parts = {
         "verdict": verdict(comparison),
         "pool": str(matrix),
+        "division": division(comparison),
         "source": matrix.source,
         "version": version("embedllm"),
         "sha256": answers_sha256(matrix),
@@ -170,7 +217,6 @@ def report_html(matrix: CorrectnessMatrix, comparison: Comparison, seed: int = 0
     return _PAGE.format(
         **{name: html.escape(text) for name, text in parts.items()},
         findings="".join(f"<li>{html.escape(line)}</li>" for line in findings(comparison, ROUTER)),
-        runs=len(comparison.runs),
         seed=seed,
         table=method_table(comparison)
         .rename(columns=lambda name: name.replace("_", " "))

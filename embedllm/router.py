@@ -207,7 +207,7 @@ class Router:
         fallback: str | None = None,
         prices: Mapping[str, float] | pd.Series | None = None,
         max_cost: float | None = None,
-        tradeoff: float = 0.0,
+        tradeoff: float | None = None,
     ) -> pd.DataFrame:
         """Choose a model for each question.
 
@@ -224,7 +224,7 @@ class Router:
             What a question costs with each of the models, in any unit.
         max_cost : float, optional
             Models whose price is higher are not chosen.
-        tradeoff : float
+        tradeoff : float, optional
             Choose the model with the highest probability minus `tradeoff` times its price; with a minimum probability,
             among the models that reach it.
 
@@ -246,7 +246,7 @@ class Router:
             If a model is unknown.
         ValueError
             If a text is empty, the encoder gives vectors of another width than the predictor was fitted on,
-            `min_probability` is not between 0 and 1, only one of `min_probability` and `fallback` is given, a price is
+            `min_probability` is not between 0 and 1, an option is given without the one that it needs, a price is
             missing, no model costs at most `max_cost`, or the tradeoff is negative.
         """
         if not 0 <= min_probability <= 1:
@@ -255,11 +255,11 @@ class Router:
             raise ValueError("min_probability and fallback go together: pass both, or none of them")
         names, penalties = self.model_names, np.zeros(1)
         kept = positions_among(names, models)
+        if (prices is None) != (max_cost is None and tradeoff is None):
+            raise ValueError("prices go with max_cost or tradeoff: pass prices=... (--prices) and one of them")
         if prices is not None:
             table = affordable(complete_prices(prices, names[kept]), max_cost)
-            kept, penalties = positions_among(names, table.index), price_penalties(table.to_numpy(), tradeoff)
-        elif max_cost is not None or tradeoff:
-            raise ValueError("max_cost and tradeoff need the price of each model: pass prices=... (--prices)")
+            kept, penalties = positions_among(names, table.index), price_penalties(table.to_numpy(), tradeoff or 0.0)
         texts, logits, unfamiliar = self._logits(texts)
         scores = priced_scores(expit(logits[:, kept]), penalties, min_probability) if tradeoff else logits[:, kept]
         names, probability = ranked(names, logits, kept, scores, 2)

@@ -141,13 +141,15 @@ def test_evaluate_compares_a_router_with_the_baselines(dataset, capsys, tmp_path
     assert main(["evaluate", str(dataset), "--runs", "2", "--report", str(report)]) == 0
     out = capsys.readouterr().out
     assert "Is routing worth it on " in report.read_text()
+    assert "\nQuestions: 2 random divisions; fitted to 79 %, measured on 7 % (n = 1)\n" in out
     assert list(tmp_path.iterdir()) == [report]
     assert "nothing can be written in" in error_of(capsys, "evaluate", dataset, "--report", "/proc/none/report.html")
     for name in ("benchmark mean", "KNN", "MF, pool prior", "router", "best single model", "best model per benchmark"):
         assert f"\n{name} " in out
     assert out.count("not told apart from") == out.count("without an interval: fewer than 30 questions") == 3
-    assert main(["evaluate", str(dataset), "--runs", "0"]) == 1
-    assert "n_seeds must be a positive whole number, got 0" in capsys.readouterr().err
+    for option, value, message in (("--runs", "0", "n_runs must be"), ("--group-by", "x", "no column 'x'")):
+        assert main(["evaluate", str(dataset), option, value]) == 1
+        assert message in capsys.readouterr().err
 
 
 class TestRoute:
@@ -348,7 +350,7 @@ class TestRouteQuestionsOfFiles:
         assert chosen(*default, "--max-cost", "2") == second
         assert chosen(*default, "--tradeoff", "1000") == third
         assert chosen("--exclude", second, "--max-cost", "2") == third
-        assert "--prices has no effect alone" in error_of(capsys, *priced, *default)
+        assert "prices go with max_cost or tradeoff" in error_of(capsys, *priced, *default)
         error = error_of(capsys, *priced, "--max-cost", "2")
         assert f"no price of model {second!r} is known: add it to the prices" in error
         assert "--default-price" in error

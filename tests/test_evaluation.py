@@ -8,9 +8,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm.evaluation import BASELINE, ROUTER, SHARES, SINGLE, compare, method_table, report_html, verdict
+from embedllm.evaluation import (
+    BASELINE,
+    ROUTER,
+    SHARES,
+    SINGLE,
+    compare,
+    division,
+    method_table,
+    report_html,
+    verdict,
+)
 from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.baselines import BenchmarkMean
+from embedllm.protocol.routers import UniformRandom
 from embedllm.studies.baselines import OnShare
 
 
@@ -81,6 +93,65 @@ def test_page_is_complete_and_names_are_text(pool, comparison):
     assert verdict(comparison) in page
     for size in (80, 160, 320):
         assert f"<td>{size}</td>" in page
+
+
+def test_random_divisions_in_words(pool, comparison):
+    words = "Questions: 2 random divisions; fitted to 80 %, measured on 10 % (n = 40)"
+    assert division(comparison) == words
+    assert words in report_html(pool, comparison, seed=1)
+    assert "1 random division;" in division(comparison._replace(runs=comparison.runs[:1]))
+
+
+def test_division_of_the_source_is_one_run(pool):
+    labels = pd.DataFrame(pool.labels, pool.models.index, pool.questions.index)
+    questions = pool.questions.assign(split=np.repeat(["train", "val", "test"], [200, 100, 100]))
+    divided = CorrectnessMatrix(labels, questions, pool.embeddings)
+    comparison = compare(divided, seed=1, n_runs=3, sizes=True)
+    (run,) = comparison.runs
+    assert run.split.test.question_ids.tolist() == divided.question_ids[300:].tolist()
+    words = "Questions: the division of the source; fitted to 50 %, measured on 25 % (n = 100)"
+    assert division(comparison) == words
+    assert words in report_html(divided, comparison, seed=1)
+    with pytest.raises(ValueError, match="n_runs must be a positive whole number, got 0"):
+        compare(divided, n_runs=0)
+
+
+def test_groups_stay_in_one_part(pool):
+    grouped = pool.subset()
+    grouped.questions = grouped.questions.assign(passage=np.arange(400) // 40)
+    (run,) = compare(grouped, n_runs=1, group_by="passage").runs
+    assert not set(run.split.train.questions["passage"]) & set(run.split.test.questions["passage"])
+
+
+class SideOfTheFirstAxis(CorrectnessPredictor):
+    """Knows how the pool was made: the first model is good where the first number of the embedding is large."""
+
+    def fit(self, matrix):
+        self.model_names_ = matrix.model_names
+        return self
+
+    def predict_proba(self, embeddings):
+        first = np.where(embeddings[:, 0] > 0.5, 0.8, 0.2)
+        return np.column_stack([first, 1 - first]).astype(np.float32)
+
+
+def test_further_predictors_and_routers_are_compared_too(pool, comparison):
+    given = {"predictors": {"mine": SideOfTheFirstAxis()}, "routers": {"by chance": UniformRandom()}}
+    with_mine = compare(pool, seed=1, n_runs=2, sizes=True, **given)
+    table = method_table(with_mine)
+    assert table.loc["mine", "log_loss"] < table.loc[BASELINE, "log_loss"] + 0.01
+    assert table.loc["mine", "gain_low"] > 0
+    assert abs(table.loc["by chance", "gain"]) < 10
+    pd.testing.assert_frame_equal(table.drop(index=["mine", "by chance"]), method_table(comparison))
+    page = report_html(pool, with_mine, seed=1)
+    assert "<th>mine</th>" in page
+    assert "<th>by chance</th>" in page
+
+
+def test_further_names_are_new(pool):
+    for given in ({"predictors": {ROUTER: BenchmarkMean()}}, {"routers": {SINGLE: UniformRandom()}}):
+        with pytest.raises(ValueError, match=r"there is a predictor or router '.*' already: give yours another name"):
+            compare(pool, **given)
 
 
 def test_share_of_the_questions(pool):

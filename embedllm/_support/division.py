@@ -45,7 +45,10 @@ def question_groups(questions: pd.DataFrame, group_by: str | None = None) -> np.
         If there is no column `group_by`.
     """
     if group_by is not None and group_by not in questions:
-        raise ValueError(f"group_by: the questions have no column {group_by!r}; they have {list(questions.columns)}")
+        raise ValueError(
+            f"the questions have no column {group_by!r}; they have {list(questions.columns)}: name one of these "
+            f"(group_by=..., --group-by)"
+        )
     n = len(questions)
     first, second, n_nodes = [], [], n  # edges between questions and what they have in common
     for column in dict.fromkeys(name for name in ("prompt", "item", group_by) if name in questions):

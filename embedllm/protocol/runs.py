@@ -5,12 +5,14 @@ The seed draws the division, where the source brings none of its own, and all th
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils.validation import has_fit_parameter
+from tqdm import tqdm
 
 from embedllm._support.checks import check_positive, check_seed
 from embedllm.matrix import CorrectnessMatrix, Split
@@ -30,21 +32,29 @@ class Run(NamedTuple):
     predictors : dict of str to CorrectnessPredictor
     probabilities : dict of str to ndarray of shape (n_models, n_test)
         What each predictor predicts for the test questions; axes as in ``split.test.labels``.
+    seconds : mapping of str to (float, float)
+        What the fit of each predictor took, and its prediction of all test questions.
     """
 
     seed: int
     split: Split
     predictors: dict[str, CorrectnessPredictor]
     probabilities: dict[str, np.ndarray]
+    seconds: Mapping[str, tuple[float, float]] = {}
 
     def with_those_of(self, other: Run) -> Run:
         """Return the run with the predictors of another one, on the same division, too."""
         predictors, probabilities = self.predictors | other.predictors, self.probabilities | other.probabilities
-        return self._replace(predictors=predictors, probabilities=probabilities)
+        seconds = {**self.seconds, **other.seconds}
+        return self._replace(predictors=predictors, probabilities=probabilities, seconds=seconds)
 
 
 def fit_runs(
-    matrix: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor], seed: int = 0, n_seeds: int = 3
+    matrix: CorrectnessMatrix,
+    predictors: Mapping[str, CorrectnessPredictor],
+    seed: int = 0,
+    n_seeds: int = 3,
+    group_by: str | None = None,
 ) -> Iterator[Run]:
     """Fit clones of the predictors and predict the test questions, once for each seed.
 
@@ -59,6 +69,8 @@ def fit_runs(
     seed : int
         The first of the seeds, which are consecutive.
     n_seeds : int
+    group_by : str, optional
+        A column of the questions, equal values of which stay in one part, as in `CorrectnessMatrix.split`.
 
     Yields
     ------
@@ -68,7 +80,7 @@ def fit_runs(
     Raises
     ------
     ValueError
-        If `seed` is not a seed, or `n_seeds` is not a positive whole number.
+        If `seed` is not a seed, `n_seeds` is not a positive whole number, or there is no column `group_by`.
 
     Examples
     --------
@@ -80,34 +92,54 @@ def fit_runs(
     0 30 (112, 30)
     1 30 (112, 30)
     """
-    known: dict[str, tuple[CorrectnessPredictor, np.ndarray]] = {}
-    previous: Split | None = None
-    for run_seed, split in split_runs(matrix, seed, n_seeds):
-        known = {name: pair for name, pair in known.items() if split is previous and not takes_seed(predictors[name])}
-        for name, predictor in predictors.items():
-            if name not in known:
-                fitted = fit_clone(predictor, split.train, run_seed, validation=split.val)
-                known[name] = fitted, fitted.predict_matrix(split.test)
-        previous = split
-        fits, probabilities = (
-            {name: known[name][0] for name in predictors},
-            {name: known[name][1] for name in predictors},
-        )
-        yield Run(run_seed, split, fits, probabilities)
+    run: Run | None = None
+    for run_seed, split in split_runs(matrix, seed, n_seeds, group_by):
+        run = fit_run(split, predictors, run_seed, run)
+        yield run
 
 
-def split_runs(matrix: CorrectnessMatrix, seed: int = 0, n_seeds: int = 3) -> Iterator[tuple[int, Split]]:
+def fit_run(
+    split: Split, predictors: Mapping[str, CorrectnessPredictor], seed: int, previous: Run | None = None
+) -> Run:
+    """Fit clones of the predictors on one division and predict its test questions.
+
+    Parameters
+    ----------
+    split : Split
+    predictors : mapping of str to CorrectnessPredictor
+    seed : int
+    previous : Run, optional
+        Of the same predictors: if it is on the same division, what no seed changes is taken from it.
+    """
+    known = previous if previous is not None and previous.split is split else None
+    run = Run(seed, split, {}, {}, seconds := {})
+    for name, predictor in tqdm(predictors.items(), f"seed {seed}", unit="fit", delay=2, disable=None):
+        if known is not None and not takes_seed(predictor):
+            run.predictors[name], run.probabilities[name] = known.predictors[name], known.probabilities[name]
+            seconds[name] = known.seconds[name]
+            continue
+        start = time.perf_counter()
+        run.predictors[name] = fit_clone(predictor, split.train, seed, validation=split.val)
+        fitted = time.perf_counter()
+        run.probabilities[name] = run.predictors[name].predict_matrix(split.test)
+        seconds[name] = fitted - start, time.perf_counter() - fitted
+    return run
+
+
+def split_runs(
+    matrix: CorrectnessMatrix, seed: int = 0, n_seeds: int = 3, group_by: str | None = None
+) -> Iterator[tuple[int, Split]]:
     """Yield each seed with its division of the questions: the source's own (the same object) or a random one.
 
     Raises
     ------
     ValueError
-        If `seed` is not a seed, or `n_seeds` is not a positive whole number.
+        If `seed` is not a seed, `n_seeds` is not a positive whole number, or there is no column `group_by`.
     """
     first = check_seed(seed)
-    own = matrix.split(random_state=first) if "split" in matrix.questions else None
+    own = matrix.split(random_state=first, group_by=group_by) if "split" in matrix.questions else None
     for each in range(first, first + check_positive("n_seeds", n_seeds)):
-        yield each, own or matrix.split(random_state=each)
+        yield each, own or matrix.split(random_state=each, group_by=group_by)
 
 
 def fit_clone(

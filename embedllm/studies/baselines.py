@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
@@ -10,7 +9,6 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 from sklearn.metrics import roc_auc_score
-from tqdm import tqdm
 
 from embedllm._support.checks import check_seed
 from embedllm._support.division import question_groups
@@ -20,7 +18,7 @@ from embedllm.predictors.stacked import StackedCorrectness
 from embedllm.protocol.bootstrap import MIN_QUESTIONS, interval
 from embedllm.protocol.calibration import calibration_errors, reliability
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import Run, fit_clone, split_runs
+from embedllm.protocol.runs import Run, fit_runs
 from embedllm.protocol.scores import mean_scores
 from embedllm.protocol.tally import Tally
 
@@ -112,9 +110,13 @@ class Comparison(NamedTuple):
 
 
 def timed_runs(
-    matrix: CorrectnessMatrix, predictors: Mapping[str, CorrectnessPredictor], seed: int = 0, n_seeds: int = 2
+    matrix: CorrectnessMatrix,
+    predictors: Mapping[str, CorrectnessPredictor],
+    seed: int = 0,
+    n_seeds: int = 2,
+    group_by: str | None = None,
 ) -> tuple[list[Run], pd.DataFrame]:
-    """Do what `fit_runs` does, and take the time; nothing is shared between runs.
+    """Do what `fit_runs` does, and average the time that it takes.
 
     Returns
     -------
@@ -122,19 +124,9 @@ def timed_runs(
     seconds : DataFrame of shape (n_predictors, 2)
         Columns `fit` and `predict` (all test questions): the mean over the runs.
     """
-    runs, seconds = [], []
-    for each, split in split_runs(matrix, seed, n_seeds):
-        run = Run(each, split, {}, {})
-        shown = tqdm(predictors.items(), f"run {each - seed + 1} of {n_seeds}", unit="fit", delay=2, disable=None)
-        for name, predictor in shown:
-            start = time.perf_counter()
-            run.predictors[name] = fit_clone(predictor, split.train, each, validation=split.val)
-            fitted = time.perf_counter()
-            run.probabilities[name] = run.predictors[name].predict_matrix(split.test)
-            seconds.append((name, fitted - start, time.perf_counter() - fitted))
-        runs.append(run)
-    times = pd.DataFrame(seconds, columns=["predictor", "fit", "predict"]).groupby("predictor", sort=False).mean()
-    return runs, times
+    runs = list(fit_runs(matrix, predictors, seed, n_seeds, group_by))
+    seconds = np.mean([[run.seconds[name] for name in predictors] for run in runs], axis=0)
+    return runs, pd.DataFrame(seconds, index=list(predictors), columns=["fit", "predict"])
 
 
 def baseline_table(comparison: Comparison, baseline: str, single: str) -> pd.DataFrame:

@@ -22,7 +22,7 @@ from embedllm.matrix import CorrectnessMatrix, Split
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.runs import Run, fit_clone, split_runs
+from embedllm.protocol.runs import Run, fit_clone, fit_run, split_runs
 from embedllm.protocol.tally import Tally
 
 ALONE, TEXT, NEAR, CATEGORY, WHOLE = "nothing", "same text or item", "near duplicates", "category", "benchmark"
@@ -91,11 +91,8 @@ def encoded_runs(
         for encoding, encode in encodings.items():
             vectors = unit_vectors(encode, matrix, train)
             encoded = CorrectnessMatrix(labels, matrix.questions, vectors, matrix.models, matrix.source)
-            run = Run(each, Split(*(encoded.subset(questions=part.question_ids) for part in split)), {}, {})
-            for name, predictor in predictors.items():
-                run.predictors[name] = fit_clone(predictor, run.split.train, each, validation=run.split.val)
-                run.probabilities[name] = run.predictors[name].predict_matrix(run.split.test)
-            found[encoding].append(run)
+            parts = Split(*(encoded.subset(questions=part.question_ids) for part in split))
+            found[encoding].append(fit_run(parts, predictors, each))
     return found
 
 

@@ -1,5 +1,7 @@
 """Runs over seeds: clones fitted alike in all of them, predictions of the test part computed once."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -69,6 +71,16 @@ def test_a_random_split_is_drawn_for_each_seed(toy):
     assert set(runs[1].test.question_ids) != set(runs[2].test.question_ids)
 
 
+def test_questions_of_a_group_stay_in_one_part(toy):
+    grouped = toy.subset()
+    grouped.questions = toy.questions.assign(passage=np.arange(toy.n_questions) // 4)
+    for run in fit_runs(grouped, {"benchmark mean": BenchmarkMean()}, n_seeds=2, group_by="passage"):
+        train, val, test = (set(part.questions["passage"]) for part in run.split)
+        assert not train & val and not train & test and not val & test
+    with pytest.raises(ValueError, match=r"no column 'text'; they have .*: name one of these \(group_by=.*--group-by"):
+        next(split_runs(grouped, group_by="text"))
+
+
 def test_the_sources_own_split_is_kept(small_pool):
     (_, first), (_, second) = split_runs(small_pool[0], n_seeds=2)
     assert first is second
@@ -116,6 +128,17 @@ def test_what_no_seed_changes_is_computed_once(small_pool):
     assert first.predictors["b"] is second.predictors["b"]
     assert first.probabilities["b"] is second.probabilities["b"]
     assert first.predictors["a"] is not second.predictors["a"]
+
+
+def test_time_of_each_fit_and_prediction(toy, small_pool, monkeypatch):
+    now = itertools.count()
+    monkeypatch.setattr("embedllm.protocol.runs.time.perf_counter", lambda: next(now) ** 2)
+    (run,) = fit_runs(toy, {"a": Counted(), "b": Unseeded()}, n_seeds=1)
+    assert run.seconds == {"a": (1, 3), "b": (7, 9)}
+    assert run.with_those_of(run._replace(seconds={"c": (1, 1)})).seconds == {**run.seconds, "c": (1, 1)}
+    first, second = fit_runs(small_pool[0], {"a": Counted(), "b": Unseeded()}, n_seeds=2)
+    assert first.seconds["b"] == second.seconds["b"]  # the fit is shared
+    assert first.seconds["a"] != second.seconds["a"]
 
 
 def test_clone_without_validation_and_seed(toy):

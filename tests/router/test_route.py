@@ -258,9 +258,8 @@ class TestPrices:
         plain = router.route(TEXTS)
         pd.testing.assert_frame_equal(router.route(TEXTS, prices=PRICES, max_cost=3.0), plain)
         with_minimum = {"min_probability": 0.99, "fallback": "a person"}
-        pd.testing.assert_frame_equal(
-            router.route(TEXTS, prices=PRICES, **with_minimum), router.route(TEXTS, **with_minimum)
-        )
+        without = router.route(TEXTS, prices=PRICES, tradeoff=0, **with_minimum)
+        pd.testing.assert_frame_equal(without, router.route(TEXTS, **with_minimum))
 
     def test_only_affordable_models_are_chosen(self, router):
         routes = router.route(TEXTS, prices=PRICES, max_cost=2.0)
@@ -309,13 +308,17 @@ class TestPrices:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"prices": {"sums": 1.0, "nothing": 1.0}}, "no price of model 'capitals' is known: add it to the prices"),
-            ({"max_cost": 1.0}, "need the price of each model: pass prices=..."),
-            ({"tradeoff": 1.0}, "need the price of each model: pass prices=..."),
+            (
+                {"prices": {"sums": 1.0, "nothing": 1.0}, "max_cost": 2.0},
+                "no price of model 'capitals' is known: add it to the prices",
+            ),
+            ({"prices": PRICES}, "prices go with max_cost or tradeoff: pass prices=.* and one of them"),
+            ({"max_cost": 1.0}, "prices go with max_cost or tradeoff"),
+            ({"tradeoff": 1.0}, "prices go with max_cost or tradeoff"),
             ({"prices": PRICES, "max_cost": 0.1}, "the cheapest, 'nothing', costs 0.5: raise max_cost"),
             ({"prices": PRICES, "tradeoff": -1.0}, "tradeoff must be a finite number of at least 0, got -1.0"),
         ],
-        ids=["unknown", "limit alone", "tradeoff alone", "too expensive", "negative"],
+        ids=["unknown", "prices alone", "limit alone", "tradeoff alone", "too expensive", "negative"],
     )
     def test_refused_before_anything_is_encoded(self, router, monkeypatch, options, message):
         monkeypatch.setattr(router, "_encode", lambda *_: pytest.fail("hours of work"))
@@ -324,7 +327,7 @@ class TestPrices:
 
     def test_models_that_are_not_asked_need_no_price(self, router):
         prices = {"sums": 1.0, "nothing": 0.1}
-        assert set(router.route(SUMS, models=["sums", "nothing"], prices=prices)["model"]) <= set(prices)
+        assert set(router.route(SUMS, models=["sums", "nothing"], prices=prices, max_cost=1)["model"]) <= set(prices)
 
 
 @pytest.fixture(scope="module")

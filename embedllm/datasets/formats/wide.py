@@ -4,6 +4,9 @@
     1,history,Who was the first emperor of Rome?,1,0,0.0021
     2,history,When did Carthage fall?,1,,0.0034
 
+Three names are never those of models, but say more of a question, as in the long form: `category`; `item`, which
+wordings of one question have in common; `split`, the source's own division.
+
 A cell holds 1 or 0, 1.0 or 0.0, true or false, or nothing if the answer was not observed; with a threshold, any number.
 Columns without a name, such as the index that pandas writes, are ignored.
 
@@ -24,6 +27,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from embedllm._support.division import SPLITS
 from embedllm.datasets.formats._json import list_in
 from embedllm.datasets.formats._tables import Rows, read_header, read_rows
 from embedllm.datasets.formats.answers import LABELS, Answers, read_costs
@@ -33,6 +37,7 @@ from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED
 _CELLS = {**LABELS, "": NOT_OBSERVED}
 _UNOBSERVED = ("nan", "none", "null", "na", "n/a", "-", "?")  # spellings of others
 _DEFAULT_ID = "prompt_id"
+_FACTS = ("category", "item", "split")
 COST = "|total_cost"
 """How the name of a column of costs ends; before it stands the model's."""
 
@@ -72,7 +77,8 @@ def read_wide(
         If `ignore` is a single text.
     ValueError
         If a needed column is to be ignored, or the file is damaged, empty or lacks a column, a cell is not a label, a
-        prompt, a benchmark or an id is empty, or an id occurs twice: names file, row and value.
+        prompt, a benchmark, an id or a category is empty, an id occurs twice, or a split is unknown: names file, row
+        and value.
     """
     if isinstance(ignore, str):
         raise TypeError(f"ignore must be a list of names, got the text {ignore!r}: pass [{ignore!r}]")
@@ -89,16 +95,17 @@ def read_wide(
         id_column = _DEFAULT_ID
         known = list(dict.fromkeys([*known, id_column]))
     unnamed = [column for column in header if not column or column.startswith("Unnamed:")]
-    names = [column for column in header if column not in (*known, *ignored, *unnamed)]
+    facts = [column for column in _FACTS if column in header and column not in (*known, *ignored)]
+    names = [column for column in header if column not in (*known, *facts, *ignored, *unnamed)]
     costs, replies = _of_models(names, COST), _of_models(names, _REPLY)
     models = [name for name in names if name not in costs.values() and name not in replies.values()]
     if not models:
         raise ValueError(f"{path} has no column of a model; it has {header}: add a column of 1 and 0 for each model")
 
-    texts, cells = [pd.DataFrame(columns=known, dtype=str)], [np.empty((0, len(models)), dtype=np.int8)]
+    texts, cells = [pd.DataFrame(columns=known + facts, dtype=str)], [np.empty((0, len(models)), dtype=np.int8)]
     paid = [np.empty((0, len(models)), dtype=np.float32)]
-    for rows in read_rows(path, [*known, *models, *costs.values()]):
-        texts.append(rows.columns.select(known).to_pandas())
+    for rows in read_rows(path, [*known, *facts, *models, *costs.values()]):
+        texts.append(rows.columns.select(known + facts).to_pandas())
         cells.append(np.column_stack([_labels(rows, model, path, threshold) for model in models]))
         if costs:
             unknown = np.full(len(rows.columns), np.nan)
@@ -107,9 +114,11 @@ def read_wide(
     table = pd.concat(texts, ignore_index=True)
     if table.empty:
         raise ValueError(f"{path} has no row below its header: add one for each question")
-    for column in known:
+    for column in [*known, *({"category"} & {*facts})]:
         if (empty := table[column].str.strip() == "").any():
             raise ValueError(f"{path}, row {empty.argmax() + 1}: the {column} is empty: fill it in, or remove the row")
+    if "split" in facts:
+        _check_split(table["split"], path)
     if id_column is None:
         ids = [str(row + 1) for row in range(len(table))]
     else:
@@ -121,7 +130,7 @@ def read_wide(
                 f"give each question an id of its own"
             )
     prompts = table[prompt_column].map(_joined if replies else str)
-    questions = pd.DataFrame({"benchmark": table[benchmark_column].to_numpy(), "prompt": prompts.to_numpy()}, index=ids)
+    questions = pd.DataFrame({"benchmark": table[benchmark_column], "prompt": prompts, **table[facts]}).set_axis(ids)
     labels = pd.DataFrame(np.concatenate(cells).T, index=models, columns=ids)
     report = [
         Line("columns of replies", len(replies), "ignored"),
@@ -140,6 +149,15 @@ def _matching(header: list[str], ignore: Sequence[str], path: Path) -> set[str]:
             raise ValueError(f"{path} has no column {pattern!r}; it has {header}: correct the name to ignore")
         ignored.update(found)
     return ignored
+
+
+def _check_split(parts: pd.Series, path: Path) -> None:
+    remedy = "correct it, or ignore the column, and divide the questions at random (ignore=['split'], --ignore split)"
+    if (unknown := ~parts.isin(SPLITS)).any():
+        row = int(unknown.argmax())
+        raise ValueError(f"{path}, row {row + 1}: split {parts[row]!r} is none of {', '.join(SPLITS)}: {remedy}")
+    if missing := [part for part in SPLITS if part not in set(parts)]:
+        raise ValueError(f"{path}: no row has the split {missing[0]!r}: {remedy}")
 
 
 def _of_models(names: list[str], ending: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("encoded")
 
 
 SPELLINGS = {1: ["1", "1.0", "true", "True", "TRUE", " 1 "], 0: ["0", "0.0", "false", "False"], -1: ["", " "]}
-COLUMNS = ("prompt_id", "benchmark", "prompt", "")
+COLUMNS = ("prompt_id", "benchmark", "prompt", "", "category", "item", "split")
 
 
 names = st.one_of(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)).filter(
@@ -120,6 +120,43 @@ class TestWide:
         expected = expect(["A", "B"], ["1", "3"], [[1, -1], [-1, 0]], ["b", "b"], ["p1", "p3"])
         assert_imported(matrix, expected, tmp_path / "out")
         assert reports(matrix) == [["questions without an answer", 1, "left out"]]
+
+
+class TestFactsOfQuestions:
+    """`category`, `item` and `split` are no models, even if they hold 1 and 0."""
+
+    @pytest.fixture
+    def imported(self, tmp_path):
+        def read(columns, **options):
+            frame = pd.DataFrame({"prompt": [f"question {n}" for n in range(40)], "benchmark": "b", "A": [1, 0] * 20})
+            frame.assign(**columns).to_csv(tmp_path / "t.csv", index=False)
+            matrix = import_wide(tmp_path / "t.csv", tmp_path / "out", **options)
+            assert matrix.model_names.tolist() == ["A"]
+            return load_dataset(tmp_path / "out")
+
+        return read
+
+    def test_wordings_of_an_item_stay_in_one_part(self, imported):
+        matrix = imported({"item": np.arange(40) % 20, "category": ["x", "y"] * 20})
+        assert matrix.questions["category"].tolist() == ["x", "y"] * 20
+        for seed in range(3):
+            train, val, test = (set(part.questions["item"]) for part in matrix.split(random_state=seed))
+            assert not train & val and not train & test and not val & test
+
+    def test_an_item_may_hold_labels_or_nothing(self, imported):
+        assert imported({"item": ["1", "0", "", ""] * 10}).questions["item"].tolist() == ["1", "0", "", ""] * 10
+
+    def test_division_is_that_of_the_source(self, imported):
+        parts = ["test", "train", "val", "train"] * 10
+        train, val, test = imported({"split": parts}).split(random_state=5)
+        assert [part.n_questions for part in (train, val, test)] == [20, 10, 10]
+        assert test.question_ids.tolist() == [str(row + 1) for row in range(0, 40, 4)]
+
+    def test_they_can_be_ignored_or_have_another_role(self, imported):
+        columns = {"split": "dev", "category": [f"c{n % 2}" for n in range(40)]}
+        matrix = imported(columns, ignore=["split", "benchmark"], benchmark_column="category")
+        assert matrix.benchmark_names == ["c0", "c1"]
+        assert not {"split", "category"} & set(matrix.questions)
 
 
 def test_column_in_two_roles(tmp_path):
@@ -228,6 +265,15 @@ MALFORMED = {
     ),
     "empty id": (wide_case("prompt_id,prompt,benchmark,A\n,p,b,1\n"), r"row 1: the prompt_id is empty"),
     "empty prompt": (wide_case("prompt,benchmark,A\np,b,1\n ,b,1\n"), r"row 2: the prompt is empty: fill it in"),
+    "empty category": (wide_case("prompt,benchmark,category,A\np,b,,1\n"), r"row 1: the category is empty: fill it in"),
+    "unknown split": (
+        wide_case("prompt,benchmark,split,A\np,b,train,1\nq,b,dev,1\n"),
+        r"t\.csv, row 2: split 'dev' is none of train, val, test: correct it, or ignore the column, .*--ignore split",
+    ),
+    "no training question": (
+        wide_case("prompt,benchmark,split,A\np,b,test,1\n"),
+        r"t\.csv: no row has the split 'train': correct it, or ignore the column",
+    ),
     "empty benchmark": (wide_case("prompt,benchmark,A\np,,1\n"), r"row 1: the benchmark is empty: fill it in"),
     "header only": (wide_case("prompt,benchmark,A\n"), r"t\.csv has no row below its header"),
     "nothing observed": (wide_case("prompt,benchmark,A\np,b,\n"), r"t\.csv holds no answer that was observed"),
