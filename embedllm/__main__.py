@@ -329,7 +329,7 @@ def _route(options: argparse.Namespace) -> None:
 
     if options.out:
         check_writable(user_path(options.out).parent)  # before all questions are encoded
-    if options.top and (options.min_probability or options.fallback or options.prices):
+    if options.top is not None and (options.min_probability or options.fallback or options.prices):
         raise ValueError(
             "--top lists models and chooses none: leave it out, or --min-probability, --fallback and --prices"
         )
@@ -341,7 +341,7 @@ def _route(options: argparse.Namespace) -> None:
     if unknown := {*(options.exclude or ())} - {*router.model_names}:
         raise ValueError(f"--exclude {min(unknown)!r}: there is no such model in {options.router}")
     models = [name for name in models if name not in (options.exclude or ())]
-    if options.top:
+    if options.top is not None:
         routes = router.rank(questions, options.top, models=models)
     else:
         minimum = {"min_probability": options.min_probability or 0.0, "fallback": options.fallback}
@@ -358,7 +358,7 @@ def _route(options: argparse.Namespace) -> None:
             temporary.write_text(written, encoding="utf-8")
     else:
         print(written, end="", flush=True)
-    _warn_of_unfamiliar(routes[routes["rank"] == 1] if options.top else routes, form)
+    _warn_of_unfamiliar(routes[routes["rank"] == 1] if options.top is not None else routes, form)
 
 
 def _warn_of_unfamiliar(routes: pd.DataFrame, form: str) -> None:

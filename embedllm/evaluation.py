@@ -22,6 +22,7 @@ from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.calibration import pool_runs, reliability
 from embedllm.protocol.recorded import answers_sha256
 from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest, RoutingPolicy
+from embedllm.protocol.runs import split_runs
 from embedllm.studies.baselines import Comparison, OnShare, baseline_table, findings, timed_runs
 from embedllm.studies.forecasting import tally_runs
 from embedllm.studies.routing import route_runs, tally_routes
@@ -105,7 +106,8 @@ def compare(
     Raises
     ------
     ValueError
-        If a name is taken, `n_runs` is not a positive whole number, or there is no column `group_by`.
+        If a name is taken, `n_runs` is not a positive whole number, there is no column `group_by`, or a division leaves
+        no answer to fit to or to measure on.
     """
     n_runs = check_positive("n_runs", n_runs)
     router = StackedCorrectness(told_benchmark=False)
@@ -115,11 +117,15 @@ def compare(
     names = [*standard, *simplest, *SHARES, *further]
     if taken := [name for name in further if names.count(name) > 1]:
         raise ValueError(f"there is a predictor or router {taken[0]!r} already: give yours another name")
+    # More runs on one division would measure the same fits again.
+    n_runs = 1 if "split" in matrix.questions else n_runs
+    for _, split in split_runs(matrix, seed, n_runs, group_by):
+        if not (split.train.observed.any() and split.test.observed.any()):
+            raise ValueError(f"nothing can be held out of {matrix!r}: a router is evaluated on more questions")
     measured = standard | dict(predictors or {})
     choosing = {name: PredictedBest(name) for name in measured} | simplest | dict(routers or {})
     measured |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}
-    # More runs on one division would measure the same fits again.
-    runs, seconds = timed_runs(matrix, measured, seed, 1 if "split" in matrix.questions else n_runs, group_by)
+    runs, seconds = timed_runs(matrix, measured, seed, n_runs, group_by)
     return Comparison(runs, tally_runs(runs), tally_routes(route_runs(runs, choosing)), seconds)
 
 

@@ -134,10 +134,9 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 tally = tally_runs(runs)
 (sgd,) = fit_runs(matrix, {"SGD": paper_training()}, seed, n_seeds=1)
 first = tally_runs([runs[0].with_those_of(sgd)])
-in_first = forecast_table(first)
-forecasts = pd.concat(
-    [in_first.query("predictor == 'SGD'"), forecast_table(tally)]
-)
+in_first = forecast_table(first).query("predictor == 'SGD'")
+named = in_first.assign(predictor="SGD, first run")
+forecasts = pd.concat([named, forecast_table(tally)])
 plot_forecasts(forecasts)
 
 # %% [markdown]

@@ -138,8 +138,9 @@ first = tally_routes(
         {name: PredictedBest(name) for name in ("MF", "SGD")},
     )
 )
-in_first = route_table(first)
-everyone = pd.concat([in_first.query("router == 'SGD'"), evaluation])
+in_first = route_table(first).query("router == 'SGD'")
+named = in_first.assign(router="SGD, first run")
+everyone = pd.concat([named, evaluation])
 plot_routers(everyone)
 
 # %% [markdown]

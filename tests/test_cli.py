@@ -332,7 +332,7 @@ class TestRouteQuestionsOfFiles:
         assert "models is empty" in error_of(capsys, *shared, *every)
         assert "min_probability and fallback go together" in error_of(capsys, *shared, "--min-probability", "0.5")
         assert "--top lists models" in error_of(capsys, *shared, "--top", "2", "--fallback", first)
-        assert "top must be a positive whole number, got -1" in error_of(capsys, *shared, "--top", "-1")
+        assert "top must be a positive whole number, got 0" in error_of(capsys, *shared, "--top", "0")
 
     def test_prices(self, saved, tmp_path, capsys):
         first, second, third = Router.load(saved).rank([TEXTS[0]])["model"]

@@ -161,3 +161,8 @@ def test_share_of_the_questions(pool):
     asked = pool.embeddings[:3]
     assert not np.array_equal(half.predict_proba(asked), everything.predict_proba(asked))
     assert np.array_equal(OnShare(BenchmarkMean(), 1.0).fit(pool).predict_proba(asked), everything.predict_proba(asked))
+
+
+def test_too_few_questions_are_refused_before_any_fit(pool):
+    with pytest.raises(ValueError, match="nothing can be held out of .* 3 questions.*evaluated on more questions"):
+        compare(pool.subset(questions=pool.question_ids[:3]))

@@ -49,7 +49,7 @@ COLORS = {
     "best single model": PALETTE[3],
     "weighted random": PALETTE[4],
     "uniform random": PALETTE[5],
-    "SGD": PALETTE[9],
+    "SGD, first run": PALETTE[9],
     "model mean": "#444444",
     "ceiling": "black",
 }
