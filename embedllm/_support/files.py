@@ -274,10 +274,11 @@ def _depth(value: Any) -> int:
 def replacing(path: _Path) -> Iterator[Path]:
     """Give a temporary path beside `path`, which becomes `path` at the end, or is removed if an error is raised.
 
-    A reader therefore sees the old file or the new one, never a part of it.
+    A reader therefore sees the old file or the new one, never a part of it. A folder that is not there is made.
     """
     target = user_path(path)
     temporary = _beside(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     try:
         yield temporary
         temporary.replace(target)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from embedllm import CorrectnessMatrix, MatrixFactorization, encode_questions, load_dataset, write_long_form
-from embedllm._support.files import cache_folder
+from embedllm._support.files import cache_folder, replacing
 from embedllm.datasets.importers import existing
 
 
@@ -66,3 +66,9 @@ def test_tilde_of_an_encoder_and_a_source(small_encoder, tmp_path, monkeypatch):
     monkeypatch.setenv("HOME", str(small_encoder.parent))
     assert encode_questions(["a"], f"~/{small_encoder.name}", device="cpu").shape == (1, 384)
     assert existing(f"~/{small_encoder.name}") == small_encoder
+
+
+def test_replacing_makes_the_folder(tmp_path):
+    with replacing(tmp_path / "a" / "b" / "table.csv") as temporary:
+        temporary.write_text("1")
+    assert (tmp_path / "a" / "b" / "table.csv").read_text() == "1"
