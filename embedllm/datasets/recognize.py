@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedllm._support.files import read_json
-from embedllm.datasets.formats._json import files_below
+from embedllm._support.reading import entries_in, files_below
 from embedllm.datasets.formats._lm_eval_runs import is_list
 from embedllm.datasets.formats._tables import FORMS, read_header
 from embedllm.datasets.formats.answers import ROW_COLUMNS, answer_files
@@ -123,8 +123,8 @@ def _in_folder(folder: Path) -> Iterator[Recognized]:
     try:
         yield Recognized("long", folder, _some(list(answer_files(folder).values())), {})
     except FileNotFoundError:
-        for path in sorted(path for path in folder.iterdir() if path.name.endswith(FORMS)):
-            yield from _of_file(path)
+        for path in entries_in(folder):
+            yield from _of_file(path) if path.name.endswith(FORMS) else ()
 
 
 def _of_file(path: Path) -> Iterator[Recognized]:

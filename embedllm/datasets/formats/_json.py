@@ -34,15 +34,6 @@ def read_json_lines(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
                 yield number, as_object(parse_json(data, f"{path}, line {number}"), f"{path}, line {number}")
 
 
-def files_below(folder: Path) -> list[Path]:
-    """Return the files in a folder and below it, in sorted order; hidden ones, such as checkpoints, are skipped.
-
-    Pipes, devices and links that lead nowhere are among them: whoever opens one is told so.
-    """
-    found = (path for path in sorted(folder.rglob("*")) if not path.is_dir())
-    return [path for path in found if not any(part.startswith(".") for part in path.relative_to(folder).parts)]
-
-
 def as_object(value: Any, where: str) -> dict[str, Any]:
     """Return an object.
 

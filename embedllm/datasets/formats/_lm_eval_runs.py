@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from embedllm._support.files import opened, read_json
-from embedllm.datasets.formats._json import files_below
+from embedllm._support.reading import files_below
 from embedllm.datasets.formats._runs import NO_PART, Run, other_files, told_apart
 from embedllm.datasets.report import Line
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from embedllm._support.reading import files_below
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats._by_task import Named, Names
-from embedllm.datasets.formats._json import files_below
 from embedllm.datasets.formats.answers import Answers, benchmark_of, resolve_answers
 from embedllm.datasets.report import Line, listed
 from embedllm.matrix import CORRECT, INCORRECT

@@ -17,16 +17,16 @@ other tools.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from embedllm._support.checks import check_option
 from embedllm._support.files import parse_json, read_json
+from embedllm._support.reading import files_below, is_there
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._by_task import Names
-from embedllm.datasets.formats._json import field, files_below, read_json_lines
+from embedllm.datasets.formats._json import field, read_json_lines
 from embedllm.datasets.formats._runs import UNSCORED, Row, Run, arrange, other_files, verdict
 from embedllm.datasets.formats.answers import Answers, CountsAs
 from embedllm.matrix import CORRECT, INCORRECT
@@ -153,7 +153,7 @@ def _is_scored(metadata: dict[str, Any]) -> bool:
 def _aggregate(path: Path) -> tuple[str, str, dict[str, dict[str, Any]]]:
     """When the run was, the arguments of a scenario of HELM, and what is known of metrics by `evaluation_result_id`."""
     beside = _beside(path)
-    if not os.path.lexists(beside):
+    if not is_there(beside):
         return "", "", {}
     content = read_json(beside)
     if not isinstance(content, dict):

@@ -20,9 +20,9 @@ from typing import Any
 
 from embedllm._support.checks import check_option
 from embedllm._support.files import Malformed, check_archive, check_limit, opened
+from embedllm._support.reading import files_below
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._by_task import Names
-from embedllm.datasets.formats._json import files_below
 from embedllm.datasets.formats._runs import NO_PART, UNSCORED, Row, Run, arrange, other_files, told_apart, verdict
 from embedllm.datasets.formats.answers import Answers, CountsAs
 from embedllm.datasets.report import Line

@@ -26,7 +26,6 @@ with a `schema_version` are taken for such reports.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping
 from itertools import chain
 from pathlib import Path
@@ -37,6 +36,7 @@ import pandas as pd
 
 from embedllm._support.checks import check_option
 from embedllm._support.files import lines_of, opened, read_json
+from embedllm._support.reading import entries_in, is_there
 from embedllm.datasets.formats._json import read_json_lines
 from embedllm.datasets.formats._tables import FORMS, named, read_header, read_rows
 from embedllm.datasets.formats.answers import Answers, CountsAs
@@ -145,7 +145,7 @@ def _read_questions(path: Path, benchmark: str) -> pd.DataFrame:
 
 
 def _records(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    if not os.path.lexists(path):
+    if not is_there(path):
         raise FileNotFoundError(f"{path} does not exist")
     if path.suffix == ".jsonl":
         for number, line in read_json_lines(path):
@@ -172,20 +172,20 @@ def _first_text(row: Mapping[str, Any], names: tuple[str, ...]) -> str:
 
 def lists_of(folder: Path) -> Iterator[Path]:
     """Yield the JSON files of a folder that stand where those of a model do, whatever they hold."""
-    for path in sorted(folder.iterdir()):
+    for path in entries_in(folder):
         places = [path] if path.suffix == ".json" else [path / name for name in _IN_FOLDER]
-        yield from (place for place in places if os.path.lexists(place))
+        yield from (place for place in places if is_there(place))
 
 
 def _by_model(folder: Path, run_id: str | None) -> tuple[dict[str, tuple[Path, Any]], int]:
     """The file and its content, by the name of the model, and how many of these names were cut at a run."""
     files: dict[str, tuple[Path, Any]] = {}
     n_named = 0
-    for path in sorted(folder.iterdir()):
+    for path in entries_in(folder):
         if path.name.startswith(".") or not (path.is_dir() or path.suffix in (".json", ".txt")):
             continue
         model = path.name if path.is_dir() else path.stem
-        found = [place for name in _IN_FOLDER if os.path.lexists(place := path / name)] if path.is_dir() else [path]
+        found = [place for name in _IN_FOLDER if is_there(place := path / name)] if path.is_dir() else [path]
         if not found:
             raise FileNotFoundError(f"{path} holds none of {', '.join(_IN_FOLDER)}: add one, or remove the folder")
         content = _ids(path) if path.suffix == ".txt" else read_json(found[0])

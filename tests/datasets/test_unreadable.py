@@ -1,0 +1,60 @@
+"""A file or a folder that the system does not let us read is named, with a remedy: nothing is lost silently."""
+
+import os
+from functools import partial
+
+import pytest
+from import_helpers import put, sample, write_samples
+
+from embedllm._support.reading import Unreadable
+from embedllm.datasets.importers import import_every_eval_ever, import_inspect, import_lm_eval, import_resolved
+from embedllm.datasets.recognize import import_auto
+
+REMEDY = r"cannot be read \(Permission denied\): change its permissions and those of the folders above it \(chmod u\+rX"
+
+
+@pytest.fixture
+def deny(monkeypatch):
+    """Return a function that takes the right to read a path away, also where the tests run as root."""
+
+    def forbid(path):
+        def guarded(own, place=".", **options):
+            asked = path / place
+            if path in asked.parents or (path == asked and own is not lstat):
+                raise PermissionError(13, "Permission denied", os.fspath(place))
+            return own(place, **options)
+
+        lstat = os.lstat
+        for name in ("scandir", "listdir", "lstat"):
+            monkeypatch.setattr(os, name, partial(guarded, getattr(os, name)))
+
+    return forbid
+
+
+@pytest.mark.parametrize("importer", [import_lm_eval, import_every_eval_ever, import_inspect, import_auto])
+def test_folder_of_logs(tmp_path, encoded, deny, importer):
+    if importer is import_inspect:
+        pytest.importorskip("inspect_ai")
+    for model in ("a", "b"):
+        write_samples(tmp_path / "logs", model, "t", [sample(0, acc=1.0)])
+    deny(tmp_path / "logs" / "b")
+    with pytest.raises(Unreadable, match=rf"logs/b {REMEDY}"):
+        importer(tmp_path / "logs", tmp_path / "out")
+    assert encoded == [] and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("folder", ["board", "board/b", "board/b/results"])
+def test_folder_of_lists(tmp_path, encoded, deny, folder):
+    put(tmp_path / "q.csv", "prompt_id,prompt\n1,p\n")
+    for name in ("a.json", "b/results/results.json", "b/report.json"):
+        put(tmp_path / "board" / name, ["1"])
+    deny(tmp_path / folder)
+    with pytest.raises(Unreadable, match=REMEDY):
+        import_resolved(tmp_path / "board", tmp_path / "out", questions=tmp_path / "q.csv")
+
+
+def test_hidden_folder_is_not_needed(tmp_path, encoded, deny):
+    for model in ("a", ".cache"):
+        write_samples(tmp_path / "logs", model, "t", [sample(0, acc=1.0)])
+    deny(tmp_path / "logs" / ".cache")
+    assert import_lm_eval(tmp_path / "logs", tmp_path / "out").model_names.tolist() == ["a"]
