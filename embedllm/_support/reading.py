@@ -43,9 +43,13 @@ def files_below(folder: Path) -> list[Path]:
 
     Raises
     ------
+    NotADirectoryError
+        If it is a file.
     Unreadable
         If the folder, or one below it, cannot be read: what it holds must not be lost silently.
     """
+    if folder.is_file():
+        raise NotADirectoryError(f"{folder} is a file: name the folder that holds it")
     found: list[Path] = []
     with readable(folder):
         for place, folders, names in os.walk(folder, onerror=_raised):

@@ -64,8 +64,9 @@ def recognize(source: Path) -> Recognized:
     if len(found) == 1:
         return found[0]
     if not found:
+        folder = "if it is a log, name the folder that holds it; otherwise " if source.is_file() else ""
         raise ValueError(
-            f"{source} has no format that is recognized: name the format (`import wide`, `long`, `lm-eval`, "
+            f"{source} has no format that is recognized: {folder}name the format (`import wide`, `long`, `lm-eval`, "
             f"`resolved`, `every-eval-ever` or `inspect`), and its error says what is missing"
         )
     several = "; ".join(f"{each.form} ({each.because})" for each in found)

@@ -58,3 +58,13 @@ def test_hidden_folder_is_not_needed(tmp_path, encoded, deny):
         write_samples(tmp_path / "logs", model, "t", [sample(0, acc=1.0)])
     deny(tmp_path / "logs" / ".cache")
     assert import_lm_eval(tmp_path / "logs", tmp_path / "out").model_names.tolist() == ["a"]
+
+
+@pytest.mark.parametrize("importer", [import_lm_eval, import_every_eval_ever, import_auto])
+def test_file_in_place_of_its_folder(tmp_path, encoded, importer):
+    path = write_samples(tmp_path / "logs", "a", "t", [sample(0, acc=1.0)])
+    message = "is a file: name the folder that holds it"
+    if importer is import_auto:
+        message = "has no format that is recognized: if it is a log, name the folder that holds it; otherwise name"
+    with pytest.raises((NotADirectoryError, ValueError), match=message):
+        importer(path, tmp_path / "out")

@@ -66,8 +66,8 @@ def read_every_eval_ever(
 
     Raises
     ------
-    FileNotFoundError
-        If there are no records.
+    FileNotFoundError, NotADirectoryError
+        If there are no records, or it is a file, not a folder.
     ValueError
         If a file is damaged or a field of a row is missing or of another kind, or as
         `embedllm.datasets.formats._runs.arrange` does: names file and line.

@@ -102,7 +102,8 @@ def read_inspect(
     statuses = Counter(header.status for header in headers)
     unfinished = sorted((name, count) for name, count in statuses.items() if name != "success")
     report = [Line(f"logs with status {name!r}", count, "what they hold counts") for name, count in unfinished]
-    return arrange(held, metric, duplicates, [*report, other_files(folder, paths, "logs")])
+    report += [] if folder.is_file() else [other_files(folder, paths, "logs")]
+    return arrange(held, metric, duplicates, report)
 
 
 def inspect_logs(folder: Path) -> list[Path]:

@@ -108,8 +108,8 @@ def read_lm_eval(
 
     Raises
     ------
-    FileNotFoundError
-        If there are no logs.
+    FileNotFoundError, NotADirectoryError
+        If there are no logs, or it is a file, not a folder.
     ValueError
         If a file is damaged or not named as the harness names it, it is not clear of which model a run is, a file holds
         several filters of which none is named, or two answers to a question, an option names what is not there, or no
