@@ -141,7 +141,8 @@ def import_resolved(source: _Path, out: _Path, *, questions: _Path, **options: A
     out : path
         A folder that does not exist, or is empty.
     questions : path
-        A file with the id and the prompt of every task.
+        A file with the id (`prompt_id` or `instance_id`) and the prompt (`prompt` or `problem_statement`) of every
+        task; `.jsonl`, `.csv`, `.csv.gz` or `.parquet`.
     **options
         `encoder`, `device`, `strict` and `dry_run` as in `import_long`, the others as in
         `embedllm.datasets.formats.resolved_lists.read_resolved`.

@@ -134,8 +134,11 @@ def _read_questions(path: Path, benchmark: str) -> pd.DataFrame:
     for where, row in _records(path):
         name, prompt = _first_text(row, _ID), _first_text(row, _PROMPT)
         if not name or not prompt:
-            missing = " or ".join(_PROMPT if name else _ID)
-            raise ValueError(f"{path}, {where} has no {missing}: fill it in, or remove the {where.split()[0]}")
+            what, names = ("prompt", _PROMPT) if name else ("id", _ID)
+            raise ValueError(
+                f"{path}, {where} has no text in {' or '.join(names)}; it has {list(row)}: give the {what} one of "
+                f"these names, fill it in, or remove the {where.split()[0]}"
+            )
         if (first := ids.setdefault(name, where)) != where:
             raise ValueError(f"{path}, {where}: {name!r} stands in {first} already: remove one")
         rows.append((_first_text(row, _BENCHMARK) or benchmark, prompt))

@@ -198,7 +198,7 @@ MALFORMED = {
     ),
     "question without a prompt": (
         resolved_case({"A.json": []}, '{"instance_id": "i-0", "problem_statement": ""}\n', "q.jsonl"),
-        r"q\.jsonl, line 1 has no prompt or problem_statement: fill it in, or remove the line",
+        r"q\.jsonl, line 1 has no text in prompt or problem_statement; .* fill it in, or remove the line",
     ),
     "question twice": (
         resolved_case({"A.json": []}, "prompt_id,prompt\ni-0,p\ni-0,q\n"),
@@ -231,6 +231,11 @@ def test_malformed_is_named(tmp_path, assert_refused, prepare, message):
         ("q.csv", "prompt_id,text\n1,x\n", r"q\.csv has no column prompt or problem_statement; it has"),
         ("q.json", "[]", r"q\.json is of an unknown form: convert it to one of \.jsonl, \.csv, \.csv\.gz, \.parquet$"),
         ("q.jsonl", '{"prompt_id": "1", "prompt": "\\ud83e"}\n', r"q\.jsonl, line 1 holds half a surrogate pair"),
+        (
+            "q.jsonl",
+            '{"id": 1, "prompt": "x"}\n',
+            r"line 1 has no text in prompt_id or instance_id; it has \['id', 'prompt'\]: give the id one of",
+        ),
         ("q.jsonl", "true\n", r"q\.jsonl, line 1 is true or false, not an object"),
     ],
 )
