@@ -191,7 +191,7 @@ MALFORMED = {
     ),
     "label": (
         long_case(LONG, [1, "A", "own", 1, "p"], [2, "A", "own", "?", "q"]),
-        r"row 2: label '\?' is neither",
+        r"row 2: label '\?' is not a label",
     ),
     "empty model": (long_case(LONG, [1, "", "own", 1, "p"]), r"row 1: the model_name is empty"),
     "empty id": (

@@ -318,8 +318,8 @@ def _labels(rows: Rows, path: Path) -> np.ndarray:
     if (unknown := labels == NOT_OBSERVED).any():
         row = int(unknown.argmax())
         raise ValueError(
-            f"{path}, row {rows.first + row}: label {texts[codes[row]]!r} is neither correct nor incorrect: "
-            f"use 1 or 0; leave the row out if the answer was not observed"
+            f"{path}, row {rows.first + row}: label {texts[codes[row]]!r} is not a label: "
+            f"use 1/0 or true/false; leave the row out if the answer was not observed"
         )
     return labels
 

@@ -204,6 +204,6 @@ def _remedy(text: str, model: str, threshold: float | None) -> str:
     if threshold is not None:
         return f"is not a number: correct it, {remedy}"
     with suppress(ValueError):
-        if 0 < float(text) < 1:
-            remedy = f"name the score from which on an answer is correct (threshold=..., --threshold), {remedy}"
-    return f"is neither correct nor incorrect: use 1 or 0, {remedy}"
+        float(text)
+        remedy = f"name the score from which on an answer is correct (threshold=..., --threshold), {remedy}"
+    return f"is not a label: use 1/0 or true/false, {remedy}"

@@ -115,9 +115,7 @@ class TestLabels:
     @pytest.mark.parametrize("text", ["2", "-1", "0.7", "", "nan", "NA", "correct", "yes", "1,0"])
     def test_anything_else_is_refused_with_file_and_row(self, folder, text):
         folder.rows[4][3] = text
-        message = (
-            rf"correctness\.csv, row 4: label '{text}' is neither correct nor incorrect: use 1 or 0; leave the row"
-        )
+        message = rf"correctness\.csv, row 4: label '{text}' is not a label: use 1/0 or true/false; leave the row"
         with pytest.raises(ValueError, match=message):
             folder.read()
 

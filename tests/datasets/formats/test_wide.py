@@ -186,15 +186,16 @@ def wide_case(content, name="t.csv", **options):
 
 
 OK = "prompt,benchmark,A\np,b,1\n"
-NEITHER = r"neither correct nor incorrect: use 1 or 0, leave it empty .*, or, .* ignore it \(ignore=\['A'\], --ignore\)"
+NO_LABEL = r"not a label: use 1/0 or true/false, leave it empty .*, or, .* ignore it \(ignore=\['A'\], --ignore\)"
+NUMBER = r"not a label: use 1/0 or true/false, name the score .* \(threshold=\.\.\., --threshold\), leave it empty"
 
 
 MALFORMED = {
     "label 2": (
         wide_case("prompt,benchmark,A\np,b,1\nq,b,2\n"),
-        rf"t\.csv, row 2: '2' in column 'A' is {NEITHER}",
+        rf"t\.csv, row 2: '2' in column 'A' is {NUMBER}",
     ),
-    "label -1": (wide_case("prompt,benchmark,A\np,b,-1\n"), rf"row 1: '-1' in column 'A' is {NEITHER}"),
+    "label -1": (wide_case("prompt,benchmark,A\np,b,-1\n"), rf"row 1: '-1' in column 'A' is {NUMBER}"),
     **{
         f"label {text}": (
             wide_case(f"prompt,benchmark,A\np,b,{text}\n"),
@@ -240,7 +241,7 @@ MALFORMED = {
     "JSON lines by another name": (wide_case('{"prompt": "p", "A": 1}\n'), r"t\.csv holds JSON, and a table is needed"),
     "label word": (
         wide_case('prompt,benchmark,A\n"two\nlines",b,1\np,b,correct\n'),
-        rf"row 2: 'correct' in column 'A' is {NEITHER}",
+        rf"row 2: 'correct' in column 'A' is {NO_LABEL}",
     ),
     "no prompt column": (
         wide_case("text,benchmark,A\np,b,1\n"),
