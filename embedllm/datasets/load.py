@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -102,10 +104,18 @@ def load_dataset(
         matrix.models = describe_models(matrix.model_names)
         return matrix
     if not folder.is_dir():
-        raise FileNotFoundError(
-            f"no data set {str(name_or_path)!r}: use an existing folder, or one of {', '.join(NAMED)}"
-        )
+        raise FileNotFoundError(f"no data set {str(name_or_path)!r}: {_instead(str(name_or_path), folder)}")
     return read_long_form(folder, duplicates=duplicates)
+
+
+def _instead(name: str, path: Path) -> str:
+    if path.is_file():
+        return (
+            f"it is a file, and a folder is needed: make one (python -m embedllm import auto {shlex.quote(name)} --out "
+            f"my-pool), and load that"
+        )
+    near = get_close_matches(name.lower(), NAMED, n=1)
+    return f"{f'did you mean {near[0]!r}? ' if near else ''}use an existing folder, or one of {', '.join(NAMED)}"
 
 
 def _read_release(duplicates: Duplicates) -> CorrectnessMatrix:

@@ -43,11 +43,14 @@ class TestNames:
         os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))  # neither size nor time tells
         assert (load_dataset(tmp_path / "own").labels != before.labels).sum() == 1
 
-    @pytest.mark.parametrize("name", ["simulted", "no/such/folder"])
-    def test_unknown_name_says_what_there_is(self, name):
-        with pytest.raises(
-            FileNotFoundError, match=f"no data set '{name}': use an existing folder, or one of simulated, mmlu-pro, "
-        ):
+    @pytest.mark.parametrize(
+        ("name", "meant"),
+        [("simulted", "simulated"), ("MMLU-Pro", "mmlu-pro"), ("EmbedLLM", "embedllm"), ("no/such/folder", None)],
+    )
+    def test_unknown_name_says_what_there_is(self, name, meant):
+        near = rf"did you mean '{meant}'\? " if meant else ""
+        message = f"no data set '{name}': {near}use an existing folder, or one of simulated, mmlu-pro, "
+        with pytest.raises(FileNotFoundError, match=message):
             load_dataset(name)
 
     @pytest.mark.parametrize("name", ["simulated", "embedllm", "zeroeval", "anywhere"])
@@ -59,7 +62,7 @@ class TestNames:
 
     def test_file_is_no_folder(self, tmp_path):
         (tmp_path / "answers.csv").touch()
-        with pytest.raises(FileNotFoundError, match="existing folder"):
+        with pytest.raises(FileNotFoundError, match=r"it is a file, .*import auto .*answers\.csv --out my-pool"):
             load_dataset(tmp_path / "answers.csv")
 
 
