@@ -23,6 +23,8 @@ from typing import Any, BinaryIO, NamedTuple, TypeVar
 
 from filelock import FileLock
 
+from embedllm._support.reading import readable
+
 T = TypeVar("T")
 _Path = str | os.PathLike[str]
 
@@ -125,16 +127,17 @@ def check_file(path: _Path) -> None:
 
     Raises
     ------
-    OSError
+    FileNotFoundError, Unreadable
         If there is none, or it cannot be opened.
     Malformed
         If it is a folder, a pipe or a device, or a pointer that Git LFS left in place of the data.
     """
-    mode = os.stat(path).st_mode
+    with readable(path):
+        mode = os.stat(path).st_mode
     if not stat.S_ISREG(mode):
         what = "a folder" if stat.S_ISDIR(mode) else "a pipe, a socket or a device"
         raise Malformed(f"{path} is {what}, and a file is needed: put the data into one")
-    with open(path, "rb") as stream:
+    with readable(path), open(path, "rb") as stream:
         if stream.read(len(_POINTER)) == _POINTER:
             raise Malformed(f"{path} is a Git LFS pointer, not the data: run `git lfs pull` in its repository")
 

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from embedllm._support.files import check_file, check_new_folder, user_path
+from embedllm._support.reading import is_there
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
 from embedllm.datasets.formats.answers import Answers, answer_files, list_answers, read_answers
@@ -245,7 +246,7 @@ def existing(path: _Path) -> Path:
         As `embedllm._support.files.check_file` does.
     """
     found = user_path(path)
-    if not os.path.lexists(found):
+    if not is_there(found):
         raise FileNotFoundError(f"{path} does not exist")
     if not found.is_dir():
         check_file(found)

@@ -14,6 +14,7 @@ import yaml
 
 from embedllm._support.checks import check_option
 from embedllm._support.files import cache_folder, cached, user_path
+from embedllm._support.reading import is_there
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats.answers import CountsAs
 from embedllm.datasets.formats.long import read_long_form
@@ -103,7 +104,7 @@ def load_dataset(
         matrix = _read_release(duplicates) if name == "embedllm" else _read_real(name, duplicates, no_answer)
         matrix.models = describe_models(matrix.model_names)
         return matrix
-    if not folder.is_dir():
+    if not (is_there(folder) and folder.is_dir()):
         raise FileNotFoundError(f"no data set {str(name_or_path)!r}: {_instead(str(name_or_path), folder)}")
     return read_long_form(folder, duplicates=duplicates)
 

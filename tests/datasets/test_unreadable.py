@@ -1,13 +1,22 @@
 """A file or a folder that the system does not let us read is named, with a remedy: nothing is lost silently."""
 
+import builtins
 import os
 from functools import partial
+from pathlib import Path
 
 import pytest
 from import_helpers import put, sample, write_samples
 
+from embedllm import load_dataset, write_long_form
 from embedllm._support.reading import Unreadable
-from embedllm.datasets.importers import import_every_eval_ever, import_inspect, import_lm_eval, import_resolved
+from embedllm.datasets.importers import (
+    import_every_eval_ever,
+    import_inspect,
+    import_lm_eval,
+    import_resolved,
+    import_wide,
+)
 from embedllm.datasets.recognize import import_auto
 
 REMEDY = r"cannot be read \(Permission denied\): change its permissions and those of the folders above it \(chmod u\+rX"
@@ -18,15 +27,16 @@ def deny(monkeypatch):
     """Return a function that takes the right to read a path away, also where the tests run as root."""
 
     def forbid(path):
-        def guarded(own, place=".", **options):
-            asked = path / place
-            if path in asked.parents or (path == asked and own is not lstat):
+        def guarded(own, place=".", *more, **options):
+            asked = path / place if isinstance(place, (str, os.PathLike)) else Path()
+            if path in asked.parents or (path == asked and own not in (os_lstat, os_stat)):
                 raise PermissionError(13, "Permission denied", os.fspath(place))
-            return own(place, **options)
+            return own(place, *more, **options)
 
-        lstat = os.lstat
-        for name in ("scandir", "listdir", "lstat"):
+        os_lstat, os_stat = os.lstat, os.stat
+        for name in ("scandir", "listdir", "lstat", "stat"):
             monkeypatch.setattr(os, name, partial(guarded, getattr(os, name)))
+        monkeypatch.setattr(builtins, "open", partial(guarded, open))
 
     return forbid
 
@@ -68,3 +78,21 @@ def test_file_in_place_of_its_folder(tmp_path, encoded, importer):
         message = "has no format that is recognized: if it is a log, name the folder that holds it; otherwise name"
     with pytest.raises((NotADirectoryError, ValueError), match=message):
         importer(path, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet", "folder/t.csv"])
+@pytest.mark.parametrize("importer", [import_wide, import_auto])
+def test_table(tmp_path, encoded, deny, importer, name):
+    put(tmp_path / name, "prompt,benchmark,A\np,b,1\n")
+    deny(tmp_path / name.partition("/")[0])
+    with pytest.raises(Unreadable, match=rf"{name} {REMEDY}"):
+        importer(tmp_path / name, tmp_path / "out")
+
+
+@pytest.mark.parametrize("name", ["", "question_embeddings.npy", "correctness.csv", "encoder.json"])
+def test_data_set(tmp_path, toy, deny, name):
+    write_long_form(toy, tmp_path / "pool")
+    put(tmp_path / "pool" / "encoder.json", {"name": "e", "fingerprint": "0"})
+    deny(tmp_path / "pool" / name)
+    with pytest.raises(Unreadable, match=rf"{name} {REMEDY}"):
+        load_dataset(tmp_path / "pool")

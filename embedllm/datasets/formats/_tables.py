@@ -29,6 +29,7 @@ import pyarrow.csv
 from tqdm import tqdm
 
 from embedllm._support.files import Malformed, check_file, check_limit, limit, lines_of, opened
+from embedllm._support.reading import Unreadable, is_there
 
 FORMS = (".csv", ".csv.gz", ".parquet")
 
@@ -73,7 +74,7 @@ def find_table(folder: Path, stem: str) -> Path | None:
     ValueError
         If there is more than one of them.
     """
-    found = [path for form in FORMS if os.path.lexists(path := folder / f"{stem}{form}")]
+    found = [path for form in FORMS if is_there(path := folder / f"{stem}{form}")]
     if len(found) > 1:
         raise ValueError(f"{folder} holds both {found[0].name} and {found[1].name}: remove one of them")
     return found[0] if found else None
@@ -199,7 +200,7 @@ def named(path: str | os.PathLike[str]) -> Iterator[None]:
     """Let what a reader raises name the file."""
     try:
         yield
-    except Malformed:
+    except (Malformed, Unreadable):
         raise
     except _READ_ERRORS as error:
         if isinstance(error, UnicodeError) or "invalid UTF8" in str(error):

@@ -27,6 +27,7 @@ import pandas as pd
 from embedllm._support.checks import unusable_row
 from embedllm._support.division import SPLITS
 from embedllm._support.files import Malformed, check_file, check_limit, creating_folder, read_json
+from embedllm._support.reading import is_there
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.formats._tables import find_table, read_table
 from embedllm.datasets.formats._tensors import dense, load_tensors
@@ -185,7 +186,7 @@ def read_order(folder: Path, stem: str, key: str) -> pd.DataFrame | None:
 
 def _read_encoder(folder: Path) -> EncoderName | None:
     path = folder / _ENCODER
-    if not os.path.lexists(path):
+    if not is_there(path):
         return None
     entry = read_json(path)
     if not isinstance(entry, dict) or not all(isinstance(entry.get(name), str) for name in EncoderName._fields):
@@ -195,10 +196,10 @@ def _read_encoder(folder: Path) -> EncoderName | None:
 
 def _read_embeddings(folder: Path, n_questions: int) -> np.ndarray:
     arrays, tensors = folder / "question_embeddings.npy", folder / "question_embeddings.pth"
-    if os.path.lexists(arrays) and os.path.lexists(tensors):
+    if is_there(arrays) and is_there(tensors):
         raise ValueError(f"{folder} holds both {arrays.name} and {tensors.name}: remove one of them")
-    path = arrays if os.path.lexists(arrays) else tensors
-    if not os.path.lexists(path):
+    path = arrays if is_there(arrays) else tensors
+    if not is_there(path):
         raise FileNotFoundError(f"{arrays} is missing: one row of floats for each row of question_order")
     check_file(path)
     try:
