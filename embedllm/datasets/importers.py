@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from embedllm._support.division import normalized
 from embedllm._support.files import check_file, check_new_folder, user_path
 from embedllm._support.reading import is_there
 from embedllm.datasets.duplicates import Duplicates
@@ -278,6 +279,7 @@ def _imported(
     questions = answers.questions[answered]
     if (empty := questions["prompt"].str.strip() == "").any():
         raise ValueError(f"{source}: the prompt of question {questions.index[empty][0]!r} is empty: fill it in")
+    texts = questions["prompt"].map(normalized)
     build = partial(
         CorrectnessMatrix,
         answers.labels.loc[:, answered],
@@ -287,6 +289,11 @@ def _imported(
         report=answers.report_table(
             Line("questions without an answer", int((~answered).sum()), "left out"),
             Line("models without an answer", int((~observed.any(axis=1)).sum()), "kept, not observed"),
+            Line(
+                "questions that share their text with another",
+                int(texts.duplicated(keep=False).sum()),
+                "kept; a random division puts them into one part",
+            ),
         ),
         costs=None if answers.costs is None else answers.costs.loc[:, answered],
         cost_unit=answers.cost_unit,

@@ -42,6 +42,8 @@ def csv_bytes(rows, header) -> bytes:
     return text.getvalue().encode()
 
 
+SHARED = "questions that share their text with another"
+PUT_TOGETHER = "kept; a random division puts them into one part"
 OTHER_RUNS = "one without a limit counts, with the most questions, the latest; passed over: "
 TIME = "2024-07-01T12-30-45.123456"
 

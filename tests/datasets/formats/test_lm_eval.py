@@ -7,7 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from import_helpers import OTHER_RUNS, TEXTS, TIME, account, expect, put, reports, sample, write_results, write_samples
+from import_helpers import (
+    OTHER_RUNS,
+    PUT_TOGETHER,
+    SHARED,
+    TEXTS,
+    TIME,
+    account,
+    expect,
+    put,
+    reports,
+    sample,
+    write_results,
+    write_samples,
+)
 
 from embedllm.__main__ import main
 from embedllm.datasets.importers import import_lm_eval
@@ -53,6 +66,7 @@ class TestLogs:
         assert reports(matrix) == [
             ["samples by acc", 42, "mmlu_law, own_task_v2"],
             ["samples by exact_match", 9, "gsm8k"],
+            [SHARED, 8, PUT_TOGETHER],
         ]
 
     def test_limited_run_is_not_observed(self, tmp_path, logs):
@@ -180,6 +194,7 @@ class TestTasks:
             ["samples of truthfulqa_mc2", 3, fraction],
             ["samples of wikitext", 3, WIKITEXT],
             ["empty files of samples", 1, f"passed over: org__a/samples_crashed_{TIME}.jsonl"],
+            [SHARED, 6, PUT_TOGETHER],
         ]
         assert reports(matrix) == lines
         assert account(matrix) == "18 samples read = 9 cells + 9 without a usable metric"
@@ -246,6 +261,7 @@ class TestTasks:
         assert [row[:2] for row in reports(matrix)] == [
             ["samples by acc", 4],
             ["numbers of several documents", 1],
+            [SHARED, 2],
         ]
         assert import_lm_eval(logs, tmp_path / "two", key_field="q").labels.tolist() == [[1, 1], [1, 1]]
         with pytest.raises(ValueError, match="strict: 1 numbers of several documents"):

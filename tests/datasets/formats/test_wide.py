@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from import_helpers import NAMES, TEXTS, csv_bytes, expect, reports
+from import_helpers import NAMES, PUT_TOGETHER, SHARED, TEXTS, csv_bytes, expect, reports
 
 from embedllm import load_dataset
 from embedllm.datasets.importers import import_wide
@@ -329,6 +329,12 @@ class TestRouterBench:
         assert matrix.questions["prompt"].tolist() == ["[1, 2]", "['x']"]
         assert matrix.model_names.tolist() == ["A", "C|total_cost"]  # there is no model C
         assert matrix.costs is None
+
+    def test_questions_that_share_their_text(self, tmp_path):
+        rows = [["One two?", "b", 1], ["one  TWO?", "c", 0], ["three?", "b", 1]]
+        (tmp_path / "t.csv").write_bytes(csv_bytes(rows, ["prompt", "benchmark", "A"]))
+        matrix = import_wide(tmp_path / "t.csv", tmp_path / "out", strict=True)
+        assert (matrix.n_questions, reports(matrix)) == (3, [[SHARED, 2, PUT_TOGETHER]])
 
     def test_patterns_and_names_with_brackets(self, tmp_path):
         rows = [["p", "b", 1, "x", "y", "z"]]
