@@ -24,7 +24,7 @@ COLUMNS = ("prompt_id", "benchmark", "prompt", "", "category", "item", "split")
 
 
 names = st.one_of(st.sampled_from(NAMES), st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)).filter(
-    lambda name: name not in (*COLUMNS, "overall") and not name.startswith("Unnamed:")
+    lambda name: name.strip() and name not in (*COLUMNS, "overall") and not name.startswith("Unnamed:")
 )
 texts = st.one_of(st.sampled_from(TEXTS[:-1]), st.text(st.characters(codec="utf-8"), max_size=30)).filter(str.strip)
 
@@ -33,7 +33,7 @@ texts = st.one_of(st.sampled_from(TEXTS[:-1]), st.text(st.characters(codec="utf-
 def pools(draw):
     models = draw(st.lists(names, min_size=1, max_size=4, unique=True))
     n_questions = draw(st.integers(1, 6))
-    ids = draw(st.lists(names.filter(str.strip), min_size=n_questions, max_size=n_questions, unique=True))
+    ids = draw(st.lists(names, min_size=n_questions, max_size=n_questions, unique=True))
     cells = st.lists(st.sampled_from([-1, 0, 1]), min_size=len(models), max_size=len(models)).filter(
         lambda row: max(row) >= 0
     )
