@@ -14,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from embedllm._support.division import normalized
 from embedllm._support.files import check_file, check_new_folder, user_path
 from embedllm._support.reading import is_there
 from embedllm.datasets.duplicates import Duplicates
 from embedllm.datasets.encoder import DEFAULT_ENCODER, encode_questions, find_encoder
+from embedllm.datasets.formats._tables import read_rows
 from embedllm.datasets.formats.answers import Answers, answer_files, list_answers, read_answers
 from embedllm.datasets.formats.every_eval_ever import read_every_eval_ever
 from embedllm.datasets.formats.inspect_ai import read_inspect
@@ -27,8 +29,8 @@ from embedllm.datasets.formats.lm_eval import read_lm_eval
 from embedllm.datasets.formats.long import read_order, write_long_form
 from embedllm.datasets.formats.resolved_lists import read_resolved
 from embedllm.datasets.formats.wide import read_wide
-from embedllm.datasets.report import Line, account_line, refuse_choices
-from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix, EncoderName
+from embedllm.datasets.report import Line, account_line, refuse_choices, warn_of_threshold
+from embedllm.matrix import INCORRECT, NOT_OBSERVED, CorrectnessMatrix, EncoderName
 
 _Path = str | os.PathLike[str]
 
@@ -100,7 +102,7 @@ def import_wide(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
     >>> from embedllm import import_wide
     >>> import_wide("table.csv", "my-pool", ignore=["notes"])  # doctest: +SKIP
     """
-    return _imported(read_wide, source, out, **options)
+    return _imported(_read_wide, source, out, **options)
 
 
 def import_lm_eval(source: _Path, out: _Path, **options: Any) -> CorrectnessMatrix:
@@ -234,6 +236,17 @@ def _read_long(path: Path, duplicates: Duplicates = "majority") -> Answers:
     models, questions = list_answers(files, known)
     answers, _ = read_answers(files, models if facts is None else facts.index, questions, duplicates=duplicates)
     return answers._replace(models=facts)
+
+
+def _read_wide(path: Path, *, threshold: float | None = None, **options: Any) -> Answers:
+    answers = read_wide(path, threshold=threshold, **options)
+    failing = answers.labels.index[answers.labels.max(axis=1) == INCORRECT].tolist()
+    if threshold is not None and failing:
+        # A second reading, which is rare, is cheaper than to hold all scores in the first.
+        tables = (rows.columns.to_pandas() for rows in read_rows(path, failing))
+        highest = pd.DataFrame([table.apply(pd.to_numeric, errors="coerce").max() for table in tables]).max()
+        warn_of_threshold(threshold, dict.fromkeys(answers.labels.index, np.nan) | highest.to_dict())
+    return answers
 
 
 def existing(path: _Path) -> Path:

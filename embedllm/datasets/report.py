@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from typing import NamedTuple
 
 _MOST_NAMES = 20
@@ -69,6 +70,30 @@ def refuse_choices(lines: Iterable[Line]) -> None:
     """
     if chosen := [f"{line.number:,} {line.what} ({line.rule})" for line in lines if line.is_choice and line.number]:
         raise ValueError(f"strict: {'; '.join(chosen)}: correct the data, or import them without strict (--strict)")
+
+
+def warn_of_threshold(threshold: float | None, highest: Mapping[str, float]) -> None:
+    """Warn where a threshold is above all scores of a model, as if it were on another scale.
+
+    Parameters
+    ----------
+    threshold : float, optional
+    highest : mapping from model to its highest score
+        A model whose highest score is 0 or unknown (NaN) has no correct answer on any scale, and gives no warning.
+
+    Warns
+    -----
+    UserWarning
+        Names models, threshold and scores.
+    """
+    below = [f"{model} (highest {score:g})" for model, score in highest.items() if 0 < score < (threshold or 0)]
+    if below:
+        warnings.warn(
+            f"threshold {threshold:g} is above all scores of {len(below):,} of {len(highest):,} models, so that each "
+            f"of their answers is incorrect: {listed(below)}; is it on the scale of the scores (threshold=..., "
+            f"--threshold)?",
+            stacklevel=3,
+        )
 
 
 def listed(names: Collection[str]) -> str:

@@ -97,6 +97,7 @@ def test_imports_as_the_importer_of_the_format(tmp_path, assert_same):
     assert_same(load_dataset(tmp_path / "out"), matrix)
 
 
+@pytest.mark.filterwarnings("ignore:threshold 0.3 is above all scores")
 def test_command_says_which_and_takes_its_options(tmp_path, capsys):
     (tmp_path / "in").mkdir()
     routerbench(tmp_path / "in")

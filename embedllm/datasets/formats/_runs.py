@@ -21,7 +21,7 @@ from embedllm._support.reading import files_below
 from embedllm.datasets.duplicates import Duplicates, LabelVotes
 from embedllm.datasets.formats._by_task import Named, Names
 from embedllm.datasets.formats.answers import Answers, benchmark_of, resolve_answers
-from embedllm.datasets.report import Line, listed
+from embedllm.datasets.report import Line, listed, warn_of_threshold
 from embedllm.matrix import CORRECT, INCORRECT
 
 METRICS = (
@@ -73,6 +73,8 @@ class Row(NamedTuple):
         CORRECT, INCORRECT, or why the answer counts as not observed.
     tokens : float
         NaN if unknown.
+    score : object
+        What the verdict was made of; None if nothing.
     """
 
     where: str
@@ -84,6 +86,7 @@ class Row(NamedTuple):
     metrics: Mapping[str, Any]
     verdict: int | str
     tokens: float = float("nan")
+    score: Any = None
 
 
 def told_apart(runs: Sequence[tuple[str, str, Mapping[str, Any], Mapping[str, Any]]]) -> list[str]:
@@ -118,7 +121,7 @@ def told_apart(runs: Sequence[tuple[str, str, Mapping[str, Any], Mapping[str, An
 def verdict(score: Any, threshold: float | None, top: float = 1.0) -> int | str:
     """Return the label of a score, a number from 0 to `top` or a truth value, also as text, or why there is none."""
     try:
-        number = float("nan" if score is None else _WORDS.get(str(score).lower(), score))
+        number = _number(score)
     except (TypeError, ValueError):
         return "with a score that is not a number"
     if np.isnan(number):
@@ -130,7 +133,17 @@ def verdict(score: Any, threshold: float | None, top: float = 1.0) -> int | str:
     return "with a score in between, without a threshold"
 
 
-def arrange(rows: Iterable[Row], metric: Names, duplicates: Duplicates, report: Sequence[Line]) -> Answers:
+def _number(score: Any) -> float:
+    return float("nan" if score is None else _WORDS.get(str(score).lower(), score))
+
+
+def arrange(
+    rows: Iterable[Row],
+    metric: Names,
+    duplicates: Duplicates,
+    report: Sequence[Line],
+    threshold: float | None = None,
+) -> Answers:
     """Choose a metric for each task and the runs that count, and arrange rows as a matrix.
 
     Parameters
@@ -142,6 +155,8 @@ def arrange(rows: Iterable[Row], metric: Names, duplicates: Duplicates, report: 
         As in `embedllm.datasets.formats.long.read_long_form`.
     report : sequence of Line
         What else was skipped, resolved or excluded.
+    threshold : float, optional
+        By which scores became verdicts.
 
     Returns
     -------
@@ -170,7 +185,7 @@ def arrange(rows: Iterable[Row], metric: Names, duplicates: Duplicates, report: 
     ]
     account = {"rows read": len(held), "of other metrics": n_others, **{str(reason): n for reason, n in reasons}}
     account["of other runs"] = len(passed_over)
-    return matrix_of(counting, {row.run.model for row in kept}, duplicates, report, account)
+    return matrix_of(counting, {row.run.model for row in kept}, duplicates, report, account, threshold)
 
 
 def counting_rows(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -202,7 +217,12 @@ def other_files(folder: Path, used: Iterable[Path], what: str) -> Line:
 
 
 def matrix_of(
-    rows: Sequence[Row], models: Iterable[str], duplicates: Duplicates, report: Sequence[Line], account: dict[str, int]
+    rows: Sequence[Row],
+    models: Iterable[str],
+    duplicates: Duplicates,
+    report: Sequence[Line],
+    account: dict[str, int],
+    threshold: float | None = None,
 ) -> Answers:
     """Arrange rows with a label as a matrix.
 
@@ -216,7 +236,16 @@ def matrix_of(
     ------
     ValueError
         If one id stands for two questions, or a (model, question) has several labels and the rule is "error".
+
+    Warns
+    -----
+    UserWarning
+        As `embedllm.datasets.report.warn_of_threshold` does.
     """
+    highest: dict[str, float] = {}
+    for row in rows if threshold is not None else ():
+        highest[row.run.model] = max(highest.get(row.run.model, -np.inf), _number(row.score))
+    warn_of_threshold(threshold, highest)
     names, (texts, n_several) = pd.Index(sorted(models), dtype=object), _texts(rows)
     positions = {key: position for position, key in enumerate(texts)}
     votes, tokens = LabelVotes(len(names), len(texts)), np.array([row.tokens for row in rows])

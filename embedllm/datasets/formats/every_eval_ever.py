@@ -80,7 +80,7 @@ def read_every_eval_ever(
         )
     rows = (row for path in paths for row in _rows(path, threshold, errors))
     used = {*paths, *map(_beside, paths)}
-    return arrange(rows, metric, duplicates, [other_files(folder, used, "records")])
+    return arrange(rows, metric, duplicates, [other_files(folder, used, "records")], threshold)
 
 
 def _rows(path: Path, threshold: float | None, errors: CountsAs) -> Iterator[Row]:
@@ -113,6 +113,7 @@ def _rows(path: Path, threshold: float | None, errors: CountsAs) -> Iterator[Row
             if _is_scored(metadata)
             else UNSCORED,
             float(tokens) if isinstance(tokens, (int, float)) else float("nan"),
+            None if line.get("error") else evaluation.get("score"),
         )
 
 

@@ -103,7 +103,7 @@ def read_inspect(
     unfinished = sorted((name, count) for name, count in statuses.items() if name != "success")
     report = [Line(f"logs with status {name!r}", count, "what they hold counts") for name, count in unfinished]
     report += [] if folder.is_file() else [other_files(folder, paths, "logs")]
-    return arrange(held, metric, duplicates, report)
+    return arrange(held, metric, duplicates, report, threshold)
 
 
 def inspect_logs(folder: Path) -> list[Path]:
@@ -150,7 +150,7 @@ def _rows(log: Any, path: Path, run: Run, task: str, threshold: float | None, er
             continue
         for name, value in _values(sample.scores).items():
             score = _VALUES.get(value, value) if isinstance(value, str) else value
-            yield Row(*shared, {name: value}, verdict(score, threshold), tokens)
+            yield Row(*shared, {name: value}, verdict(score, threshold), tokens, score)
 
 
 def _values(scores: dict[str, Any]) -> dict[str, Any]:

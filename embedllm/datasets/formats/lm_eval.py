@@ -136,7 +136,7 @@ def read_lm_eval(
     observed = [row for row in rows if row.verdict != UNSCORED]
     log.counts[UNSCORED] = len(rows) - len(observed)
     models = {file.run.model for file in files}
-    return matrix_of(observed, models, "majority", [*_lines(log, options), *report], dict(log.counts))
+    return matrix_of(observed, models, "majority", [*_lines(log, options), *report], dict(log.counts), threshold)
 
 
 def _read_task(files: Iterator[File], folder: Path, options: _Options, log: _Log) -> list[Row]:
@@ -254,7 +254,8 @@ def _labelled(task: str, rows: list[Row], options: _Options, log: _Log) -> list[
     shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
     candidates = (options.metric.choose(task, shared, f"task {task}"), known(METRIC_OF, task), *METRICS)
     metric = next((name for name in candidates if name in shared), None)
-    labelled = [row._replace(verdict=_verdict(row.metrics[metric], options.threshold)) for row in rows if metric]
+    scored = [row._replace(score=row.metrics[metric]) for row in rows if metric]
+    labelled = [row._replace(verdict=_verdict(row.score, options.threshold)) for row in scored]
     bad = next((row for row in labelled if isinstance(row.verdict, str) and row.verdict != UNSCORED), None)
     what = "without a usable metric"
     if metric is None:

@@ -122,6 +122,7 @@ class TestValues:
     @pytest.mark.parametrize(
         ("value", "threshold", "label"), [("P", 0.5, 1), ("P", 0.6, 0), (0.7, 0.7, 1), ("C", 0.9, 1)]
     )
+    @pytest.mark.filterwarnings("ignore:threshold 0.6 is above all scores")
     def test_threshold(self, tmp_path, write, value, threshold, label):
         write(tmp_path / "in", [("a", value)])
         assert import_inspect(tmp_path / "in", tmp_path / "out", threshold=threshold).labels.tolist() == [[label]]
@@ -245,6 +246,12 @@ class TestRuns:
     def test_one_log(self, tmp_path, write):
         path = write(tmp_path / "in", [("a", "C")])
         assert import_inspect(path, tmp_path / "out").labels.tolist() == [[1]]
+
+    def test_threshold_above_all_scores_of_a_model(self, tmp_path, write):
+        for model, values in (("a", (0.9, "I")), ("b", (0.4, "I")), ("c", ("I", "I"))):
+            write(tmp_path / "in", list(enumerate(values)), model=model)
+        with pytest.warns(UserWarning, match=r"threshold 0\.5 is above all scores of 1 of 3 .*: b \(highest 0\.4\)"):
+            assert import_inspect(tmp_path / "in", tmp_path / "out", threshold=0.5).labels.sum() == 1
 
 
 class TestFaults:
