@@ -124,7 +124,9 @@ def _add_import(commands: Any) -> None:
         "--one-model-a-folder", action="store_true", help="runs in a folder without results files are of one model"
     )
     resolved = forms.add_parser("resolved", parents=[shared], help="reports of SWE-bench, or lists of resolved ids")
-    resolved.add_argument("--questions", metavar="FILE", required=True, help="id and prompt of every question")
+    resolved.add_argument(
+        "--questions", metavar="FILE", required=True, help="prompt_id (or instance_id) and prompt of every question"
+    )
     resolved.add_argument(
         "--errors", metavar="RULE", help="what an error counts as: incorrect (the default) or 'not observed'"
     )

@@ -15,7 +15,7 @@ import numpy as np
 import pandas as pd
 from sklearn.base import clone
 
-from embedllm._support.checks import name_positions
+from embedllm._support.checks import check_option, name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix, Split
 from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
@@ -61,6 +61,8 @@ def evaluate_forecasts(
     ------
     KeyError
         If a model of the matrix was not there at fit time.
+    ValueError
+        If `by` is none of the two.
 
     Examples
     --------
@@ -88,6 +90,7 @@ def tally_forecasts(
     seed : int
         Of the run.
     """
+    check_option("by", by, Grouping)
     correct = matrix.labels == CORRECT
 
     def add_up(entries: np.ndarray) -> np.ndarray:

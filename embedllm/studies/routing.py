@@ -57,6 +57,8 @@ def evaluate_routers(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMa
     ------
     KeyError, ValueError
         If a router gives other than shares or names, as :func:`~embedllm.protocol.routers.checked_shares` says.
+    TypeError
+        If a router is none, such as a predictor.
 
     Examples
     --------
@@ -87,6 +89,10 @@ def route_runs(runs: Iterable[Run], routers: Mapping[str, RoutingPolicy]) -> Ite
 
 
 def _routes(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMatrix, seed: int = 0) -> Routes:
+    for name, router in routers.items():
+        if not isinstance(router, RoutingPolicy):
+            remedy = f"a predictor routes as PredictedBest({name!r}).fit(train, {{{name!r}: predictor}})"
+            raise TypeError(f"{name!r} is a {type(router).__name__} and no RoutingPolicy: {remedy}")
     return Routes(seed, matrix, {name: checked_shares(router, matrix, name) for name, router in routers.items()})
 
 

@@ -435,3 +435,8 @@ def test_table_of_sizes():
     assert table["b"].tolist() == [55, 70]
     assert table["a"].iloc[0] == 65
     assert np.isnan(table["a"].iloc[1])
+
+
+def test_unknown_grouping_is_refused(toy):
+    with pytest.raises(ValueError, match=r"by must be one of .*'benchmark', 'model'.*, got 'modell'"):
+        evaluate_forecasts({"mean": ModelMean().fit(toy)}, toy, by="modell")

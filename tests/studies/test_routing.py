@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm import CorrectnessMatrix, KNNCorrectness, evaluate_routers, fit_runs, route_shares
+from embedllm import CorrectnessMatrix, KNNCorrectness, ModelMean, evaluate_routers, fit_runs, route_shares
 from embedllm.protocol.routers import (
     BestSingleModel,
     HighestScore,
@@ -301,3 +301,8 @@ class TestRuns:
             assert mean.to_dict() == pytest.approx(each.mean().to_dict())
             assert mean.sum() == pytest.approx(1)
             assert mean.is_monotonic_decreasing
+
+
+def test_a_predictor_is_no_router(toy):
+    with pytest.raises(TypeError, match=r"'mine' is a ModelMean and no RoutingPolicy: .* PredictedBest\('mine'\)"):
+        evaluate_routers({"mine": ModelMean().fit(toy)}, toy)
