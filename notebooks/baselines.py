@@ -11,7 +11,7 @@
 #
 # Is [matrix factorization](../glossary) (MF) better than simpler predictors? The paper compares it with the nearest questions
 # (KNN). Here it is compared with ten predictors and a guarded router on the same questions. One of them, the stack, is a
-# weighted sum of the logits of up to three others. It is the default of `Router`.
+# weighted sum of the logits of up to three others. It is the default of `Router`, which weighs them without the benchmark.
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
