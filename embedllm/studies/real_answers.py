@@ -26,7 +26,7 @@ ACCURACIES = {
 
 GAINS = {
     "forecasting_baseline": ("forecasting.mf_minus_floor", "forecasting: MF minus per-benchmark majority"),
-    "forecasting_knn": ("forecasting.mf_minus_knn", "forecasting: MF minus KNN"),
+    "forecasting_knn": ("forecasting.table_1_mf_minus_knn", "forecasting: MF minus KNN"),
     "routing_single": ("routing.route_gain", "routing: MF minus best single model"),
     "routing_benchmark": ("routing.route_gain_benchmark", "routing: MF minus best model per benchmark"),
 }
