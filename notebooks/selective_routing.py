@@ -153,8 +153,7 @@ recap(
     """
 **What we learned.**
 
-- Accuracy of the stack on the 80 % of the questions in which it is most confident: {selective_most_words}. Its accuracy on the
-  most confident half, minus that of the best single model on its own most confident half: {selective_half_minus_single_words}.
+- Accuracy of the stack on the 80 % of the questions in which it is most confident: {selective_most_words}.
 - Mean accuracy over all shares kept, in order of confidence minus random order: {selective_order_words} (stack),
   {selective_order_mf_words} (MF); in an order that knows the answers: {selective_order_oracle_words}.
 - Questions that the stack sends to the best single model, by a threshold chosen on validation questions:
@@ -164,9 +163,8 @@ recap(
   {selective_curse_mf_words} (MF).
 - The least familiar fifth of the questions minus the most familiar one, for the stack: accuracy
   {selective_far_accuracy_words}, predicted minus observed accuracy {selective_far_excess_words}.
-- Without training questions of their benchmark, predicted minus observed accuracy of MF: {selective_heldout_excess_words};
-  with them, on the same questions: {selective_heldout_known_excess_words}; the difference:
-  {selective_heldout_more_excess_words}. Questions marked unfamiliar:
+- Predicted minus observed accuracy of MF without training questions of their benchmark, minus that with them, on the same
+  questions: {selective_heldout_more_excess_words}. Questions marked unfamiliar:
   {selective_heldout_marked_words} without them, {selective_heldout_known_marked_words} with them. Accuracy of MF without
   them, minus that with them: {selective_heldout_accuracy_words}.
 """,
