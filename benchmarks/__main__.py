@@ -141,7 +141,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a twentieth of the questions, few repeats")
     parser.add_argument(
-        "--record", metavar="FILE", nargs="?", const=ROOT / RECORD, type=Path, help="write the run; default: book's"
+        "--record",
+        metavar="FILE",
+        nargs="?",
+        const=ROOT / RECORD,
+        type=Path,
+        help="write the run to a file, by default the one that the book shows",
     )
     parser.add_argument("--gpu", action="store_true", help="measure what a GPU makes of it, and nothing else")
     parser.add_argument("--dry-run", action="store_true", help="with --gpu: on the CPU, at a small scale")

@@ -121,7 +121,7 @@ def compare(
     n_runs = 1 if "split" in matrix.questions else n_runs
     for _, split in split_runs(matrix, seed, n_runs, group_by):
         if not (split.train.observed.any() and split.test.observed.any()):
-            raise ValueError(f"nothing can be held out of {matrix!r}: a router is evaluated on more questions")
+            raise ValueError(f"nothing can be held out of {matrix!r}: evaluate it with more questions")
     measured = standard | dict(predictors or {})
     choosing = {name: PredictedBest(name) for name in measured} | simplest | dict(routers or {})
     measured |= {name: OnShare(router, share) for name, share in SHARES.items()} if sizes else {}

@@ -164,5 +164,5 @@ def test_share_of_the_questions(pool):
 
 
 def test_too_few_questions_are_refused_before_any_fit(pool):
-    with pytest.raises(ValueError, match=r"nothing can be held out of .* 3 questions.*evaluated on more questions"):
+    with pytest.raises(ValueError, match=r"nothing can be held out of .* 3 questions.*evaluate it with more questions"):
         compare(pool.subset(questions=pool.question_ids[:3]))

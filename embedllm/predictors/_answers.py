@@ -47,6 +47,7 @@ class Answers:
 
         With `of_groups`, questions of the same item, or without one of the same text, have it in common.
         """
+        # Not by `question_groups`, whose numbers depend on which other questions the process has.
         keys = self._questions.index.to_series().astype(str)
         for column in ("prompt", "item") if of_groups else ():
             if column in self._questions:

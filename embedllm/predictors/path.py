@@ -100,7 +100,7 @@ def choose_and_solve(
     problem : Problem
     solution : Solution
     chosen : dict
-        `alpha` and `rho`.
+        `alpha`, and `rho`, None without a prior.
     path : DataFrame
         Columns `parameter`, `value`, `log_loss`: what was tried.
     """

@@ -214,9 +214,9 @@ def learning_curve(
         if run.split is not split:
             everything, split = {}, run.split
         everything = {name: each for name, each in everything.items() if not takes_seed(run.predictors[name])}
-        of_run, each = zip(*_points(run, values or {}, everything), strict=True)
-        points += of_run
-        tallies.append(each[-1])
+        of_sizes, tallied = zip(*_points(run, values or {}, everything), strict=True)
+        points += of_sizes
+        tallies.append(tallied[-1])
     curve = pd.concat(points, ignore_index=True)[["data", "seed", "size", "predictor", "chosen", *METRICS]]
     return curve, Tally.join(tallies)
 
@@ -229,7 +229,10 @@ class _Fitted(NamedTuple):
 def _points(
     run: Run, values: Mapping[str, Sequence[int]], everything: dict[str, _Fitted]
 ) -> Iterator[tuple[pd.DataFrame, Tally]]:
-    """Yield the points of one run; `everything` holds the fits on all questions that are known, and gets the others."""
+    """Yield the points and the tally of each size, in one run.
+
+    `everything` holds the fits on all questions that are known, and gets the others.
+    """
     train, val, test = run.split
     *smaller, n_all = training_sizes(train.n_questions)
     for size, part in zip([*smaller, n_all], chain(nested_subsets(train, smaller, run.seed), [train]), strict=True):

@@ -337,7 +337,7 @@ class Selection:
             ("heldout_known_excess", "The same, benchmark in training", _get(out["excess"], "known"), "points"),
             (
                 "heldout_more_excess",
-                "The former minus the latter",
+                f"{said}: {mf}, benchmark held out minus in training",
                 _get(out["excess"], "held out") - _get(out["excess"], "known"),
                 "points",
             ),
