@@ -20,7 +20,7 @@ MacKay, *The Evidence Framework Applied to Classification Networks*, Neural Comp
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +81,10 @@ class PoolPrior(NamedTuple):
             apart = torch.ones_like(apart)
         return cls(mean, tau**0.5 * torch.cat([shared, rho**0.5 * own * apart], dim=1))
 
+    def weights(self, w: torch.Tensor) -> torch.Tensor:
+        """Return mean + G w, (width + 1, n_models), for w (n_directions, n_models)."""
+        return self.mean[:, None] + self.directions @ w
+
 
 class Placement(NamedTuple):
     """New models: the most probable weights, and how uncertain they are.
@@ -112,7 +116,7 @@ class Placement(NamedTuple):
 
 
 def place_model(
-    prior: PoolPrior, questions: torch.Tensor, labels: torch.Tensor, scale: torch.Tensor | None = None
+    prior: PoolPrior, questions: torch.Tensor, labels: torch.Tensor, scales: Sequence[float] = (1.0,)
 ) -> Placement:
     """Place new models in a pool by their answers to some questions.
 
@@ -123,12 +127,13 @@ def place_model(
         From `with_one`.
     labels : tensor of shape (n_questions, n_models)
         Correct (1), incorrect (0) or not observed (-1).
-    scale : tensor of shape (n_models,), optional
-        Factor of the prior's variance for each model.
+    scales : sequence of float
+        Factors of the prior's variance: all models are placed with each in turn.
 
     Returns
     -------
     Placement
+        Of n_scales * n_models.
 
     Examples
     --------
@@ -141,56 +146,81 @@ def place_model(
     >>> placed.logits(questions).sigmoid().ravel().numpy().round(2)
     array([0.72, 0.48, 0.55])
     """
-    questions, labels = answered(questions, labels)
-    weights = most_probable(prior, questions, labels, scale)
-    features, p = questions @ prior.directions, (questions @ weights).sigmoid()
-    one = torch.eye(features.shape[1], dtype=torch.float64)
-    flat = torch.ones(labels.shape[1], dtype=torch.float64) if scale is None else 1 / scale
-    curvature = (p * (1 - p) * (labels != NOT_OBSERVED)).T  # (n_models, n_questions)
-    hessian = torch.stack([(features.T * each) @ features for each in curvature]) + flat[:, None, None] * one
-    factor = torch.linalg.cholesky(hessian)
-    return Placement(
-        weights, prior.directions, torch.linalg.solve_triangular(factor, one.expand_as(factor), upper=False).mT
-    )
+    known = _Known(prior, questions, labels)
+    w = known.most_probable(scales, 1e-4)
+    hessians, one = [], torch.eye(len(w), dtype=torch.float64)
+    for scale, p in zip(scales, known.logits(w).sigmoid().unbind(dim=2), strict=True):
+        curvature = p * (1 - p) * known.observed  # (n_models, n_answers)
+        hessians.append(known.features.mT * curvature[:, None] @ known.features + one / scale)
+    factor = torch.linalg.cholesky(torch.cat(hessians))
+    roots = torch.linalg.solve_triangular(factor, one.expand_as(factor), upper=False).mT
+    return Placement(prior.weights(w), prior.directions, roots)
 
 
 def most_probable(
     prior: PoolPrior,
     questions: torch.Tensor,
     labels: torch.Tensor,
-    scale: torch.Tensor | None = None,
+    scales: Sequence[float] = (1.0,),
     tol: float = 1e-4,
 ) -> torch.Tensor:
-    """Return the most probable weights of new models, (width + 1, n_models); parameters as in `place_model`.
+    """Return the most probable weights of new models, (width + 1, n_scales * n_models).
 
-    A model's gradient, of the mean over its answers, ends with a norm of at most `tol`.
-
-    The sum over the answers of a model of ``softplus(z) - y z``, plus ``|w|^2 / 2``, is minimized, for all
-    models together.
+    Parameters are those of `place_model`. A model's gradient, of the mean over its answers, ends with a norm of at most
+    `tol`.
     """
-    questions, y = answered(questions, labels)
-    features, offset, observed = questions @ prior.directions, (questions @ prior.mean)[:, None], y != NOT_OBSERVED
-    n = observed.sum(dim=0).clamp(min=1)
-    penalty = 1 / n if scale is None else 1 / (scale * n)
-    # All models have about the same curvature: its eigenvectors make the penalty of each a diagonal.
-    curvature, basis = torch.linalg.eigh(_KAPPA / max(len(y), 1) * features.T @ features)
-
-    def objective(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        z = offset + features @ w  # (n_questions, n_models)
-        loss = ((softplus(z) - y * z) * observed).sum(dim=0) / n + penalty * w.square().sum(dim=0) / 2
-        return loss, features.T @ ((z.sigmoid() - y) * observed / n) + penalty * w
-
-    def precondition(gradient: torch.Tensor) -> torch.Tensor:
-        return basis @ ((basis.T @ gradient) / (curvature.clamp(min=0)[:, None] + penalty))
-
-    start = torch.zeros(features.shape[1], y.shape[1], dtype=torch.float64)
-    return prior.mean[:, None] + prior.directions @ minimize(objective, precondition, start, tol).weights
+    return prior.weights(_Known(prior, questions, labels).most_probable(scales, tol))
 
 
-def answered(questions: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the questions that a model answered, and the labels, float64."""
-    rows = (labels != NOT_OBSERVED).any(dim=1)
-    return questions[rows], labels[rows].double()
+class _Known:
+    """The answers of new models, those of each model side by side: a model has few, and to questions of its own.
+
+    Attributes
+    ----------
+    features : tensor of shape (n_models, n_answers, n_directions)
+        G'x; n_answers are those of the model that has most.
+    observed : tensor of shape (n_models, n_answers), bool
+        Whether the model has that many.
+    """
+
+    def __init__(self, prior: PoolPrior, questions: torch.Tensor, labels: torch.Tensor) -> None:
+        asked = (labels != NOT_OBSERVED).any(dim=1)
+        questions, y = questions[asked], labels[asked].double().T
+        self.n = (y != NOT_OBSERVED).sum(dim=1)
+        self.observed = torch.arange(int(self.n.max())) < self.n[:, None]
+        rows = torch.zeros(self.observed.shape, dtype=torch.long)
+        rows[self.observed] = (y != NOT_OBSERVED).nonzero()[:, 1]  # model by model, as `observed` is
+        everyone = questions @ prior.directions
+        self.features, self._y = everyone[rows], y.gather(1, rows)[..., None]
+        self._offset = (questions @ prior.mean)[rows][..., None]
+        # All models have about the same curvature: its eigenvectors make the penalty of each a diagonal.
+        self._curvature, self._basis = torch.linalg.eigh(_KAPPA / max(len(everyone), 1) * everyone.T @ everyone)
+
+    def logits(self, w: torch.Tensor) -> torch.Tensor:
+        """Return z of the answers, (n_models, n_answers, n_scales), for w (n_directions, n_scales * n_models)."""
+        return self._offset + self.features @ w.reshape(len(w), -1, len(self.n)).permute(2, 0, 1)
+
+    def most_probable(self, scales: Sequence[float], tol: float) -> torch.Tensor:
+        """Return w (n_directions, n_scales * n_models).
+
+        The sum over the answers of a model of ``softplus(z) - y z``, plus ``|w|^2 / (2 scale)``, is minimized, for all
+        models together.
+        """
+        n = self.n.clamp(min=1)
+        penalty = (1 / (torch.tensor(scales, dtype=torch.float64)[:, None] * n)).ravel()
+        weight = (self.observed / n[:, None])[..., None]
+
+        def objective(w: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            z = self.logits(w)
+            loss = ((softplus(z) - self._y * z) * weight).sum(dim=1).T.ravel() + penalty * w.square().sum(dim=0) / 2
+            pull = self.features.mT @ ((z.sigmoid() - self._y) * weight)  # (n_models, n_directions, n_scales)
+            return loss, pull.permute(1, 2, 0).reshape(w.shape) + penalty * w
+
+        def precondition(gradient: torch.Tensor) -> torch.Tensor:
+            return self._basis @ ((self._basis.T @ gradient) / (self._curvature.clamp(min=0)[:, None] + penalty))
+
+        start = torch.zeros(len(self._basis), len(penalty), dtype=torch.float64)
+        return minimize(objective, precondition, start, tol).weights
 
 
 def choose_strengths(
@@ -215,11 +245,10 @@ def choose_strengths(
     losses = torch.zeros(len(TAUS), len(RHOS), dtype=torch.float64)
     for fold in folds:
         rest = np.setdiff1d(np.arange(weights.shape[1]), fold)
-        tau = torch.tensor(TAUS, dtype=torch.float64).repeat_interleave(len(fold))
         for column, rho in enumerate(RHOS if len(rest) else ()):
             prior = PoolPrior.learn(weights[:, rest], own, 1.0, rho)
-            placed = place_model(prior, asked[0], asked[1][:, fold].repeat(1, len(TAUS)), tau)
-            loss = log_loss(placed.logits(scored[0]), scored[1][:, fold].repeat(1, len(TAUS)))
+            logits = place_model(prior, asked[0], asked[1][:, fold], TAUS).logits(scored[0])
+            loss = log_loss(logits, scored[1][:, fold].repeat(1, len(TAUS)))
             losses[:, column] += loss.reshape(len(TAUS), -1).sum(dim=1)
     row, column = divmod(int(losses.argmin()), len(RHOS))
     return TAUS[row], RHOS[column]

@@ -133,7 +133,7 @@ class Pool:
         """Weights of the models, (width + 1, n_pool)."""
         return self.material.weights[:, self.models]
 
-    @property
+    @cached_property
     def labels(self) -> torch.Tensor:
         """Training labels, (n_train, n_pool)."""
         return self.material.y["train"][:, self.models]
@@ -193,8 +193,7 @@ def _without_mean(
     last = torch.zeros(len(directions), 1, dtype=torch.float64)
     last[-1] = _INTERCEPT
     prior = PoolPrior(torch.zeros(len(directions), dtype=torch.float64), torch.cat([directions, last], dim=1))
-    scale = torch.tensor(variances, dtype=torch.float64).repeat_interleave(n_models)
-    weights = most_probable(prior, x["train"], case.labels.repeat(1, len(variances)), scale, 1e-3)
+    weights = most_probable(prior, x["train"], case.labels, variances, 1e-3)
     return lambda part: (x[part] @ weights).reshape(-1, len(variances), n_models).transpose(0, 1)
 
 

@@ -1,5 +1,7 @@
 """Placing a new model: its optimum by a general minimizer, its uncertainty by hand, and what the pool gains."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 import torch
@@ -58,35 +60,34 @@ class TestPrior:
 
 
 class TestPlacement:
-    @pytest.mark.parametrize("scale", [None, [0.1, 1.0, 5.0]], ids=["", "scaled"])
-    def test_is_the_optimum_that_a_general_minimizer_finds(self, scale):
+    def test_is_the_optimum_that_a_general_minimizer_finds(self):
         weights, questions, labels = made_up()
         prior = PoolPrior.learn(weights, leading_directions(questions), 1.3, 0.4)
-        scales = None if scale is None else torch.tensor(scale, dtype=torch.float64)
+        scales = [0.1, 5.0]
         placed = most_probable(prior, questions, labels, scales, tol=1e-9)
         g, x = prior.directions.numpy(), questions.numpy()
-        for k, y in enumerate(labels.T.numpy()):
+        for column, (scale, y) in enumerate(product(scales, labels.T.numpy())):
             seen = y >= 0
 
-            def objective(w, y=y, seen=seen, factor=1.0 if scale is None else scale[k]):
+            def objective(w, y=y, seen=seen, scale=scale):
                 z = x[seen] @ (prior.mean.numpy() + g @ w)
-                return (np.logaddexp(0, z) - y[seen] * z).sum() + w @ w / factor / 2
+                return (np.logaddexp(0, z) - y[seen] * z).sum() + w @ w / scale / 2
 
             found = minimize(objective, np.zeros(g.shape[1]), method="BFGS", options={"gtol": 1e-7})
-            np.testing.assert_allclose(placed[:, k], prior.mean.numpy() + g @ found.x, atol=1e-4)
+            np.testing.assert_allclose(placed[:, column], prior.mean.numpy() + g @ found.x, atol=1e-4)
 
     def test_uncertainty_is_the_inverse_of_the_second_derivatives(self):
         weights, questions, labels = made_up()
         prior = PoolPrior.learn(weights, leading_directions(questions))
-        scale = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-        placed = place_model(prior, questions, labels, scale)
+        scales = [0.5, 2.0]
+        placed = place_model(prior, questions, labels, scales)
         g, x = prior.directions.numpy(), questions.numpy()
         logits = placed.logits(questions).numpy()
-        for k, y in enumerate(labels.T.numpy()):
+        for k, (scale, y) in enumerate(product(scales, labels.T.numpy())):
             z = x @ placed.weights[:, k].numpy()
             p = expit(z)
             features = x @ g
-            hessian = (features * (p * (1 - p) * (y >= 0))[:, None]).T @ features + np.eye(g.shape[1]) / scale[k].item()
+            hessian = (features * (p * (1 - p) * (y >= 0))[:, None]).T @ features + np.eye(g.shape[1]) / scale
             variance = np.einsum("ij,jk,ik->i", features, np.linalg.inv(hessian), features)
             np.testing.assert_allclose(logits[:, k], z / np.sqrt(1 + np.pi / 8 * variance), rtol=1e-6)
             np.testing.assert_allclose(((x @ placed.spreads[k].T.numpy()) ** 2).sum(axis=1), variance, rtol=1e-6)
