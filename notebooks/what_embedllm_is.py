@@ -105,7 +105,7 @@ truncation.round(4)
 #
 # with $s$ the predicted probability: a ridge penalty on $u_m$, of strength $\lambda = \alpha^2\, \overline{s(1-s)}$. The
 # solver takes one $\overline{s(1-s)}$ for all models, from their shares of correct answers, which makes the penalty
-# quadratic. The fit is exact for this penalty. Below, the rise by drawing the noise, beside the second-order term:
+# quadratic. The fit is exact for this penalty. Below, the expected rise by noise, beside the second-order term:
 
 # %%
 noise = noise_penalty_table(mf, train, [0.01, 0.02, 0.05, 0.1, 0.2])

@@ -28,7 +28,7 @@ def plot_noise_penalty(table: pd.DataFrame) -> Figure:
     """
     figure, axes = plt.subplots(figsize=(WIDTH, 3))
     axes.plot(table.index, table["ridge"], color=GREY, label="second-order term: ridge penalty")
-    axes.plot(table.index, table["noise"], "o", color=PALETTE[0], label="noise, drawn")
+    axes.plot(table.index, table["noise"], "o", color=PALETTE[0], label="noise")
     axes.set(xscale="log", yscale="log", xlabel="alpha", ylabel="rise of the loss (nats)")
     axes.legend()
     head(figure, table["data"].iat[0])

@@ -107,10 +107,10 @@ def _with_duplicates(pool: CorrectnessMatrix, missing: float, random_state: int)
     return readings
 
 
-def _without_copies(reading: CorrectnessMatrix, matrix: CorrectnessMatrix) -> np.ndarray:
+def _without_copies(reading: CorrectnessMatrix, matrix: CorrectnessMatrix) -> pd.Index:
     """Return the id of the question that each column of a reading is, or is a copy of; copies stand behind it."""
     first = reading.questions.index.isin(matrix.questions.index)
-    return matrix.question_ids[np.cumsum(first) - 1]
+    return matrix.questions.index[np.cumsum(first) - 1]
 
 
 def reading_table(readings: Readings) -> pd.DataFrame:
@@ -159,7 +159,7 @@ def compare_protocols(
 
     @functools.cache
     def forecast(name: str, reading: CorrectnessMatrix) -> np.ndarray:
-        part = reading.subset(questions=np.isin(_without_copies(reading, majority), train.question_ids))
+        part = reading.subset(questions=_without_copies(reading, majority).isin(train.questions.index))
         return fit_clone(predictors[name], part, seed).predict_matrix(test) > THRESHOLD
 
     rows = []

@@ -233,7 +233,7 @@ class Portfolio:
     def __init__(self, matrix: CorrectnessMatrix, runs: Iterable[Run], router: str) -> None:
         matrix = matrix.subset(models=sorted(matrix.model_names))  # ties go to the first
         models, questions = complete_table(matrix.observed)
-        self.names, self._ids, self.data = matrix.model_names[models], matrix.question_ids[questions], matrix.source
+        self.names, self._ids, self.data = matrix.model_names[models], matrix.questions.index[questions], matrix.source
         self.router, self._chosen = router, list[Chosen]()
         sizes, without, pairs = [], [], []
         for run in runs:
@@ -246,7 +246,7 @@ class Portfolio:
 
     def _of_sizes(self, run: Run) -> Tally:
         train, test = (
-            part.subset(self.names, np.isin(part.question_ids, self._ids)) for part in (run.split.train, run.split.test)
+            part.subset(self.names, part.questions.index.isin(self._ids)) for part in (run.split.train, run.split.test)
         )
         if not (train.n_questions and test.n_questions):
             raise ValueError(

@@ -50,7 +50,7 @@ def test_truncation_is_compared_with_all_dimensions(mf, parts):
 
 
 def test_noise_on_the_questions_raises_the_loss_by_the_second_order_term(mf, parts):
-    table = noise_penalty_table(mf, parts.train, [0.02, 0.2], n_draws=400)
+    table = noise_penalty_table(mf, parts.train, [0.02, 0.2])
     # The noise itself, on the questions, for the smaller alpha's tenfold: drawn cell by cell.
     rng, train = np.random.default_rng(0), parts.train
     order = [list(mf.model_names_).index(name) for name in train.model_names]
