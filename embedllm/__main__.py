@@ -159,7 +159,7 @@ def _import_recognized(options: argparse.Namespace, parser: argparse.ArgumentPar
     from embedllm.datasets.recognize import recognize
 
     found = recognize(existing(options.source))
-    print(_printable(f"recognized as `import {found.form}`: {found.because}"))
+    print(_printable(f"recognized as `{found.command}`: {found.because}"))
     again = parser.parse_args(["import", found.form, str(found.source), *further])
     for name, value in found.options.items():
         if getattr(again, name) is None:

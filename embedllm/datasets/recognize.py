@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Iterator
 from fnmatch import fnmatch
 from pathlib import Path
@@ -29,6 +30,7 @@ from embedllm.datasets.importers import (
 from embedllm.matrix import CorrectnessMatrix
 
 _ROUTERBENCH = ("oracle_model_to_route_to",)  # its column that is neither of a question nor of a model
+_FLAGS = {"benchmark_column": "--benchmark", "id_column": "--id", "ignore": "--ignore"}
 
 
 class Recognized(NamedTuple):
@@ -50,6 +52,15 @@ class Recognized(NamedTuple):
     source: Path
     because: str
     options: dict[str, Any]
+
+    @property
+    def command(self) -> str:
+        """The command of the format, with the options that it needs."""
+        words = ["import", self.form]
+        for name, value in self.options.items():
+            for each in [value] if isinstance(value, str) else value:
+                words += [_FLAGS[name], each]
+        return shlex.join(words)
 
 
 def recognize(source: Path) -> Recognized:

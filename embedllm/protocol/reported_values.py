@@ -121,7 +121,8 @@ def report(reported_values: Iterable[ReportedValue], source: str = "") -> pd.Dat
     Returns
     -------
     DataFrame
-        Columns `number`, `value`, `95 % interval`, `seed s.e.`, `seeds`, as text to be shown.
+        Columns `number`, `value`, `95 % interval`, `seed s.e.`, `seeds`, as text to be shown. The last two are empty
+        for a value that is computed once, also where it is of all seeds together.
 
     Raises
     ------
@@ -198,7 +199,7 @@ def _row(reported: ReportedValue) -> dict[str, str]:
         "value": reported.shown,
         "95 % interval": reported.ends,
         "seed s.e.": format_number(reported.seed_stderr) if many else "",
-        "seeds": str(len(reported.runs)),
+        "seeds": str(len(reported.runs)) if many else "",
     }
 
 

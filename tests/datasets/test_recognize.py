@@ -105,7 +105,8 @@ def test_command_says_which_and_takes_its_options(tmp_path, capsys):
     assert main(arguments) == 0
     first, *_, last = capsys.readouterr().out.splitlines()
     assert first == (
-        "recognized as `import wide`: routerbench_0shot.csv with the column A|total_cost, as RouterBench has"
+        "recognized as `import wide --benchmark eval_name --ignore oracle_model_to_route_to --id sample_id`: "
+        "routerbench_0shot.csv with the column A|total_cost, as RouterBench has"
     )
     assert last.startswith("data set written to")
     assert load_dataset(tmp_path / "out").labels.tolist() == [[0]]

@@ -38,7 +38,7 @@ def test_unsuitable_value_is_refused(key, runs, message):
 def test_table_says_what_is_known():
     table = report(LINES, "toy")
     assert table.loc["accuracy of MF"].tolist() == ["72.0 %", "70.5 to 73.2", "0.5774", "3"]
-    assert table.loc["models"].tolist() == ["112", "", "", "1"]
+    assert table.loc["models"].tolist() == ["112", "", "", ""]
     assert table.loc["undefined tau", "value"] == "not testable on this data set: it has one model"
 
 
