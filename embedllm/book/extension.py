@@ -20,6 +20,7 @@ from sphinx.util import logging
 
 from embedllm.book.contents import book_notebooks
 from embedllm.book.execution import refresh
+from embedllm.book.notebooks import WORKERS
 from embedllm.book.parameters import book_parameters
 from embedllm.book.regression import check
 from embedllm.protocol.published import load_published, published_values
@@ -31,14 +32,21 @@ def setup(app: Sphinx) -> dict[str, Any]:
     """Register the extension."""
     # Shows all warnings and makes any of them fail the build, as -W --keep-going would.
     app.keep_going = True
+    app.parallel = 1 + WORKERS  # one process prepares the pages that the others write
     app.add_config_value("embedllm_parameters", {}, "", types=[dict])
     for part in ("gallery", "reference", "repository"):
         app.setup_extension(f"embedllm.book.{part}")
+    app.connect("config-inited", allow_parallel)
     app.connect("config-inited", check_copies)
     app.connect("config-inited", define_substitutions)
     app.connect("builder-inited", refresh_notebooks)
     app.connect("doctree-read", fold_parameters)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
+
+
+def allow_parallel(app: Sphinx, config: Config) -> None:
+    """Say what the extension does not say of itself: it numbers sections after all pages are read."""
+    app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
 
 
 def check_copies(app: Sphinx, config: Config) -> None:
