@@ -96,6 +96,7 @@ def figure_of(
                 _as_text(drawn)
                 _break_lines(drawn)
                 drawn.draw_without_rendering()  # the layout is part of the style
+                drawn.set_layout_engine("none")  # and not computed again for each file
                 title = (inspect.getdoc(draw) or draw.__name__).splitlines()[0]
                 function = f"{draw.__module__}.{draw.__name__}"
                 description = {"title": title, "alt": describe(title, drawn), "function": function}
