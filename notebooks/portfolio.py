@@ -44,12 +44,10 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %% tags=["hide-cell"]
-import pandas as pd
 from embedllm import MatrixFactorization, fit_runs, load_dataset
 from embedllm.plots.portfolio import plot_pairs, plot_portfolio
 from embedllm.protocol.reported_values import report
 from embedllm.studies.portfolio import Portfolio
-from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -150,8 +148,7 @@ shown.assign(**100 * shown[percent]).round(
 
 # %% tags=["hide-output"]
 values = portfolio.values()
-with pd.option_context("display.max_colwidth", None):
-    display(report(values, matrix.source))
+report(values, matrix.source)
 
 # %% tags=["remove-input"]
 missing = sorted({*matrix.model_names} - {*portfolio.names})
