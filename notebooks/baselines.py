@@ -21,10 +21,11 @@ The stack of up to three predictors, with 95 % intervals:
 
 - log loss {stack_log_loss_words}; minus that of the best of its parts, {stack_minus_part_words}. Below 0, the stack is
   better;
-- as a router, {stack_routing_words} correct answers; minus the best of four other routers, {stack_routing_gain_words}.
+- as a router, {stack_routing_words} correct answers; minus the best of `KNN`, `MF`, the best single model and the best model
+  per benchmark, {stack_routing_gain_words}.
 
-The best part and the best router are chosen on the test questions, which favours them. The stack is told the benchmark of each
-question, which `route` is not.
+The best part and the best router are chosen on the test questions, which favours them. In this
+evaluation the stack gets the benchmark of each question. `Router.route` does not, so its results can differ.
 """)
 
 # %% [markdown]
@@ -100,7 +101,7 @@ matrix
 # | `stack` | $\sigma(\sum_i w_i \operatorname{logit} p_i(m, q))$, $w_i \ge 0$, of `benchmark mean`, `KNN` and `MF, pool prior` |
 # | `MF, shuffled labels` | a control, fitted on labels that tell nothing about a question |
 #
-# `benchmark mean`, and the stack with it, are told the benchmark of a question; the others read only its text.
+# `benchmark mean`, and therefore the stack, use the benchmark of a question; the others read only its text.
 
 # %% tags=["hide-input"]
 mf, prior = (
@@ -182,7 +183,7 @@ comparison.runs[0].predictors["stack"].path_.round(5)
 # %% [markdown]
 # ## Small pools
 #
-# Does the stack hold where answers are few? Models and training questions are drawn at random; all other questions are the
+# Is the stack still as good as its best part with few answers? Models and training questions are drawn at random; all other questions are the
 # test. At most half of the questions are drawn; where both sizes become the same, it is drawn once. The last column is the log
 # loss of the stack minus that of the part which is best on the test questions.
 
@@ -202,8 +203,8 @@ in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** The stack weights `benchmark mean` by {weight_0:.2f}, `KNN` by {weight_1:.2f} and `MF, pool prior` by
-{weight_2:.2f}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most 0.003 above that of its best
-part.
+{weight_2:.2f}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most 0.003 nats above that of its
+best part.
 """,
     values,
 )

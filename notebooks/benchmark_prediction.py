@@ -16,8 +16,8 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-By the protocol of the paper's [Figure 5](#benchmark_prediction-heldout), on {heldout_benchmarks:.0f} held-out benchmarks. Benchmarks on which the
-rank correlation is significant in more than half of 100 splits of the models:
+We follow the protocol of the paper's [Figure 5](#benchmark_prediction-heldout) on {heldout_benchmarks:.0f} held-out benchmarks.
+The rank correlation is significant, in more than half of 100 splits of the models, on this number of benchmarks:
 
 - from SGD's vectors, recorded: {significant_sgd_words};
 - from the exact vectors: {significant_exact_words};
@@ -100,9 +100,9 @@ counts = count_significant(heldout.splits)
 # %% [markdown]
 # ## Figure 5
 #
-# Left: splits with a significant tau; the dashed line is at half of them. Ours beside the two fits is the regression on one
-# number, the mean accuracy of a model on the training questions of the other benchmarks. Right: predicted against actual accuracy on MathQA
-# or, in data without it, on the benchmark whose name comes first in `MATHEMATICS`
+# Upper panel: splits with a significant tau; the dashed line is at half of them. Ours beside the two fits is the regression on
+# one number, the mean accuracy of a model on the training questions of the other benchmarks. Lower panel, without points for
+# `mean accuracy`: predicted against actual accuracy on MathQA or, in data without it, on the benchmark whose name comes first in `MATHEMATICS`
 # (`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction the mean over the
 # splits in which it was tested; on the line, both are equal.
 

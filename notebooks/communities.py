@@ -16,11 +16,11 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-By the protocol of the paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
+We follow the protocol of the paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
 {paper_communities:.0f}. Number of these whose members are closer to each other than to other models:
 
 - by SGD's vectors: {sgd_paper_closer_words};
-- ours, in the coordinates of the exact fit: {exact_paper_closer_words}.
+- ours, in the exact coordinates: {exact_paper_closer_words}.
 
 Ours: of all {communities_tested:.0f} communities with at least three members, the number that is closer than random ones of
 their size in the exact coordinates, corrected for the number of tests: {exact_found_words}.
@@ -105,10 +105,11 @@ load_published().loc[["community_distances"]]
 # answers do not determine the distances of Figure 6; they also depend on the random start of the fit:
 # [What EmbedLLM is](../notebooks/what_embedllm_is) shows how far they agree between seeds.
 #
-# In the coordinates of the exact fit, the distance of two models has a meaning
-# ([What EmbedLLM is](../notebooks/what_embedllm_is)). With all dimensions it is the standard deviation over the training
-# questions of the difference of their logits, with fewer an approximation: two models are near if they find the same
-# questions harder and the same questions easier. How good a model is whatever the question, its mean logit, is left out.
+# In the exact coordinates, the distance of two models has a meaning. With all dimensions it is the standard deviation over the
+# training questions of the difference of their logits, with fewer an approximation: two models are near if they find the same
+# questions harder and the same questions easier. How good a model is whatever the question, its mean logit, is left out:
+# distances are smaller than the root mean square ones on [What EmbedLLM is](../notebooks/what_embedllm_is) and
+# [portfolios](../notebooks/portfolio).
 #
 # ## Ours: closer than at random?
 #
@@ -132,7 +133,7 @@ communities.round(4)
 # ## Ours: a map
 #
 # t-SNE of the exact distances: it tries to keep near models near; the distances between groups, and the axes, have no
-# meaning. Names are left out where there is no room; the page to [explore](../notebooks/explore) shows all.
+# meaning. Names are left out where there is no room; [Explore models and routes](../notebooks/explore) shows all.
 
 # %% tags=["hide-input"]
 positions = map_models(distances["exact"], matrix.models, matrix.source)
@@ -141,8 +142,8 @@ plot_model_map(positions)
 # %% [markdown]
 # ## Ours: nearest models
 #
-# The models nearest to the one that the parameter `model` names, or to the best model in training. Distances are those
-# of the exact fit, in logits.
+# The models nearest to the one that the parameter `model` names, or to the best model in training. Distances are in
+# the exact coordinates, in logits, without the mean logit.
 
 # %% tags=["hide-cell"]
 chosen = choose_model(run.split.train, model)
@@ -162,8 +163,8 @@ report(values, matrix.source)
 in_short.fill(values, matrix.source)
 recap(
     """
-**What we learned.** A ratio of the distances within and between below 1, which the box counts, does not yet mean closer than
-random communities of the same size. The mean ratio, and the numbers that are closer than random (corrected p below 0.05):
+**What we learned.** A ratio of the distances within and between below 1 does not yet mean closer than random communities of
+the same size. The mean ratio, and the numbers that are closer than random (corrected p below 0.05):
 
 | communities | SGD's vectors | exact coordinates |
 |---|---|---|

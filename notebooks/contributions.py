@@ -15,12 +15,12 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-The paper's [Figure 7](#contributions-contribution-sums), in test MSE with 95 % intervals over models:
+The paper's [Figure 7](#contributions-contribution-sums), in total test MSE over 100 splits, with 95 % intervals over models:
 
 - what MMLU gives to the others, minus the most that another benchmark gives: {mmlu_lead_words};
 - how much the others together hurt GPQA: {gpqa_hurt_words};
-- what gives most here, {giver}, minus the most that another one gives: {giver_lead_words}. It is chosen by these sums, which
-  favours it.
+- what gives most here, {giver}, minus the most that another one gives: {giver_lead_words}. Since it is chosen as the largest,
+  its lead is overestimated.
 
 Ours, the mean loss of forecasting accuracy on a benchmark:
 
@@ -61,6 +61,7 @@ from embedllm.studies.contributions import (
     measure_contributions,
     published_cells,
 )
+from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -75,8 +76,8 @@ matrix
 #
 # $$C_{ij} = e_{\text{removed}} - e_{\text{added}}.$$
 #
-# The fits are exact: the same without $i$ and $j$ as without $j$ and $i$, so that ten benchmarks
-# need 55. With the paper's SGD they are not attempted. The share of test models, which the
+# The fits are exact: the same without $i$ and $j$ as without $j$ and $i$, so that $n$ benchmarks
+# need $n (n + 1) / 2$ fits. With the paper's SGD they are not attempted. The share of test models, which the
 # paper does not state, is that of Figure 5; a testee needs 20 models that have answers elsewhere whichever contributor is
 # left out.
 
@@ -105,11 +106,13 @@ framed = published_cells(paper)
 plot_contributions(paper.table(), framed.index)
 
 # %% [markdown]
-# The published entries, of the paper's data, beside ours, of the data named above. The table is empty if these data have
-# none of the benchmarks concerned:
+# The published entries, of the paper's data, beside ours, of the data named above:
 
 # %%
-framed.round(3)
+if len(framed):
+    display(framed.round(3))
+else:
+    print("These data have no pair of the benchmarks concerned.")
 
 # %% tags=["hide-cell"]
 load_published().loc[["contributions_largest", "contributions_hurt"]]
@@ -127,7 +130,7 @@ plot_contributions(contributions[ACCURACY].table())
 
 # %% [markdown]
 # Accuracy also changes when only the level of a benchmark, how hard its questions are for all models, is predicted
-# differently. For a router it counts which model is better: of all pairs of models, one of which answers a question
+# differently. A router needs the order of the models: of all pairs of models, one of which answers a question
 # correctly and one incorrectly, the share that is predicted in this order, the pairwise ranking accuracy.
 
 # %% tags=["hide-input"]

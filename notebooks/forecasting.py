@@ -23,7 +23,7 @@ MF predicts {mf_accuracy:.2f} % of the test answers correctly, KNN {knn_accuracy
 - MF minus the per-benchmark majority baseline: {mf_minus_floor_words}.
 
 MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds), whatever the size of the
-difference. All of these are for one dim and one k. By the protocol of [Table 1](#forecasting-training-sizes), which chooses both
+difference. These values use dim {dim} and k = {k}. By the protocol of [Table 1](#forecasting-training-sizes), which chooses both
 on the validation questions, MF minus KNN is {table_1_mf_minus_knn_words}.
 """)
 
@@ -128,7 +128,8 @@ np.abs(1 / (1 + np.exp(-logits)) - mf.predict_proba(test.embeddings)).max()
 # - `ceiling`, on the simulated pool only: the expected probability given the text, from the [ground truth](../glossary). No
 #   prediction from the text can be expected to be better.
 #
-# Markers are means over the runs, bars two standard errors over questions, whose answers are correlated, to each side.
+# Markers, and the counts in labels, are means over the runs. Bars are ± 2 standard errors over questions; all answers to one
+# question are kept together.
 
 # %% tags=["hide-input"]
 tally = tally_runs(runs)
@@ -236,7 +237,7 @@ values = forecast_values(tally, first, bins, curve, table_1)
 report(values, matrix.source)
 
 # %% tags=["remove-input"]
-in_short.fill(values, matrix.source)
+in_short.fill(values, matrix.source, dim=dim, k=n_neighbors)
 recap(
     """
 **What we learned.** MF is above the per-benchmark majority baseline on {above_floor:.1f} of {forecast_benchmarks:.0f}

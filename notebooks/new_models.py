@@ -23,7 +23,8 @@ accuracy, minus that of a fit to all its training answers without the pool:
 - from 128: {new_prior_128_minus_all_words}.
 
 Of six methods, one of which (the mean of the pool) gets no answers, the prior has the lowest mean log loss at
-{new_prior_best:.0f} of {new_sizes:.0f} numbers of answers; at {clear} of these, the interval of its lead is above 0. Error of
+{new_prior_best:.0f} of {new_sizes:.0f} numbers of answers; at {clear} of these, the 95 % interval of its
+lead over the next method is above 0. Error of
 the estimated accuracy on a benchmark, from 64 answers: {new_error_predictions_words} with the prior,
 {new_error_post_stratified_words} by post-stratification, {new_error_subset_mean_words} by the mean of the answers there.
 
@@ -122,7 +123,8 @@ print(f"Always its more frequent label there: {max(share, 1 - share):.1%}")
 # - `ridge, no pool`: logistic regression on the question alone, in its 256 leading directions;
 # - `frozen decoder`: the paper's own $p_m$, with all else of the factorization as the pool has it: $u$ lies in the span of the
 #   pool's vectors, with a ridge penalty. At the optimum this is what training $p_m$ alone can reach;
-# - `cluster table`: the accuracy in each of 32 k-means clusters of the questions, with answers at the model's accuracy added;
+# - `cluster table`: the accuracy in each of 32 k-means clusters of the questions, shrunk toward the model's overall accuracy
+#   by added answers;
 # - `nearest pool model`: the forecasts of the pool model whose labels agree most often with the $n$ answers;
 # - `mean of the pool`: the mean of the pool's logits, without answers of the new model;
 # - `all answers, no pool` and `all answers and pool`: from all training answers of the new model.
@@ -154,7 +156,7 @@ best.round(4)
 
 # %% [markdown]
 # The targets of this page: accuracy at most 1 point below all answers without the pool from 64 answers, and at most 0.5
-# points from 128. A target is *met* by the whole interval, *missed* by all of it, or else *open*.
+# points from 128. A target is *met* if the whole interval meets it, *missed* if none of it does, and *open* otherwise.
 
 # %%
 target_table(table).round(2)
@@ -162,9 +164,9 @@ target_table(table).round(2)
 # %% [markdown]
 # ## Which questions to ask
 #
-# Random questions; as many of each benchmark as it has (`stratified`); or those on which the models of the pool disagree most
-# (`disagreement`), where the variance of their labels is highest. The models of a quarter get the same questions of
-# disagreement, each its own of the others.
+# Random questions; in proportion to the size of each benchmark (`stratified`); or those on which the models of the pool disagree
+# most (`disagreement`), where the variance of their labels is highest. With `disagreement`, all new models of a quarter answer
+# the same questions. With the other two, each model answers its own.
 
 # %%
 plot_asking(table[table["method"].isin([PRIOR, ALL_ALONE])])
@@ -195,8 +197,8 @@ target_table(curve_table(third)).round(2)
 # them, at random:
 #
 # - `predictions`: its answers, and $p(\text{correct})$ of the pool's prior for all other questions;
-# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the accuracy
-#   in each fifth is averaged as the benchmark has the fifths;
+# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the accuracies
+#   in the fifths are averaged with the shares of the fifths in the benchmark as weights;
 # - `subset mean`: the mean of its answers on the benchmark, or of all of them where it has none there. Its error can therefore
 #   rise with $n$ at first, where one or two answers on a benchmark replace the mean of all.
 #

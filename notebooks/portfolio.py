@@ -19,11 +19,12 @@ in_short = InShort("""
 With {portfolio_few:.0f} models, chosen on training questions, instead of all {portfolio_models:.0f}, the accuracy of the
 router (matrix factorization, MF) on test questions changes by {portfolio_few_minus_all_words}. Ranges in parentheses are 95 %
 intervals over questions; they leave out the differences between runs. Models of the data that are left out of the portfolios,
-since they share too few answers with the others: {left_out}. The pairs are among all models of the data.
+since they share too few answers with the others: {left_out}.
 
-- Fewest models that should lose at most half a point, by the probabilities that the router predicts (mean over the runs):
-  {portfolio_fewest:.3g}. Change of the accuracy on test questions: {portfolio_fewest_minus_all_words}.
-- Pairs of models flagged as more alike than expected, in the first run: {portfolio_flagged:.0f} of {portfolio_pairs:.0f}.
+- Smallest number of models whose expected loss is at most half a point, by the probabilities that the router predicts (mean
+  over the runs): {portfolio_fewest:.3g}. Change of the accuracy on test questions: {portfolio_fewest_minus_all_words}.
+- Pairs of models flagged as more alike than expected, in the first run: {portfolio_flagged:.0f} of {portfolio_pairs:.0f} pairs
+  of all models of the data.
   Change of the accuracy without one model of each flagged pair: {portfolio_drop_words}.
 """)
 
@@ -43,12 +44,10 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %% tags=["hide-cell"]
-import pandas as pd
 from embedllm import MatrixFactorization, fit_runs, load_dataset
 from embedllm.plots.portfolio import plot_pairs, plot_portfolio
 from embedllm.protocol.reported_values import report
 from embedllm.studies.portfolio import Portfolio
-from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -65,7 +64,8 @@ matrix
 # accuracy of an oracle, which knows the answers. The figure shows the accuracy of the router on test questions; the table after
 # it shows $F$ on training questions.
 #
-# A further model never lowers $F$, and adds no more to a set than to a part of it ($F$ is monotone and submodular). The
+# A further model never lowers $F$, and its gain is never larger for a set than for a subset of it ($F$ is monotone and
+# submodular). The
 # *greedy choice* starts with no model and adds, at each step, the model with the largest gain. It therefore reaches at least
 # $1 - 1/e$, about 63 %, of the $F$ of the best set of the same size. The data give a bound that is at least as close: with
 # the sets $S_0, S_1, \ldots$ of the greedy choice,
@@ -148,8 +148,7 @@ shown.assign(**100 * shown[percent]).round(
 
 # %% tags=["hide-output"]
 values = portfolio.values()
-with pd.option_context("display.max_colwidth", None):
-    display(report(values, matrix.source))
+report(values, matrix.source)
 
 # %% tags=["remove-input"]
 missing = sorted({*matrix.model_names} - {*portfolio.names})
@@ -165,7 +164,7 @@ recap(
 - Routing accuracy on test questions with {portfolio_few:.0f} models of the greedy choice, minus that with the
   {portfolio_few:.0f} most accurate ones: {portfolio_few_minus_accurate_words}; minus that with as many random ones:
   {portfolio_few_minus_random_words}. The intervals leave out the draw of the random orders and the differences between runs.
-- Fewest models that should lose at most half a point, minus the best single model: {portfolio_fewest_minus_single_words}.
+- Smallest number of models whose expected loss is at most half a point, minus the best single model: {portfolio_fewest_minus_single_words}.
 - Flagged pairs whose two models are of one family: {family}; share of such pairs among all: {portfolio_family_base_words}.
 - Pairs whose names differ only in the provider or the format of the weights: {portfolio_runs:.0f}; of these, flagged:
   {portfolio_runs_flagged_words}.

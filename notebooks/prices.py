@@ -15,17 +15,18 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-Cost that the default router saves at the accuracy of the best single model: {price_saved_words}. It cannot be below 0.
-Ranges in parentheses are 95 % intervals.
+At the accuracy of the best single model, the default router costs {price_saved_words} less. By definition the saving is not
+negative. Ranges in parentheses are 95 % intervals.
 
 - Accuracy at the cost of the best single model, minus that of this model: {price_equal_words}. Where this
   is 0 without a range, the router always chooses this model.
-- Mean accuracy from the cost of the cheapest model ({price_low_words}) to that of the best ({price_high_words}), minus that of
-  random mixtures of single models at equal cost: {price_gain_words}.
+- Accuracy averaged over all costs between that of the cheapest model ({price_low_words}) and of the best single model
+  ({price_high_words}), router minus random mixture of models: {price_gain_words}.
 
 Cost of a question: {cost}. Models compared: {price_models:.0f}; left out, since their cost is unknown: {price_unknown:.0f}.
 Highest accuracy of a model on the questions that it answered: {best} among all models of the data, {best_compared} among those
-compared. The router is told the benchmark of each question, which `route` is not.
+compared. In this evaluation the stack gets the benchmark of each question. `Router.route` does not, so its
+results can differ.
 """)
 
 # %% [markdown]
@@ -146,7 +147,7 @@ in_short.fill(
 )
 recap(
     """
-**What we learned.** Mean accuracy between the two costs:
+**What we learned.** Mean accuracy between the costs of the cheapest and of the best single model:
 
 - the stack: {price_area_words};
 - random mixtures of single models: {price_area_mixture_words};

@@ -81,9 +81,10 @@ matrix
 # %% [markdown]
 # ## Figure 4: three routers
 #
-# MF against the best single model in training (on each benchmark, the best one there) and against models drawn at random as
-# often as MF chooses them (`weighted random`), by the exact expectation over the draws. Accuracies are means over the runs. The heights of the
-# paper's bars are not published as numbers.
+# MF against the best single model and against models drawn at random as often as MF chooses them (`weighted random`), by the
+# exact expectation over the draws. In the bars by benchmark, `best single model` is the one that is best on that benchmark in
+# training; elsewhere on this page it is one fixed model. Accuracies, and the counts in labels, are means over the runs. The
+# heights of the paper's bars are not published.
 
 # %% tags=["hide-input"]
 predictors = {
@@ -121,7 +122,7 @@ print(f"accuracy: {(test.labels[chosen[asked], asked] == 1).mean():.4f}")
 # %% [markdown]
 # ## Ours: more routers
 #
-# - `oracle`: a model that is correct, if there is one, even by chance.
+# - `oracle`: picks a correct model wherever there is one; some are correct by chance.
 # - `best model per benchmark`: the best in training on the benchmark of the question, which MF is not told.
 # - `KNN` and `SGD`: as MF, by the [nearest questions](../glossary), and by the paper's training **in the first run only**,
 #   which the paired difference below compares with MF's.
@@ -156,9 +157,10 @@ plot_router_gains(gains)
 # %% [markdown]
 # ## Tables, and the models asked
 #
-# Folded here: accuracies; differences in points; the shares of the test questions that models receive. A gain over the weighted
-# random router does not show that MF is better than one fixed model, since that router needs MF's choices too. The page to
-# [explore](../notebooks/explore) lists the routes of single questions.
+# Folded here: accuracies; differences in points (with n in place of an interval for fewer than 30 questions, or the same
+# difference on all); the shares of the test questions that models receive. A gain over `weighted random` does not show that MF
+# is better than one fixed model: that router needs MF's choices too. [Explore models and routes](../notebooks/explore) lists
+# the routes of single questions.
 
 # %% tags=["hide-cell"]
 overall = everyone.query("benchmark == 'overall'").set_index("router")

@@ -9,8 +9,8 @@
 # %% [markdown]
 # # Selective routing
 #
-# A router predicts the probability of a correct answer. Does this probability tell which questions should go to somebody else?
-# And is it calibrated, for the models that the router chooses and for questions unlike the training questions?
+# A router predicts the probability of a correct answer. Does this probability tell which questions should go to a person or to
+# another model? And is it calibrated, for the models that the router chooses and for questions unlike the training questions?
 
 # %% tags=["remove-input"]
 from embedllm.protocol.recap import InShort, recap
@@ -25,9 +25,9 @@ parentheses are 95 % intervals.
 - Accuracy gained if the best single model answers questions of low confidence: {selective_gain_words}. Questions that it
   gets: {selective_sent_words}.
 - Predicted minus observed accuracy: {selective_excess_words}. For matrix factorization (MF): {selective_heldout_known_excess_words};
-  on the same questions, fitted without those of their benchmark: {selective_heldout_excess_words}.
+  for MF fitted without the training questions of the tested benchmark: {selective_heldout_excess_words}.
 
-The router is told the benchmark of each question, which `route` is not.
+In this evaluation the stack gets the benchmark of each question. `Router.route` does not, so its results can differ.
 """)
 
 # %% [markdown]
@@ -80,8 +80,8 @@ matrix
 #
 # In the lower panel, the fallback is the best single model: it answers the questions that are not kept. The router has
 # already compared the predicted probability of this model with those of the others, so this fallback can gain only where
-# predictions are inaccurate. Bands are 95 % intervals over questions, paired in the lower panel; none is drawn for fewer than
-# 30 questions.
+# predictions are inaccurate. Bands are 95 % intervals over questions, of the stack only in the upper panel and paired in the
+# lower one; none is drawn for fewer than 30 questions.
 
 # %%
 predictors = {

@@ -22,8 +22,8 @@ Ranges in parentheses are 95 % intervals.
 
 - Change with the words of the text, without an encoder: {sensitivity_words_loss_words}; with random numbers:
   {sensitivity_random_loss_words}.
-- Accuracy of MF minus that of KNN by five folds, with k and alpha fixed, not by the split of [forecasting](forecasting.html).
-  With the same text kept together: {sensitivity_text_gap_words}; near duplicates: {sensitivity_near_gap_words}; whole benchmarks:
+- Accuracy of MF minus that of KNN in five-fold cross-validation with fixed k and alpha (not comparable with the page on
+  [forecasting](forecasting.html)). With the same text kept together: {sensitivity_text_gap_words}; near duplicates: {sensitivity_near_gap_words}; whole benchmarks:
   {sensitivity_whole_gap_words}.
 """)
 
@@ -46,7 +46,6 @@ from embedllm.book.parameters import check_parameters
 check_parameters()
 
 # %% tags=["hide-cell"]
-import pandas as pd
 from embedllm import KNNCorrectness, MatrixFactorization, load_dataset
 from embedllm.datasets.duplicates import near_duplicates
 from embedllm.datasets.encodings import OWN, standard_encodings
@@ -64,7 +63,6 @@ from embedllm.studies.sensitivity import (
     encoded_runs,
     rule_runs,
 )
-from IPython.display import display
 
 matrix = load_dataset(dataset, scale=scale, random_state=seed)
 matrix
@@ -106,8 +104,8 @@ table = compared.table()
 plot_encodings(table, OWN)
 
 # %% [markdown]
-# Log loss is in nats, the accuracies of forecasts and of the router are in percent, and the `gain` of the router over the best
-# single model is in points:
+# Log loss in nats, accuracies of forecasts and of the router (`routing`) in percent; `gain` of the router over the best single
+# model in points; `_minus`: the difference from the embedding, `_low` to `_high` its interval:
 
 # %% tags=["hide-cell"]
 table.drop(columns=["data", "n_questions"]).set_index(
@@ -148,27 +146,40 @@ shown = divisions.table()
 plot_divisions(shown, TEXT)
 
 # %% tags=["hide-cell"]
+gap = shown["difference"].iat[0]
+names = {"gap": gap, "leaks": "near duplicate in training (%)"}
+names |= {"interval_0": f"{gap}: low", "interval_1": f"{gap}: high"}
+more = f"{gap}, minus {TEXT}"
+names |= {"gap_minus": more, "gap_low": f"{more}: low"}
+names["gap_high"] = f"{more}: high"
 shown.drop(columns=["data", "n_questions", "difference"]).set_index(
     ["rule", "predictor"]
-).round(4).astype(object).fillna("")
+).rename(columns=names).round(4).astype(object).fillna("")
 
 # %% [markdown]
 # ## Reported values
 
 # %% tags=["hide-output"]
 values = compared.values("MF", "KNN") + divisions.values()
-with pd.option_context("display.max_colwidth", None):
-    display(report(values, matrix.source))
+report(values, matrix.source)
 
 # %% tags=["remove-input"]
 in_short.fill(values, matrix.source)
+words = compared.words("MF") | divisions.words()
+compared_with = {
+    "loss_higher": "higher with",
+    "loss_lower": "lower with",
+    "loss_alike": "not told apart by a 95 % interval with",
+}
+loss = [
+    f"{said}: {words[key]}"
+    for key, said in compared_with.items()
+    if words[key] != "none"
+]
 recap(
     """
 **What we learned.** The log loss of MF, compared with that of the embeddings of the data set, is
-
-- higher with: {loss_higher};
-- lower with: {loss_lower};
-- not told apart by a 95 % interval with: {loss_alike}.
+{loss}
 
 In the same comparison, MF as a router gives more correct answers with: {routing_higher}; fewer with: {routing_lower}; not told
 apart with: {routing_alike}.
@@ -187,6 +198,6 @@ Compared with that division, by intervals that leave out other draws of the fold
 with: {gap_higher}; smaller with: {gap_lower}; not told apart with: {gap_alike}.
 """,
     values,
-    **compared.words("MF"),
-    **divisions.words(),
+    loss=loss or "not testable on this data set",
+    **words,
 )

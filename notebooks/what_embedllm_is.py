@@ -9,8 +9,8 @@
 # %% [markdown]
 # # What EmbedLLM is
 #
-# **Goal.** See what the factorization of the paper computes, in four steps with a test each: one logistic regression a
-# model, with a ridge penalty; solved exactly, without seeds; and embeddings whose distances are differences between the
+# **Goal.** See what the factorization of the paper computes, in four steps with a test each: one logistic regression
+# per model, with a ridge penalty; solved exactly, without seeds; and embeddings whose distances are differences between the
 # models' logits. Then see how the paper's training, SGD, solves the same problem.
 
 # %% tags=["remove-input"]
@@ -81,11 +81,12 @@ matrix
 # Multiplied out, the [logit](../glossary) of a model is a linear function of the question embedding, $z_{mq} = u_m \cdot x_q +
 # t_m$. The embeddings $p_m$ confine the $u_m$ to a space of as many dimensions as $p_m$ has. With at least as many
 # dimensions as models, they confine nothing: every model has a $u_m$ and $t_m$ of its own, which is a logistic regression
-# a model. The paper has 232 dimensions for 112 models.
+# per model. The paper has 232 dimensions for 112 models.
 #
 # One exact fit gives an embedding for every dim: the first $d$ dimensions are the best approximation of rank $d$, in least
 # squares, of the differences of the logits from their mean over the models. It is not the minimum of the loss in $d$
-# dimensions, which SGD looks for.
+# dimensions, which SGD looks for. `largest_difference` is of a probability, to that of all dimensions; `explained` is the share
+# of the squared differences of the logits; the log loss is in nats.
 
 # %%
 n_models = matrix.n_models
@@ -99,7 +100,7 @@ truncation.round(4)
 # ## 2. The noise is a ridge penalty
 #
 # In training, noise $\alpha e$ with $e \sim N(0, I)$ is added to the question embedding, so the logit moves by $\alpha
-# |u_m| \varepsilon$. To second order the mean loss rises by
+# |u_m| \varepsilon$ with $\varepsilon \sim N(0, 1)$. To second order the mean loss rises by
 #
 # $$\frac{\alpha^2}{2}\, |u_m|^2\, \overline{s (1 - s)},$$
 #
@@ -120,7 +121,7 @@ noise.assign(ratio=noise["noise"] / noise["ridge"]).drop(
 # ## 3. The optimum is unique
 #
 # A logistic regression with a ridge penalty is convex, so the start does not matter. From random weights, the largest
-# difference of a predicted probability to the fit from the usual start:
+# difference of a predicted probability to the fit from the usual start, before (`at_start`) and after (`at_end`) the fit:
 
 # %%
 starts = optimum_from_random_starts(train, test, fixed_alpha, tol=1e-5)
@@ -166,12 +167,12 @@ plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 # %% [markdown]
 # ## On several pools, recorded
 #
-# SGD is not repeated in each build, and pools of real answers are not part of the repository, so the comparison below is
-# recorded: five runs on each pool, of SGD with the paper's preset, the exact fit, and the exact fit with a prior from
+# Above, SGD runs once, on one split. Five splits of several pools take too long for a build, and pools of real answers are not
+# part of the repository, so the comparison below is recorded: five runs on each pool, of SGD with the paper's preset, the exact fit, and the exact fit with a prior from
 # the other models of the pool. The pools are of real answers, and a run is a random split of the questions. SGD and the
 # exact fit are at an alpha chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen
-# strengths only. The alpha is chosen at the largest dim, for all dims. Filled times contain the choice of the exact fits, but
-# not that of SGD. `labels_sha256` is a hash of the labels alone; hashes on other pages also have the names in them.
+# strengths only. The alpha is chosen at the largest dim, for all dims. Times at
+# filled markers include the choice of alpha for the exact fits, but not for SGD. `labels_sha256` is a hash of the labels alone; hashes on other pages also have the names in them.
 
 # %% tags=["hide-cell"]
 recorded = load_recorded_comparison()
@@ -188,7 +189,7 @@ plot_loss_against_dim(recorded.scores)
 # %% [markdown]
 # The differences to SGD in the same runs, with 95 % intervals; below zero the fit is better than SGD. The runs share training
 # questions, so the intervals are from Student's t over the runs with the variance of Nadeau and Bengio (2003), which is
-# larger for the overlap. It is an approximation, and the questions of these pools are all that it speaks of:
+# larger for the overlap. It is an approximation, and it holds only for the questions of these pools:
 
 # %%
 differences = paired_differences(recorded.scores)
@@ -212,10 +213,10 @@ at_authors.pivot_table(
 ).round(5)
 
 # %% [markdown]
-# What changes from one fit to the next? Two fits with other seeds differ by the random parts of training only, two fits on
-# bootstrap samples of the training questions, with the same seed, by the sampling of the questions. Shares of the forecasts
+# What changes from one fit to the next? Two fits with other seeds differ only by the random parts of training. Two fits on
+# bootstrap samples of the training questions, with the same seed, differ only by the sampling. Shares of the forecasts
 # (probability above one half) and of the routes (the model with the highest probability) that differ, and the rank correlation
-# (Spearman's) of the distances between the model embeddings. The bootstrap samples share SGD's random start: distances that agree
+# (Spearman's) of the distances between the model embeddings, are means over the three pairs of three fits. The bootstrap samples share SGD's random start: distances that agree
 # between them but not between seeds come from the start, and not from the answers.
 
 # %%

@@ -23,8 +23,9 @@ def plot_baselines(table: pd.DataFrame, baseline: str, single: str) -> Figure:
     baseline, single : str
         What was subtracted.
     """
-    shown = table[~table["method"].isin([baseline, single, "oracle"])]
-    forecasts, routes = shown[shown["loss_minus"].notna()], shown[shown["gain"].notna()]
+    shown = table[table["method"] != "oracle"]
+    forecasts = shown[shown["loss_minus"].notna() & (shown["method"] != baseline)]
+    routes = shown[shown["gain"].notna() & (shown["method"] != single)]
     size = (WIDTH, 0.18 * (len(forecasts) + len(routes)) + 1.9)
     figure, (upper, lower) = plt.subplots(2, 1, figsize=size, height_ratios=[len(forecasts), len(routes)])
     _draw(upper, forecasts.sort_values("loss_minus"), "loss_minus", "loss", "{:+.3f}")

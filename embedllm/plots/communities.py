@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import MaxNLocator, MultipleLocator
 
 from embedllm.plots._style import (
     GREY,
@@ -24,6 +24,8 @@ from embedllm.plots._style import (
     marker_areas,
     tag_colors,
 )
+
+_SPACES = {"SGD": "SGD's vectors", "exact": "exact coordinates"}
 
 
 @figure_of()
@@ -69,6 +71,7 @@ def plot_communities(table: pd.DataFrame) -> Figure:
     known = table[["ratio", "limit"]].to_numpy(float)
     ends = (min(0.95, np.nanmin(known)), max(1.05, np.nanmax(known))) if not np.isnan(known).all() else (0.9, 1.1)
     left, right = (end + 0.05 * step * (ends[1] - ends[0]) for end, step in zip(ends, (-1, 1), strict=True))
+    step = np.diff(MaxNLocator(5).tick_values(left, right))[0]
     for axes, space in zip(panels[:, 0], spaces, strict=True):
         rows = table[table["space"] == space]
         # p is one-sided, and so is the limit: 95 % of random communities lie above it.
@@ -82,8 +85,8 @@ def plot_communities(table: pd.DataFrame) -> Figure:
             beside_row(axes, place, text, bold=p < 0.05)
         axes.set_xlim(left, right)
         axes.grid(axis="y", visible=False)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
-        axes.set(ylabel="community (models)", title=f"{space} embeddings")
+        axes.xaxis.set_major_locator(MultipleLocator(step, offset=1))  # with a tick at 1
+        axes.set(ylabel="community (models)", title=_SPACES.get(space, space))
         label_rows(axes, _with_counts(first))
     axes.set_xlabel("distance within / between")
     head(figure, first["data"].iat[0])

@@ -67,9 +67,8 @@ def plot_contributions(table: pd.DataFrame, framed: Iterable[tuple[str, str]] = 
     texts = values.map(number.format) + np.where(clear.eq(True), "*", "")
     figure, axes = plt.subplots(figsize=(WIDTH, min(9.0, 0.28 * len(benchmarks) + 1.8)))
     measure = table["measure"].iat[0]
-    bar = {"label": f"{measure}: loss without it{'' if 'MSE' in measure else ' (points)'}", "extend": "both"} | {
-        "location": "top"
-    }
+    label = "rise of the total test MSE without it" if "MSE" in measure else f"{measure} lost without it (points)"
+    bar = {"label": label, "extend": "both", "location": "top"}
     looks = {"cmap": "vlag_r", "vmin": -limit, "vmax": limit, "linewidths": 0.5}
     sns.heatmap(values, ax=axes, annot=texts, fmt="", annot_kws={"fontsize": 7.5}, cbar_kws=bar, **looks)
     questions = table.drop_duplicates("testee").set_index("testee")

@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pandas as pd
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, sources
 
 _LOOKS = {"greedy choice": (PALETTE[3], "-"), "most accurate models": (PALETTE[0], "--"), "random models": (GREY, "-")}
 _NAMED = 8
+_APART = 10  # typographic points between a number and what else is written or named
 
 
 @figure_of()
@@ -67,14 +70,28 @@ def plot_pairs(pairs: pd.DataFrame) -> Figure:
         count = f"{label} ({rows.sum():,})"
         axes.scatter("distance", "correlation", size, data=pairs[rows], color=color, marker=marker, lw=0, label=count)
     named = pairs[flagged].head(_NAMED)
-    for number, (x, y) in enumerate(named[["distance", "correlation"]].to_numpy(), start=1):
-        step, align = (5, "left") if number % 2 else (-5, "right")
-        looks: dict[str, Any] = {"ha": align, "va": "center", "fontsize": 9, "weight": "bold"}
-        axes.annotate(str(number), (x, y), (step, 0), textcoords="offset points", **looks)
+    axes.margins(0.1)
     axes.set_xlabel("distance: RMS difference of the predictions (logits)")
     axes.set_ylabel("correlation of the answers\nbeyond expectation")
     axes.set_title(f"{sources(pairs) or 'no pair of models has enough common questions'}, n = {len(pairs):,} pairs")
     legend(figure, axes)
     lines = [f"{number}  {a} | {b}" for number, (a, b) in enumerate(named[["model", "other"]].to_numpy(), start=1)]
     figure.supxlabel("\n".join(lines), x=0.02, ha="left", fontsize=8)
+    figure.draw_without_rendering()
+    _number_points(axes, named[["distance", "correlation"]].to_numpy())
     return figure
+
+
+def _number_points(axes: Axes, points: np.ndarray) -> None:
+    """Write numbers beside points, (n_points, 2), each at the nearest place that is away from points and numbers."""
+    taken = axes.transData.transform(points) * 72 / axes.figure.dpi
+    angles = np.arange(16) * np.pi / 8
+    around = np.column_stack([np.cos(angles), np.sin(angles)])
+    steps = np.vstack([radius * around for radius in (_APART, 1.5 * _APART, 2 * _APART, 3 * _APART)])
+    looks: dict[str, Any] = {"ha": "center", "va": "center", "fontsize": 9, "weight": "bold"}
+    for number, point in enumerate(points, start=1):
+        places = taken[number - 1] + steps
+        gaps = np.linalg.norm(places[:, None] - taken, axis=2).min(axis=1)
+        best = int(np.argmax(gaps > 0.999 * _APART)) if (gaps > 0.999 * _APART).any() else int(gaps.argmax())
+        axes.annotate(str(number), point, steps[best], textcoords="offset points", **looks)
+        taken = np.vstack([taken, places[best]])

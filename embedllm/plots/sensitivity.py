@@ -23,10 +23,10 @@ def plot_encodings(table: pd.DataFrame, reference: str) -> Figure:
     """
     shown, n_questions = table[table["encoding"] != reference], table["n_questions"].iat[0]
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 0.58 * shown["encoding"].nunique() + 2.2))
-    _by_predictor(upper, shown, "encoding", "loss", "{:+.3f}")
-    _by_predictor(lower, shown, "encoding", "routing", "{:+.2f}")
-    upper.set(xlabel=f"log loss minus that by the {reference} (nats)")
-    upper.set_title(f"forecasting: left is better (n = {n_questions:,} questions)", fontsize=10)
+    _by_predictor(upper, shown, "encoding", "loss", "{:+z.4f}")
+    _by_predictor(lower, shown, "encoding", "routing", "{:+z.2f}")
+    upper.set(xlabel=f"log loss minus that by the {reference}\n(nats; n = {n_questions:,} questions)")
+    upper.set_title("forecasting: left is better", fontsize=10)
     lower.set(xlabel=f"routing accuracy minus that by the {reference} (points)")
     lower.set_title("routing: right is better", fontsize=10)
     _finish(figure, table)
@@ -47,14 +47,15 @@ def plot_divisions(table: pd.DataFrame, reference: str) -> Figure:
     rules = table.drop_duplicates("rule")
     figure, (upper, lower) = plt.subplots(2, 1, figsize=(WIDTH, 0.58 * len(rules) + 2.2))
     shown = table[table["rule"] != reference]
-    _by_predictor(upper, shown, "rule", "accuracy", "{:+.2f}")
-    upper.set(xlabel=f"accuracy minus that by {reference} (points)")
-    upper.set_title(f"what a division keeps together (n = {table['n_questions'].iat[0]:,} questions)", fontsize=10)
+    _by_predictor(upper, shown, "rule", "accuracy", "{:+z.2f}")
+    n_questions = table["n_questions"].iat[0]
+    upper.set(xlabel=f"accuracy minus that by {reference}\n(points; n = {n_questions:,} questions)")
+    upper.set_title("what a division keeps together", fontsize=10)
     label_rows(lower, [f"{rule} ({leaks:.1f} %)" for rule, leaks in zip(rules["rule"], rules["leaks"], strict=True)])
     for place, row in enumerate(rules.to_dict("records")):
         lower.hlines(place, row["interval_0"], row["interval_1"], color="#333333", linewidth=1.5)
         lower.plot(row["gap"], place, "o", color="#333333", markersize=6)
-        beside_row(lower, place, f"{row['gap']:+.2f}")
+        beside_row(lower, place, f"{row['gap']:+z.2f}")
     lower.set(xlabel=f"accuracy: {rules['difference'].iat[0]} (points)")
     lower.set_title("in brackets: test questions with a near duplicate in training", fontsize=10)
     _finish(figure, table)

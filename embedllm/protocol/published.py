@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
+from embedllm._support.whole_texts import WholeTexts
 from embedllm.datasets.published_counts import PublishedCounts as PublishedCounts
 from embedllm.datasets.published_counts import load_published_counts as load_published_counts
 
@@ -58,7 +59,8 @@ def load_published(path: Path | None = None) -> pd.DataFrame:
         if not isinstance(entry["verified"], bool):
             raise ValueError(f"{place}: verified is {entry['verified']!r}, not true or false")
         entries[key] = {column: entry[column] for column in COLUMNS}
-    return pd.DataFrame.from_dict(entries, orient="index", columns=list(COLUMNS)).rename_axis("key")
+    table = pd.DataFrame.from_dict(entries, orient="index", columns=list(COLUMNS)).rename_axis("key")
+    return WholeTexts(table)
 
 
 def published_values(published: pd.DataFrame) -> dict[str, str]:

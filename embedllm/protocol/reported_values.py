@@ -18,6 +18,7 @@ import numpy as np
 import pandas as pd
 
 from embedllm._support.files import replacing
+from embedllm._support.whole_texts import WholeTexts
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.tally import Tally
 
@@ -143,7 +144,7 @@ def report(reported_values: Iterable[ReportedValue], source: str = "") -> pd.Dat
         content = {"source": source, "reported_values": [asdict(reported) for reported in reported_values]}
         with replacing(target) as temporary:
             temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    return pd.DataFrame([_row(reported) for reported in reported_values]).set_index("number")
+    return WholeTexts([_row(reported) for reported in reported_values]).set_index("number")
 
 
 def quoted(reported_values: Iterable[ReportedValue]) -> dict[str, str | float]:

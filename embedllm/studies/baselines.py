@@ -241,7 +241,7 @@ def small_pools(
     -------
     DataFrame
         A row for each shape and draw. Columns `models`, `questions`, `draw`, log loss (nats) of each part and of the
-        `stack`, `above best part`.
+        `stack`, `stack minus best part`.
     """
     rng, groups, rows = np.random.default_rng(check_seed(random_state)), question_groups(matrix.questions), []
     limits = matrix.n_models, matrix.n_questions // 2
@@ -256,7 +256,7 @@ def small_pools(
             losses = {name: mean_scores(part.predict_matrix(test), test)["log_loss"] for name, part in parts.items()}
             above = losses["stack"] - min(losses[name] for name in stack.parts_)
             row = {"models": n_models, "questions": n_questions, "draw": draw, **losses}
-            rows.append(row | {"above best part": above})
+            rows.append(row | {"stack minus best part": above})
     return pd.DataFrame(rows)
 
 
@@ -281,10 +281,12 @@ def baseline_values(comparison: Comparison, stack: str, small: pd.DataFrame) -> 
     rival = routed[rivals].mean().idxmax()
     what, loss = "Log loss of the stack", interval(losses[stack] - losses[part])
     gain = interval(accuracies[stack] - accuracies[rival])
-    within = (small["above best part"] <= MARGIN).sum()
+    within = (small["stack minus best part"] <= MARGIN).sum()
     return [
         ReportedValue("stack_log_loss", what, runs[stack], "nats", interval(losses[stack])),
-        ReportedValue("stack_minus_part", f"{what} minus its best part ({part})", runs[stack] - runs[part], "", loss),
+        ReportedValue(
+            "stack_minus_part", f"{what} minus its best part ({part})", runs[stack] - runs[part], "nats", loss
+        ),
         ReportedValue(
             "stack_routing", "Routing accuracy of the stack", routed[stack], "%", interval(accuracies[stack])
         ),
@@ -300,5 +302,5 @@ def baseline_values(comparison: Comparison, stack: str, small: pd.DataFrame) -> 
             for number, name in enumerate(weights)
         ),
         ReportedValue("small_pools", "Small pools drawn", [len(small)], count=True),
-        ReportedValue("small_within", f"Small pools where the stack is within {MARGIN} of its best part", [within]),
+        ReportedValue("small_within", f"Small pools: stack at most {MARGIN} nats above its best part", [within]),
     ]

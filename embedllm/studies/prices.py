@@ -84,10 +84,10 @@ def most_accurate(matrix: CorrectnessMatrix) -> str:
     >>> from embedllm import load_dataset
     >>> from embedllm.studies.prices import most_accurate
     >>> most_accurate(load_dataset("simulated", scale=0.01))
-    'Feldspar-34B-chat (60.2%)'
+    'Feldspar-34B-chat (60.2 %)'
     """
     accuracies = matrix.accuracy(by="model")["accuracy"].dropna()
-    return f"{accuracies.idxmax()} ({accuracies.max():.1%})" if len(accuracies) else "none"
+    return f"{accuracies.idxmax()} ({100 * accuracies.max():.1f} %)" if len(accuracies) else "none"
 
 
 def price_pool(

@@ -19,7 +19,7 @@ def test_each_method_is_a_marker_in_its_row():
     table = pd.DataFrame.from_dict(rows, orient="index", columns=columns).rename_axis("method").reset_index()
     table["data"] = "x"
     upper, lower = plot_baselines(table, "b", "single").axes
-    for axes, value, methods in ((upper, "loss_minus", ["stack", "MF"]), (lower, "gain", ["stack", "MF"])):
+    for axes, value, methods in ((upper, "loss_minus", ["stack", "MF"]), (lower, "gain", ["stack", "b", "MF"])):
         assert [label.get_text() for label in axes.get_yticklabels()] == methods  # the best is above
         marked = [line.get_xdata()[0] for line in axes.lines if line.get_marker() == "o"]
         assert marked == table.set_index("method").loc[methods, value].tolist()

@@ -18,7 +18,7 @@ class TestCommunities:
     def test_marks(self, communities):
         table = communities
         left, right = plot_communities(table).axes
-        assert (title(left), title(right)) == ("exact embeddings", "SGD embeddings")
+        assert (title(left), title(right)) == ("exact coordinates", "SGD's vectors")
         assert labels(left.yaxis) == ["7B (50)", "physics (2)", "chat (40)"]
         for axes, space in ((left, "exact"), (right, "SGD")):
             rows = table[table["space"] == space]
@@ -31,6 +31,7 @@ class TestCommunities:
             ends = np.array([segment[:, 0] for segment in bands.get_segments() if len(segment)])
             np.testing.assert_array_equal(ends[:, 0], rows["limit"].dropna())
             assert (ends[:, 1] == axes.get_xlim()[1]).all()  # the limit is one-sided
+            assert np.isclose(axes.get_xticks(), 1).any()
         assert [text.get_text() for text in left.texts] == ["p < 0.001", "undefined", "p = 0.800"]
         assert [text.get_fontweight() for text in right.texts] == ["bold", "normal", "normal"]
 

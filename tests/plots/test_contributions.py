@@ -40,7 +40,7 @@ class TestContributions:
         assert labels(axes.yaxis) == names
         sizes = ["(150)", "(150)", "(60)", "(60)"]
         assert labels(axes.xaxis) == [f"{name} {size}" for name, size in zip(names, sizes, strict=True)]
-        assert bar.get_xlabel() == "test MSE: loss without it"
+        assert bar.get_xlabel() == "rise of the total test MSE without it"
         others = np.abs(drawn[~np.eye(4, dtype=bool)])
         assert mesh.norm.vmax == -mesh.norm.vmin == np.nanmax(others)
         rows = table.dropna().itertuples()

@@ -31,8 +31,8 @@ def test_each_encoding_is_a_row_with_a_marker_for_each_predictor():
     for axes, kind in zip(figure.axes, ("loss", "routing"), strict=True):
         expected = table[table["encoding"] != "embedding"].pivot(index="encoding", columns="predictor")[f"{kind}_minus"]
         assert markers(axes) == expected.to_dict()
-    assert "(n = 1,000 questions)" in figure.axes[0].get_title("left")
-    assert [text.get_text() for text in figure.axes[0].texts] == ["+0.200", "+0.400", "+0.300", "+0.500"]
+    assert "n = 1,000 questions" in figure.axes[0].get_xlabel()
+    assert [text.get_text() for text in figure.axes[0].texts] == ["+0.2000", "+0.4000", "+0.3000", "+0.5000"]
 
 
 def test_each_rule_is_a_row_with_its_share_of_leaks():

@@ -58,6 +58,13 @@ def test_keys_are_glued(monkeypatch):
     assert all(type(glued[key]) is float for key in glued.keys() - words)
 
 
+def test_long_texts_are_shown_whole():
+    reason = "fewer than three of its communities have 3 models here"
+    table = report([ReportedValue("a", "ratio", [math.nan], reason=reason)])
+    assert reason in table._repr_html_()
+    assert reason in table.loc[["ratio"], ["value"]]._repr_html_()
+
+
 def test_shown_without_a_reason_or_an_interval():
     assert ReportedValue("a", "a", [math.nan]).shown == "not testable on this data set"
     assert ReportedValue("a", "a", [0.5], interval=(math.nan, math.nan)).ends == ""
