@@ -30,7 +30,8 @@ from embedllm.predictors.base import CorrectnessPredictor, check_matrix
 from embedllm.predictors.baselines import BenchmarkMean
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.predictors.tuned import CLIP, Tuned
+from embedllm.predictors.scores import CLIP
+from embedllm.predictors.tuned import Tuned
 
 
 def standard_parts(n_models: int = 2, device: str = "auto") -> dict[str, CorrectnessPredictor]:

@@ -14,12 +14,12 @@ from embedllm._support.checks import check_seed
 from embedllm._support.division import question_groups
 from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
+from embedllm.predictors.scores import mean_scores
 from embedllm.predictors.stacked import StackedCorrectness
 from embedllm.protocol.bootstrap import MIN_QUESTIONS, interval
 from embedllm.protocol.calibration import calibration_errors, reliability
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import Run, fit_runs
-from embedllm.protocol.scores import mean_scores
 from embedllm.protocol.tally import Tally
 
 MARGIN = 0.003

@@ -29,8 +29,9 @@ import pandas as pd
 from scipy.stats import rankdata
 
 from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
-from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
+from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.scores import THRESHOLD
 from embedllm.protocol.bootstrap import MIN_MODELS, bootstrap_ratios, interval
 from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, plain_name, predict_in_splits
 from embedllm.protocol.published import load_published

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from embedllm.matrix import CORRECT, CorrectnessMatrix
-from embedllm.predictors.base import THRESHOLD
-from embedllm.predictors.tuned import CLIP
 
-LOG_LOSS_CLIP = CLIP
+THRESHOLD = 0.5
+"""An answer is predicted correct when its probability is above this; at exactly one half it is predicted incorrect."""
+
+CLIP = 1e-3
 """A certain prediction that is incorrect has an infinite log loss: probabilities are kept this far from 0 and 1."""
 
 METRICS = ("accuracy", "log_loss", "brier")
@@ -38,7 +39,7 @@ def score_cells(probability: np.ndarray, correct: np.ndarray) -> dict[str, np.nd
     of_the_label = np.where(correct, probability, 1 - probability)
     return {
         "accuracy": (probability > THRESHOLD) == correct,
-        "log_loss": -np.log(of_the_label.clip(LOG_LOSS_CLIP, 1 - LOG_LOSS_CLIP)),
+        "log_loss": -np.log(of_the_label.clip(CLIP, 1 - CLIP)),
         "brier": (1 - of_the_label) ** 2,
     }
 
