@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+from scipy.stats import rankdata
 
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
 
 THRESHOLD = 0.5
 """An answer is predicted correct when its probability is above this; at exactly one half it is predicted incorrect."""
@@ -55,3 +56,25 @@ def mean_scores(probability: np.ndarray, matrix: CorrectnessMatrix) -> dict[str,
     entries = score_cells(probability[matrix.observed], (matrix.labels == CORRECT)[matrix.observed])
     known = matrix.observed.any()
     return {metric: float(entries[metric].mean()) if known else np.nan for metric in ("log_loss", "accuracy")}
+
+
+def pairs_in_order(probability: np.ndarray, matrix: CorrectnessMatrix, axis: int) -> tuple[np.ndarray, np.ndarray]:
+    """Count the pairs of a correct and an incorrect answer that are predicted in this order, the Mann-Whitney U.
+
+    A pair with equal predictions counts as half. The share of the pairs is the area under the ROC curve.
+
+    Parameters
+    ----------
+    probability : ndarray of shape (n_models, n_questions)
+    matrix : CorrectnessMatrix
+    axis : int
+        0 for the pairs of models, within each question; 1 for the pairs of questions, within each model.
+
+    Returns
+    -------
+    in_order, pairs : ndarray of shape (n_questions,) or (n_models,)
+    """
+    correct, incorrect = matrix.labels == CORRECT, matrix.labels == INCORRECT
+    ranks = rankdata(np.where(matrix.observed, probability, np.inf), axis=axis)  # the unobserved come last
+    n = correct.sum(axis=axis)  # whose own ranks add up to n (n + 1) / 2
+    return (ranks * correct).sum(axis=axis) - n * (n + 1) / 2, n * incorrect.sum(axis=axis)

@@ -26,12 +26,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
+from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.predictors.scores import THRESHOLD
+from embedllm.predictors.scores import THRESHOLD, pairs_in_order
 from embedllm.protocol.bootstrap import MIN_MODELS, bootstrap_ratios, interval
 from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, plain_name, predict_in_splits
 from embedllm.protocol.published import load_published
@@ -225,17 +224,12 @@ def count_predictions(predictor: CorrectnessPredictor, test: CorrectnessMatrix) 
         Columns `accuracy` (answers) and `pairwise ranking accuracy` (pairs of a correct and an incorrect answer).
     """
     probability = predictor.predict_matrix(test)
-    correct, incorrect = test.labels == CORRECT, test.labels == INCORRECT
-    hits = (correct & (probability > THRESHOLD)) | (incorrect & (probability <= THRESHOLD))
-    # Ranks among the observed answers to a question: the unobserved come last. The sum of the ranks of the correct ones
-    # is the number of pairs in order (the Mann-Whitney U statistic) plus their own n (n + 1) / 2.
-    ranks = rankdata(np.where(test.observed, probability, np.inf), axis=0)
-    n_correct, n_incorrect = correct.sum(axis=0), incorrect.sum(axis=0)
-    in_order = (ranks * correct).sum(axis=0) - n_correct * (n_correct + 1) / 2
+    hits = ((probability > THRESHOLD) == (test.labels == CORRECT)) & test.observed
+    in_order, pairs = pairs_in_order(probability, test, axis=0)
     index = test.questions.index
     return (
         pd.DataFrame({ACCURACY: hits.sum(axis=0), ORDER: in_order}, index=index),
-        pd.DataFrame({ACCURACY: test.observed.sum(axis=0), ORDER: n_correct * n_incorrect}, index=index),
+        pd.DataFrame({ACCURACY: test.observed.sum(axis=0), ORDER: pairs}, index=index),
     )
 
 
