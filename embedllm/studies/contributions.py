@@ -32,7 +32,7 @@ from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.scores import THRESHOLD, pairs_in_order
 from embedllm.protocol.bootstrap import MIN_MODELS, bootstrap_ratios, interval
-from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, plain_name, predict_in_splits
+from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, model_vectors, plain_name, predict_in_splits
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
@@ -153,9 +153,10 @@ def measure_contributions(
     hits: dict[str, pd.DataFrame] = {}
     complete, cases = count_predictions(fit_clone(mf, split.train, seed, validation=split.val), split.test)
     left_out = [*((name,) for name in names), *itertools.combinations(names, 2)]
-    for benchmarks, vectors, fitted in fits_without(split, mf, left_out, seed):
-        if vectors is None or fitted is None:
+    for benchmarks, fitted in fits_without(split, mf, left_out, seed):
+        if fitted is None:
             continue
+        vectors = model_vectors(fitted)
         wanted = targets[list(benchmarks)]
         alike = (wanted.notna().all(axis=1) == wanted.notna().any(axis=1)).all()  # one regression for both
         for testees in [list(benchmarks)] if alike else [[name] for name in benchmarks]:
