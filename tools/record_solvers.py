@@ -23,10 +23,9 @@ from sklearn.base import clone
 from embedllm import CorrectnessMatrix, MatrixFactorization, load_dataset
 from embedllm._support.files import check_writable, replacing
 from embedllm.predictors._answers import Answers
-from embedllm.predictors.base import THRESHOLD
 from embedllm.predictors.exact import Problem
+from embedllm.predictors.scores import THRESHOLD, mean_scores
 from embedllm.protocol.runs import split_runs
-from embedllm.protocol.scores import mean_scores
 from embedllm.studies.what_embedllm_is import SGD, fit_timed
 
 TARGET = Path("data/solvers.json")

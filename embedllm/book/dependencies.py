@@ -12,9 +12,11 @@ from __future__ import annotations
 import ast
 import functools
 import hashlib
+import json
+import os
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, TypeGuard
@@ -44,7 +46,7 @@ class Module(NamedTuple):
 
 
 class Dependencies:
-    """The dependencies of the scripts of a repository. Each module is read once.
+    """The dependencies of the scripts of a repository. Each module, and the data of a path, is read once.
 
     Parameters
     ----------
@@ -55,6 +57,7 @@ class Dependencies:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._read = functools.cache(self._parse)
+        self.data = functools.cache(self._data)
         stub = root / "embedllm" / "__init__.pyi"
         public = _imports(ast.parse(stub.read_bytes())) if stub.is_file() else ()
         self._lazy = {name.rpartition(".")[2]: f"embedllm.{name}" for name in public}
@@ -84,6 +87,10 @@ class Dependencies:
                 waiting += (each for name in found[path].imports for each in self._executed(name))
         return found
 
+    def _data(self, path: Path) -> str:
+        """Hash a file, or the files of a folder, as `digest` does."""
+        return digest([path] if path.is_file() else path.rglob("*"), self.root)
+
     def _parse(self, path: Path) -> Module:
         tree = ast.parse(path.read_bytes(), path)
         titles = [ast.get_docstring(node) or "" for node in ast.walk(tree) if _draws(node)]
@@ -107,6 +114,12 @@ class Dependencies:
         for lazy in rest[:1] if rest not in ([], ["*"]) else self._lazy:
             if lazy in self._lazy:
                 yield from self._executed(self._lazy[lazy])
+
+
+def digest(paths: Iterable[Path], base: Path) -> str:
+    """Hash the names, relative to a folder, and the contents of files; folders among the paths count for nothing."""
+    files = {os.path.relpath(path, base): sha256_of(path) for path in paths if path.is_file()}
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def versions(imported: set[str]) -> dict[str, str]:

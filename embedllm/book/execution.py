@@ -11,18 +11,17 @@ of other data sets.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from embedllm._support.files import sha256_of
-from embedllm.book.dependencies import Dependencies
+from embedllm.book.dependencies import Dependencies, digest
 from embedllm.book.notebooks import WORKERS, Notebook
 from embedllm.datasets.load import dataset_folder
 from embedllm.datasets.real_pools import pool_folder
@@ -70,14 +69,8 @@ def inputs(notebook: Notebook, dependencies: Dependencies, parameters: Mapping[s
     for name, value in parameters.items():
         folder = (dataset_folder(value) or pool_folder(value)) if name == "dataset" else value
         if folder and isinstance(folder, str | Path) and os.path.exists(path := root / folder):
-            found[f"data in {value}"] = digest([path] if path.is_file() else path.rglob("*"), root)
+            found[f"data in {value}"] = dependencies.data(path)
     return found
-
-
-def digest(paths: Iterable[Path], base: Path) -> str:
-    """Hash the names, relative to a folder, and the contents of files; folders among the paths count for nothing."""
-    files = {os.path.relpath(path, base): sha256_of(path) for path in paths if path.is_file()}
-    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
 def refresh(

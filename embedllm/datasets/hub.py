@@ -78,7 +78,5 @@ def _check(folder: Path, files: Sequence[str], record: Path) -> None:
                 f"{path} has another sha256 than the Hub announced: delete {os.path.normpath(kept)}, and load the data "
                 f"again or set HF_ENDPOINT to another mirror"
             )
-    with suppress(OSError):  # what cannot be kept is compared again
-        record.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(record) as temporary:
-            temporary.write_bytes(json.dumps(states).encode())
+    with suppress(OSError), replacing(record) as temporary:  # what cannot be kept is compared again
+        temporary.write_bytes(json.dumps(states).encode())

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from copy import copy
 from typing import Self
 
 import numpy as np
 import pandas as pd
 import torch
+from torch.nn.functional import softplus
 
 from embedllm._support.checks import name_positions
 from embedllm._support.division import normalized
 from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
+from embedllm.predictors.distributed import add_up
 
 _BLOCK = 2048  # questions at a time: a block and its logits stay in the cache of a processor
 
@@ -82,3 +84,25 @@ class Answers:
                 np.copyto(buffer.numpy()[: len(questions)], questions)
                 questions = buffer[: len(questions)]
             yield questions.to(dtype), self.labels[part].to(dtype)
+
+    @torch.no_grad()
+    def score(
+        self, logits: Callable[[torch.Tensor], torch.Tensor], dtype: torch.dtype = torch.float32
+    ) -> tuple[float, float]:
+        """Compute mean log loss (nats) and accuracy over the observed answers of all processes; NaN without any.
+
+        Parameters
+        ----------
+        logits : callable
+            From embeddings (n_rows, width) to logits (n_rows, n_models).
+        dtype : torch.dtype
+            Of the embeddings.
+        """
+        sums = torch.zeros(3, dtype=torch.float64, device=self.device)  # loss, correctly predicted answers, answers
+        for x, y in self.blocks(dtype):
+            z, observed = logits(x), y >= 0
+            loss = ((softplus(z) - y * z) * observed).sum(dtype=torch.float64)
+            sums += torch.stack([loss, (((z > 0) == (y > 0)) & observed).sum(), observed.sum()])
+        add_up([sums])
+        loss, n_correct, n_observed = sums.tolist()
+        return (loss / n_observed, n_correct / n_observed) if n_observed else (float("nan"), float("nan"))

@@ -12,10 +12,8 @@ from sklearn.base import BaseEstimator
 from sklearn.utils.validation import check_is_fitted
 
 from embedllm._support.checks import copied, name_positions
-from embedllm.matrix import CORRECT, CorrectnessMatrix
-
-# An answer is predicted correct when its probability is above this; at exactly one half it is predicted incorrect.
-THRESHOLD = 0.5
+from embedllm.matrix import CorrectnessMatrix
+from embedllm.predictors.scores import mean_scores
 
 
 class CorrectnessPredictor(BaseEstimator, ABC):
@@ -86,11 +84,7 @@ class CorrectnessPredictor(BaseEstimator, ABC):
 
     def score(self, matrix: CorrectnessMatrix) -> float:
         """Compute the accuracy of the thresholded probability over the observed cells; NaN if there are none."""
-        observed = matrix.observed
-        if not observed.any():
-            return float("nan")
-        predicted = self.predict_matrix(matrix) > THRESHOLD
-        return float((predicted == (matrix.labels == CORRECT))[observed].mean())
+        return mean_scores(self.predict_matrix(matrix), matrix)["accuracy"]
 
     def _model_positions(self, names: Iterable[str]) -> np.ndarray:
         check_is_fitted(self, "model_names_")

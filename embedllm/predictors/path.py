@@ -8,7 +8,6 @@ from functools import cache
 import numpy as np
 import pandas as pd
 import torch
-from torch.nn.functional import softplus
 
 from embedllm._support.checks import check_device, check_positive
 from embedllm.matrix import CorrectnessMatrix
@@ -140,16 +139,8 @@ def choose_and_solve(
 
 
 def score_answers(u: torch.Tensor, intercept: torch.Tensor, answers: Answers) -> tuple[float, float]:
-    """Compute mean log loss (nats) and accuracy over the observed answers, z = x . u + intercept; NaN without any."""
-    sums = torch.zeros(3, dtype=torch.float64, device=u.device)  # loss, correctly predicted answers, answers
-    for x, y in answers.blocks(u.dtype):
-        z = torch.addmm(intercept, x, u)
-        observed = y >= 0
-        loss = ((softplus(z) - y * z) * observed).sum(dtype=torch.float64)
-        sums += torch.stack([loss, (((z > 0) == (y > 0)) & observed).sum(), observed.sum()])
-    add_up([sums])
-    loss, n_correct, n_observed = sums.tolist()
-    return (loss / n_observed, n_correct / n_observed) if n_observed else (float("nan"), float("nan"))
+    """Return the mean log loss (nats) and the accuracy of the logits z = x . u + intercept, as `Answers.score` does."""
+    return answers.score(lambda x: torch.addmm(intercept, x, u), u.dtype)
 
 
 def _folds(answers: Answers) -> Iterator[tuple[Problem, Answers]]:

@@ -12,7 +12,10 @@ from scipy.special import expit, logit
 
 from embedllm._support.checks import name_positions
 from embedllm.predictors.base import CorrectnessPredictor, check_embeddings, check_probabilities
+from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.stacked import StackedCorrectness
+from embedllm.predictors.tuned import Tuned
 
 _BLOCK = 512  # questions multiplied at a time
 _LEAST = 2.0**-24  # half the distance from 1 to the float32 below: probabilities are kept so far from 0 and 1
@@ -40,8 +43,8 @@ def pool_logits(
 
     A matrix product in floating point rounds in ways that depend on its shape and on the place of a row in it: a
     question could change its model with the company it is asked in, and models with equal parameters might not tie.
-    Here the product of a factorization is one of whole numbers, which float64 adds exactly in any order; other
-    predictors get one question at a time.
+    Here the product of a factorization is one of whole numbers, which float64 adds exactly in any order; KNN settles
+    its neighbours exactly; other predictors, and the other parts of a stack, get one question at a time.
 
     Parameters
     ----------
@@ -59,10 +62,7 @@ def pool_logits(
         check_embeddings(vectors, predictor.coef_.shape[1])
         logits = _products(vectors, predictor.coef_) + predictor.intercept_
     else:
-        each = (predictor.predict_proba(vectors[[row]]) for row in range(len(vectors)))
-        probability = [check_probabilities(predictor, one, 1)[0] for one in each]
-        logits = np.reshape(probability, (len(vectors), len(predictor.model_names_))).astype(float)
-        logits = logit(logits.clip(_LEAST, 1 - _LEAST))
+        logits = logit(_alone(predictor, vectors).astype(float).clip(_LEAST, 1 - _LEAST))
     return np.column_stack([logits, *(_moderated(vectors, each) for each in (new_models or {}).values())])
 
 
@@ -144,6 +144,16 @@ def ranked(
     found[:, : best.shape[1]] = names[best]
     probability[:, : best.shape[1]] = expit(np.take_along_axis(logits, best, axis=1))
     return found, probability
+
+
+def _alone(predictor: CorrectnessPredictor, vectors: np.ndarray) -> np.ndarray:
+    """Return the probabilities that a predictor gives each question alone, (n_questions, n_models)."""
+    if isinstance(predictor, StackedCorrectness):
+        return predictor.combine(lambda part: _alone(part, vectors))
+    exact = isinstance(predictor.predictor_ if isinstance(predictor, Tuned) else predictor, KNNCorrectness)
+    parts = [vectors] if exact else [vectors[[row]] for row in range(len(vectors))]
+    each = [check_probabilities(predictor, predictor.predict_proba(part), len(part)) for part in parts]
+    return np.reshape(each, (len(vectors), len(predictor.model_names_)))
 
 
 def _moderated(vectors: np.ndarray, new: NewModel) -> np.ndarray:

@@ -184,7 +184,6 @@ def write(folder: Path, contents: Mapping[str, bytes], encoder: Encoder) -> None
         replaced = {known[part]["name"] for part in FILES if part in known}
     except (FileNotFoundError, ValueError):  # no router yet, or none that can be read
         replaced = set()
-    folder.mkdir(parents=True, exist_ok=True)
     for part, content in contents.items():
         with replacing(folder / entries[part]["name"]) as temporary:
             temporary.write_bytes(content)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import pandas as pd
@@ -19,12 +20,11 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from embedllm._support.checks import check_positive
-from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors._answers import Answers
 from embedllm.predictors._threads import single_threaded
 from embedllm.predictors.distributed import add_up, agree, gather, rank
 
-_EVALUATED = 8192  # validation questions at a time
 _SMALL = 60_000_000  # multiply-adds of a step, forward: below, threads wait for each other longer than they compute
 
 
@@ -228,7 +228,7 @@ def train(
             add_up([losses])
             record = {"train_loss": float(losses.mean())}
             if held_out is not None:
-                record |= _evaluate(parameters, held_out)
+                record["val_loss"], record["val_accuracy"] = held_out.score(partial(block_logits, parameters))
             history.append(record)
             progress.set_postfix(record)
     return parameters, pd.DataFrame(history).rename_axis("epoch")
@@ -247,21 +247,3 @@ def _steps(
     places = (torch.arange(len(order)) % block)[mine].to(device).split(n_rows)
     n_pairs = torch.stack([part.sum() for part in n_observed[order].split(block)]).to(device)
     return zip(rows, places, [len(part) for part in order.split(block)], n_pairs, strict=True)
-
-
-@torch.no_grad()
-def _evaluate(parameters: Parameters, answers: Answers) -> dict[str, float]:
-    """Compute loss and accuracy over the observed pairs of all processes; NaN if there are none."""
-    device = parameters.classifier.device
-    sums = torch.zeros(3, dtype=torch.float64, device=device)  # loss, correctly predicted pairs, observed pairs
-    for rows in torch.arange(len(answers), device=device).split(_EVALUATED):
-        questions, labels = answers.block(rows)
-        observed = labels != NOT_OBSERVED
-        agrees = (block_logits(parameters, questions) > 0) == (labels == CORRECT)
-        loss = block_loss(parameters, questions, labels) * observed.sum()
-        sums += torch.stack([loss, (agrees & observed).sum(), observed.sum()])
-    add_up([sums])
-    loss, n_correct, n_observed = sums.tolist()
-    if not n_observed:
-        return {"val_loss": float("nan"), "val_accuracy": float("nan")}
-    return {"val_loss": loss / n_observed, "val_accuracy": n_correct / n_observed}

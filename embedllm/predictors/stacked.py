@@ -30,7 +30,8 @@ from embedllm.predictors.base import CorrectnessPredictor, check_matrix
 from embedllm.predictors.baselines import BenchmarkMean
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
-from embedllm.predictors.tuned import CLIP, Tuned
+from embedllm.predictors.scores import CLIP
+from embedllm.predictors.tuned import Tuned
 
 
 def standard_parts(n_models: int = 2, device: str = "auto") -> dict[str, CorrectnessPredictor]:
@@ -153,12 +154,13 @@ class StackedCorrectness(CorrectnessPredictor):
         )
 
     def predict_proba(self, embeddings: np.ndarray) -> np.ndarray:
-        return self._combined(lambda part: part.predict_proba(embeddings))
+        return self.combine(lambda part: part.predict_proba(embeddings))
 
     def predict_matrix(self, matrix: CorrectnessMatrix) -> np.ndarray:
-        return self._combined(lambda part: self._of_matrix(part, matrix))
+        return self.combine(lambda part: self._of_matrix(part, matrix))
 
-    def _combined(self, predict: Callable[[CorrectnessPredictor], np.ndarray]) -> np.ndarray:
+    def combine(self, predict: Callable[[CorrectnessPredictor], np.ndarray]) -> np.ndarray:
+        """Combine the probabilities that a function returns for each part: arrays of any one shape."""
         check_is_fitted(self, "model_names_")
         # Where no part helps, all probabilities are one half.
         taken = {name: weight for name, weight in self.weights_.items() if weight > 0} or {next(iter(self.parts_)): 0}

@@ -11,11 +11,9 @@ from sklearn.base import clone
 from sklearn.utils.validation import check_is_fitted
 
 from embedllm._support.division import question_groups
-from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor, check_matrix, check_validation
-
-CLIP = 1e-3
-"""A certain prediction that is incorrect has an infinite log loss: probabilities are kept this far from 0 and 1."""
+from embedllm.predictors.scores import mean_scores
 
 
 class Tuned(CorrectnessPredictor):
@@ -69,7 +67,7 @@ class Tuned(CorrectnessPredictor):
         if not (rest.observed.any() and held_out.observed.any()):
             rest = held_out = matrix
         fits = [clone(self.predictor).set_params(**{self.parameter: value}).fit(rest) for value in self.values]
-        losses = [log_loss(fitted.predict_matrix(held_out), held_out) for fitted in fits]
+        losses = [mean_scores(fitted.predict_matrix(held_out), held_out)["log_loss"] for fitted in fits]
         self.path_ = pd.DataFrame({"value": list(self.values), "log_loss": losses})
         best = fits[int(np.argmin(losses))]
         self.predictor_ = best if rest is matrix else clone(best).fit(matrix)
@@ -90,11 +88,3 @@ def _divided(matrix: CorrectnessMatrix) -> list[CorrectnessMatrix]:
     groups = question_groups(matrix.questions)
     held_out = np.random.default_rng(0).permutation(groups.max() + 1)[groups] < (groups.max() + 1) / 5
     return [matrix.subset(questions=part) for part in (~held_out, held_out)]
-
-
-def log_loss(probability: np.ndarray, matrix: CorrectnessMatrix) -> float:
-    """Return the mean log loss (nats) over the observed answers."""
-    correct = (matrix.labels == CORRECT)[matrix.observed]
-    p = probability[matrix.observed].astype(float)
-    of_the_label = np.where(correct, p, 1 - p)
-    return float(-np.log(of_the_label.clip(CLIP, 1 - CLIP)).mean())

@@ -32,24 +32,24 @@ def benchmark_accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
 
 def fits_without(
     split: Split, mf: MatrixFactorization, left_out: Sequence[tuple[str, ...]], seed: int = 0
-) -> Iterator[tuple[tuple[str, ...], pd.DataFrame | None, MatrixFactorization | None]]:
+) -> Iterator[tuple[tuple[str, ...], MatrixFactorization | None]]:
     """Fit clones of a factorization to the training questions, without those of some benchmarks at a time.
 
     Yields
     ------
     left_out : tuple of str
         The benchmarks left out, one of those given.
-    vectors : DataFrame of shape (n_models, dim), or None
-        The model embeddings. None if nothing was left to learn from.
     fitted : MatrixFactorization or None
+        None if nothing was left to learn from.
     """
     for benchmarks in tqdm(left_out, desc="fits without benchmarks", unit="fit", disable=None):
         rest, val = (part.subset(questions=~np.isin(part.benchmarks, benchmarks)) for part in (split.train, split.val))
-        if rest.observed.any():
-            fitted = fit_clone(mf, rest, seed, validation=val)
-            yield benchmarks, pd.DataFrame(fitted.model_embeddings_, fitted.model_names_, dtype=float), fitted
-        else:
-            yield benchmarks, None, None
+        yield benchmarks, fit_clone(mf, rest, seed, validation=val) if rest.observed.any() else None
+
+
+def model_vectors(fitted: MatrixFactorization) -> pd.DataFrame:
+    """Return the model embeddings of a factorization, (n_models, dim), by the names of the models."""
+    return pd.DataFrame(fitted.model_embeddings_, fitted.model_names_, dtype=float)
 
 
 def predict_in_splits(vectors: np.ndarray, accuracy: np.ndarray, seed: int = 0) -> np.ndarray:

@@ -234,7 +234,6 @@ def write_results(results: Results, path: Path) -> None:
         name: json.loads(frame.round(6).to_json(orient="split", index=False)) for name, frame in results.frames.items()
     }
     parts += [f' "values": {{\n{entries(values)}\n }}', f' "frames": {{\n{entries(frames)}\n }}']
-    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_text("{\n" + ",\n".join(parts) + "\n}\n", encoding="utf-8")
 

@@ -8,18 +8,17 @@ from typing import NamedTuple, Self
 import numpy as np
 import pandas as pd
 from sklearn.base import clone
-from sklearn.metrics import roc_auc_score
 
 from embedllm._support.checks import check_seed
 from embedllm._support.division import question_groups
-from embedllm.matrix import CORRECT, NOT_OBSERVED, CorrectnessMatrix
+from embedllm.matrix import NOT_OBSERVED, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
+from embedllm.predictors.scores import mean_scores, pairs_in_order
 from embedllm.predictors.stacked import StackedCorrectness
 from embedllm.protocol.bootstrap import MIN_QUESTIONS, interval
 from embedllm.protocol.calibration import calibration_errors, reliability
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import Run, fit_runs
-from embedllm.protocol.scores import mean_scores
 from embedllm.protocol.tally import Tally
 
 MARGIN = 0.003
@@ -204,14 +203,9 @@ def _areas(runs: Sequence[Run]) -> pd.Series:
     """Area under the ROC curve, the mean over the models with both labels and over the runs, for each predictor."""
     areas = []
     for run in runs:
-        test = run.split.test
-        for model, (labels, observed) in enumerate(zip(test.labels, test.observed, strict=True)):
-            if len(np.unique(labels[observed])) == 2:
-                areas += [
-                    (name, roc_auc_score(labels[observed] == CORRECT, probability[model, observed]))
-                    for name, probability in run.probabilities.items()
-                ]
-    return pd.DataFrame(areas, columns=["name", "area"]).groupby("name")["area"].mean().reindex(runs[0].predictors)
+        pairs = {name: pairs_in_order(each, run.split.test, axis=1) for name, each in run.probabilities.items()}
+        areas.append(pd.DataFrame({name: pd.Series(in_order) / n_pairs for name, (in_order, n_pairs) in pairs.items()}))
+    return pd.concat(areas).mean()
 
 
 def stack_weights(comparison: Comparison, stack: str) -> pd.DataFrame:

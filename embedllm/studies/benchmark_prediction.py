@@ -33,6 +33,7 @@ from embedllm.protocol.leave_out import (
     benchmark_accuracies,
     benchmarks_named,
     fits_without,
+    model_vectors,
     predict_in_splits,
 )
 from embedllm.protocol.recorded import find_record
@@ -131,9 +132,9 @@ def _features(
     for benchmark, accuracies in elsewhere.items():
         yield MEAN_ACCURACY, benchmark, mean_accuracy(accuracies).to_frame(0)
     for name, mf in embedders.items():
-        for (benchmark,), vectors, _ in fits_without(split, mf, [(each,) for each in elsewhere], seed):
+        for (benchmark,), fitted in fits_without(split, mf, [(each,) for each in elsewhere], seed):
             placed = elsewhere[benchmark].index
-            yield name, benchmark, pd.DataFrame(index=placed) if vectors is None else vectors.loc[placed]
+            yield name, benchmark, model_vectors(fitted).loc[placed] if fitted else pd.DataFrame(index=placed)
 
 
 def mean_accuracy(accuracies: pd.DataFrame) -> pd.Series:

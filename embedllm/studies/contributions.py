@@ -26,13 +26,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from scipy.stats import rankdata
 
-from embedllm.matrix import CORRECT, INCORRECT, CorrectnessMatrix
-from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
+from embedllm.matrix import CORRECT, CorrectnessMatrix
+from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.scores import THRESHOLD, pairs_in_order
 from embedllm.protocol.bootstrap import MIN_MODELS, bootstrap_ratios, interval
-from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, plain_name, predict_in_splits
+from embedllm.protocol.leave_out import benchmark_accuracies, fits_without, model_vectors, plain_name, predict_in_splits
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
@@ -153,9 +153,10 @@ def measure_contributions(
     hits: dict[str, pd.DataFrame] = {}
     complete, cases = count_predictions(fit_clone(mf, split.train, seed, validation=split.val), split.test)
     left_out = [*((name,) for name in names), *itertools.combinations(names, 2)]
-    for benchmarks, vectors, fitted in fits_without(split, mf, left_out, seed):
-        if vectors is None or fitted is None:
+    for benchmarks, fitted in fits_without(split, mf, left_out, seed):
+        if fitted is None:
             continue
+        vectors = model_vectors(fitted)
         wanted = targets[list(benchmarks)]
         alike = (wanted.notna().all(axis=1) == wanted.notna().any(axis=1)).all()  # one regression for both
         for testees in [list(benchmarks)] if alike else [[name] for name in benchmarks]:
@@ -224,17 +225,12 @@ def count_predictions(predictor: CorrectnessPredictor, test: CorrectnessMatrix) 
         Columns `accuracy` (answers) and `pairwise ranking accuracy` (pairs of a correct and an incorrect answer).
     """
     probability = predictor.predict_matrix(test)
-    correct, incorrect = test.labels == CORRECT, test.labels == INCORRECT
-    hits = (correct & (probability > THRESHOLD)) | (incorrect & (probability <= THRESHOLD))
-    # Ranks among the observed answers to a question: the unobserved come last. The sum of the ranks of the correct ones
-    # is the number of pairs in order (the Mann-Whitney U statistic) plus their own n (n + 1) / 2.
-    ranks = rankdata(np.where(test.observed, probability, np.inf), axis=0)
-    n_correct, n_incorrect = correct.sum(axis=0), incorrect.sum(axis=0)
-    in_order = (ranks * correct).sum(axis=0) - n_correct * (n_correct + 1) / 2
+    hits = ((probability > THRESHOLD) == (test.labels == CORRECT)) & test.observed
+    in_order, pairs = pairs_in_order(probability, test, axis=0)
     index = test.questions.index
     return (
         pd.DataFrame({ACCURACY: hits.sum(axis=0), ORDER: in_order}, index=index),
-        pd.DataFrame({ACCURACY: test.observed.sum(axis=0), ORDER: n_correct * n_incorrect}, index=index),
+        pd.DataFrame({ACCURACY: test.observed.sum(axis=0), ORDER: pairs}, index=index),
     )
 
 

@@ -17,14 +17,14 @@ from sklearn.base import clone
 
 from embedllm._support.checks import check_option, name_positions
 from embedllm.matrix import CORRECT, CorrectnessMatrix, Split
-from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
+from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.mf import MatrixFactorization
+from embedllm.predictors.scores import METRICS, THRESHOLD, score_cells
 from embedllm.protocol.calibration import calibration_errors
 from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue, Wanted, accuracy_values
 from embedllm.protocol.runs import Run, fit_clone, takes_seed
-from embedllm.protocol.scores import METRICS, score_cells
 from embedllm.protocol.tally import Tally
 
 Grouping = Literal["benchmark", "model"]

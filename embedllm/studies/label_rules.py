@@ -23,7 +23,8 @@ from embedllm.datasets.load import load_dataset
 from embedllm.datasets.lookalike import draw_answers, release_categories
 from embedllm.datasets.simulate import N_QUESTIONS
 from embedllm.matrix import CORRECT, INCORRECT, NOT_OBSERVED, CorrectnessMatrix
-from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor
+from embedllm.predictors.base import CorrectnessPredictor
+from embedllm.predictors.scores import THRESHOLD
 from embedllm.protocol.bootstrap import bootstrap_ratios, interval
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone

@@ -24,6 +24,7 @@ import torch
 from embedllm.matrix import CORRECT, NOT_OBSERVED
 from embedllm.predictors._threads import single_threaded
 from embedllm.predictors.placement import N_CHOICE, PoolPrior, ask, choose_strengths, log_loss, place_model
+from embedllm.predictors.scores import CLIP
 from embedllm.protocol.bootstrap import MIN_MODELS, MIN_QUESTIONS, bootstrap_ratios, interval
 from embedllm.protocol.placing import (
     ALONE,
@@ -39,7 +40,6 @@ from embedllm.protocol.placing import (
     stratum_shares,
 )
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.scores import LOG_LOSS_CLIP
 
 SIZES = (8, 16, 32, 64, 128, 256, 512, 1024)
 """Answers of a new model."""
@@ -147,7 +147,7 @@ def learning_curves(
 
 def _score(logits: torch.Tensor, y: torch.Tensor) -> dict[str, np.ndarray]:
     """Return what each model adds to accuracy and log loss; both tensors (n_questions, n_models)."""
-    limit, observed = float(np.log(1 / LOG_LOSS_CLIP - 1)), y != NOT_OBSERVED
+    limit, observed = float(np.log(1 / CLIP - 1)), y != NOT_OBSERVED
     return {
         "correct": (((logits > 0) == (y == CORRECT)) & observed).sum(dim=0).numpy(),
         "loss": log_loss(logits.clamp(-limit, limit), y).numpy(),

@@ -96,7 +96,7 @@ def choose_without(run: Run, mf: str) -> pd.DataFrame:
     fitted, test = run.predictors[mf], run.split.test
     alike = clone(fitted).set_params(alpha=fitted.alpha_)  # type: ignore[attr-defined]
     frames = []
-    for (benchmark,), _, other in fits_without(run.split, alike, [(each,) for each in test.benchmark_names], run.seed):
+    for (benchmark,), other in fits_without(run.split, alike, [(each,) for each in test.benchmark_names], run.seed):
         if other is not None:
             train = run.split.train.subset(questions=run.split.train.benchmarks != benchmark)
             split = Split(train, run.split.val, test.subset(questions=test.benchmarks == benchmark))

@@ -24,9 +24,9 @@ import pandas as pd
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.predictors.knn import KNNCorrectness
 from embedllm.predictors.path import fit_path
+from embedllm.predictors.scores import mean_scores
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import fit_clone, split_runs
-from embedllm.protocol.scores import mean_scores
 
 TOLERANCE = 0.001
 """What an accuracy may be below the best, as a share: a tenth of a point."""

@@ -27,8 +27,8 @@ from embedllm.predictors._answers import Answers
 from embedllm.predictors.exact import Problem
 from embedllm.predictors.mf import MatrixFactorization
 from embedllm.predictors.path import fit_path
+from embedllm.predictors.scores import mean_scores
 from embedllm.protocol.reported_values import ReportedValue
-from embedllm.protocol.scores import mean_scores
 
 SGD = "SGD"
 

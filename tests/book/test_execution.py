@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from embedllm.book import execution, notebooks
-from embedllm.book.dependencies import Dependencies
-from embedllm.book.execution import digest, inputs, refresh
+from embedllm.book.dependencies import Dependencies, digest
+from embedllm.book.execution import inputs, refresh
 from embedllm.book.notebooks import Notebook
 from embedllm.plots import _style as figures
 from embedllm.protocol.reported_values import TARGET, ReportedValue, report
@@ -157,6 +157,15 @@ class TestData:
         (folder / "correctness.csv").write_text("2")
         assert before.keys() == {f"data in {given}"}
         assert read(dataset=given) != before
+
+    def test_of_several_notebooks_is_read_once(self, root, read, monkeypatch):
+        (root / "run.json").write_text("1")
+        hashed = []
+        monkeypatch.setattr("embedllm.book.dependencies.sha256_of", lambda path: hashed.append(path.name) or "0")
+        dependencies = Dependencies(root)
+        for _ in range(3):
+            inputs(Notebook(root, "one"), dependencies, {"record": "run.json"})
+        assert hashed.count("run.json") == 1
 
     def test_a_folder_that_stands_in_is_data(self, root, read, monkeypatch):
         (root / "pools" / "mmlu_pro").mkdir(parents=True)

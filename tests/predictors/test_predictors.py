@@ -19,11 +19,12 @@ from embedllm import (
     StackedCorrectness,
     evaluate_forecasts,
 )
-from embedllm.predictors.base import THRESHOLD, CorrectnessPredictor, check_matrix
+from embedllm.predictors.base import CorrectnessPredictor, check_matrix
 from embedllm.predictors.item_response import ItemResponse
 from embedllm.predictors.local import ClusterTable, WeightedKNN
 from embedllm.predictors.ranking import pool_logits
 from embedllm.predictors.ridge_labels import RidgeLabels
+from embedllm.predictors.scores import THRESHOLD
 from embedllm.predictors.tuned import Tuned
 
 

@@ -1,10 +1,15 @@
 """The two best models of a question: the ranking against a sort in float64, the same bits whatever comes along."""
 
 import numpy as np
+import pandas as pd
 import pytest
-from fits import random_factorization
+from fits import exact, random_factorization
+from scipy.special import expit
+from sklearn.base import clone
 
+from embedllm import BenchmarkMean, CorrectnessMatrix, KNNCorrectness, StackedCorrectness
 from embedllm.predictors.ranking import best_models, pool_logits
+from embedllm.predictors.tuned import Tuned
 
 
 def best_two(mf, vectors):
@@ -50,3 +55,30 @@ def test_equal_models_tie_by_name(asked):
     assert set(mf.model_names_[models[:, 0]]) == {"model-00"}
     assert set(mf.model_names_[models[:, 1]]) == {"model-01"}
     np.testing.assert_array_equal(logits[:, 0], logits[:, 1])
+
+
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        KNNCorrectness(7),
+        Tuned(KNNCorrectness(), "n_neighbors", [3, 7]),
+        StackedCorrectness(
+            {"mean": BenchmarkMean(), "KNN": Tuned(KNNCorrectness(), "n_neighbors", [7]), "MF": exact()}
+        ),
+    ],
+    ids=["KNN", "tuned", "stack"],
+)
+def test_neighbours_do_not_depend_on_company(make_matrix, predictor):
+    """Nor on doubled training questions, whose distances are equal."""
+    matrix = make_matrix(n_questions=120, missing=0.2)
+    labels = pd.DataFrame(matrix.labels, matrix.model_names, matrix.question_ids)
+    matrix = CorrectnessMatrix(labels, matrix.questions, np.tile(matrix.embeddings[:60], (2, 1)))
+    fitted = clone(predictor).fit(matrix)
+    if isinstance(fitted, StackedCorrectness):
+        fitted.weights_[:] = 0.4  # no part is left out
+    vectors = np.vstack([matrix.embeddings, np.random.default_rng(0).standard_normal((180, 12)).astype(np.float32)])
+    together = pool_logits(fitted, vectors)
+    alone = [pool_logits(fitted, vectors[[row]])[0] for row in range(len(vectors))]
+    np.testing.assert_array_equal(together, alone)
+    np.testing.assert_allclose(expit(together), fitted.predict_proba(vectors), atol=1e-6)
+    assert pool_logits(fitted, vectors[:0]).shape == (0, matrix.n_models)

@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 from fits import noise_with_copies
-from sklearn.metrics import log_loss as sklearn_log_loss
+from sklearn.metrics import log_loss
 
 from embedllm import KNNCorrectness
-from embedllm.predictors.tuned import Tuned, log_loss
+from embedllm.predictors.scores import mean_scores
+from embedllm.predictors.tuned import Tuned
 
 
 def test_the_value_of_least_validation_loss_is_taken(make_matrix):
     train, validation = make_matrix(n_questions=80), make_matrix(n_questions=40, seed=0)
     tuned = Tuned(KNNCorrectness(), "n_neighbors", [1, 9, 80]).fit(train, validation)
-    losses = [log_loss(KNNCorrectness(k).fit(train).predict_matrix(validation), validation) for k in (1, 9, 80)]
+    predicted = [KNNCorrectness(k).fit(train).predict_matrix(validation) for k in (1, 9, 80)]
+    losses = [mean_scores(each, validation)["log_loss"] for each in predicted]
     assert tuned.path_["log_loss"].tolist() == losses
     assert tuned.predictor_.n_neighbors == [1, 9, 80][int(np.argmin(losses))]
     expected = KNNCorrectness(tuned.predictor_.n_neighbors).fit(train).predict_matrix(validation)
@@ -30,5 +32,6 @@ def test_without_validation_data_a_question_and_its_copy_are_not_divided():
 def test_loss_is_that_of_observed_answers(make_matrix):
     matrix = make_matrix(missing=0.4)
     probability = np.random.default_rng(1).random(matrix.labels.shape)
-    expected = sklearn_log_loss(matrix.labels[matrix.observed], probability[matrix.observed])
-    assert log_loss(probability, matrix) == pytest.approx(expected, abs=2e-3)  # that keeps away from 0 and 1
+    expected = log_loss(matrix.labels[matrix.observed], probability[matrix.observed])
+    found = mean_scores(probability, matrix)["log_loss"]
+    assert found == pytest.approx(expected, abs=2e-3)  # that keeps away from 0 and 1

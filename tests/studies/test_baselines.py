@@ -6,7 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from embedllm import BenchmarkMean, KNNCorrectness, MatrixFactorization, ModelMean, StackedCorrectness
 from embedllm.datasets.simulate import simulate_pool
-from embedllm.predictors.tuned import log_loss
+from embedllm.predictors.scores import mean_scores
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.routers import BestModelPerBenchmark, BestSingleModel, PredictedBest
 from embedllm.studies.baselines import (
@@ -44,7 +44,7 @@ def test_table_against_other_ways_of_computing_it(comparison):
     test, table = run.split.test, baseline_table(comparison, "benchmark mean", "best single model").set_index("method")
     for name, predictor in run.predictors.items():
         row, probability = table.loc[name], predictor.predict_matrix(test)
-        assert row["log_loss"] == pytest.approx(log_loss(probability, test))
+        assert row["log_loss"] == pytest.approx(mean_scores(probability, test)["log_loss"])
         assert row["accuracy"] == pytest.approx(100 * predictor.score(test))
         areas = [
             roc_auc_score(labels, given)
@@ -67,7 +67,7 @@ def test_table_against_other_ways_of_computing_it(comparison):
 def test_shuffled_labels_tell_nothing_but_the_accuracy_of_a_model(pool):
     train, _, test = pool.split()
     control = ShuffledLabels(MatrixFactorization(dim=8, alpha=0.3)).fit(train)
-    losses = [log_loss(each.predict_matrix(test), test) for each in (control, ModelMean().fit(train))]
+    losses = [mean_scores(each.predict_matrix(test), test)["log_loss"] for each in (control, ModelMean().fit(train))]
     assert losses[0] == pytest.approx(losses[1], abs=0.01)
     with_missing = pool.with_labels(np.where(np.arange(pool.n_questions) % 3, pool.labels, -1))
     shuffled = ShuffledLabels(ModelMean()).fit(with_missing).predictor_

@@ -9,7 +9,7 @@ from embedllm._support.division import question_groups
 from embedllm.datasets.duplicates import near_duplicates
 from embedllm.datasets.encodings import BENCHMARK, OWN, RANDOM, own_embeddings, standard_encodings
 from embedllm.datasets.simulate import simulate_pool
-from embedllm.predictors.tuned import log_loss
+from embedllm.predictors.scores import mean_scores
 from embedllm.protocol.bootstrap import interval
 from embedllm.protocol.routers import BestSingleModel, PredictedBest
 from embedllm.studies.forecasting import tally_runs
@@ -76,8 +76,9 @@ class TestEncodings:
         for encoding, (run,) in runs.items():
             for name in ("MF", "KNN"):
                 row, test = table.loc[encoding, name], run.split.test
-                assert row["loss"] == pytest.approx(log_loss(run.predictors[name].predict_matrix(test), test))
-                assert row["accuracy"] == pytest.approx(100 * run.predictors[name].score(test))
+                scores = mean_scores(run.predictors[name].predict_matrix(test), test)
+                assert row["loss"] == pytest.approx(scores["log_loss"])
+                assert row["accuracy"] == pytest.approx(100 * scores["accuracy"])
                 routers = {name: PredictedBest(name), SINGLE: BestSingleModel()}
                 routers = {key: each.fit(run.split.train, run.predictors) for key, each in routers.items()}
                 routed = evaluate_routers(routers, test).query("benchmark == 'overall'").set_index("router")["accuracy"]
@@ -97,7 +98,7 @@ class TestEncodings:
         table = compared.table().set_index(["encoding", "predictor"])
         assert table.loc[(RANDOM, "MF"), "loss"] == pytest.approx(table.loc[(OWN, "mean"), "loss"], abs=0.01)
         train, _, test = pool.split()
-        by_benchmark = log_loss(BenchmarkMean().fit(train).predict_matrix(test), test)
+        by_benchmark = mean_scores(BenchmarkMean().fit(train).predict_matrix(test), test)["log_loss"]
         assert table.loc[(BENCHMARK, "MF"), "loss"] == pytest.approx(by_benchmark, abs=0.005)
 
     def test_a_predictor_that_sees_no_vectors_does_not_change(self, compared):
@@ -223,7 +224,7 @@ class TestDivisions:
                 hits[name, rule] = 100 * np.mean([(each > 0.5) == leaking.labels for each in given])
                 row = table.loc[rule, name]
                 assert row["accuracy"] == pytest.approx(hits[name, rule])
-                assert row["loss"] == pytest.approx(np.mean([log_loss(each, leaking) for each in given]))
+                assert row["loss"] == pytest.approx(np.mean([mean_scores(each, leaking)["log_loss"] for each in given]))
             assert table.loc[(rule, "MF"), "gap"] == pytest.approx(hits["MF", rule] - hits["KNN", rule])
 
     def test_values_quote_the_table(self, divisions):
