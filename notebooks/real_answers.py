@@ -111,8 +111,8 @@ for table in tables_of(results, "forecasting-training-sizes"):
 # %% [markdown]
 # ## Routing
 #
-# All routers, overall and by benchmark ([Model routing](../notebooks/routing)). SGD is fitted in the first run only, the others
-# are means over the runs, so that SGD and MF are not compared here:
+# All routers, overall and by benchmark ([Model routing](../notebooks/routing)). Means over the runs; SGD is fitted in the first run
+# only, to be compared with MF there:
 
 # %% tags=["hide-input"]
 for table in tables_of(results, "routing-routers"):

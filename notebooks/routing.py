@@ -124,8 +124,8 @@ print(f"accuracy: {(test.labels[chosen[asked], asked] == 1).mean():.4f}")
 #
 # - `oracle`: picks a correct model wherever there is one; some are correct by chance.
 # - `best model per benchmark`: the best in training on the benchmark of the question, which MF is not told.
-# - `KNN` and `SGD`: as MF, by the [nearest questions](../glossary), and by the paper's training **in the first run only**,
-#   which the paired difference below compares with MF's.
+# - `KNN` and `SGD`: as MF, by the [nearest questions](../glossary), and by the paper's training, in the first run only:
+#   compare it with MF there.
 # - `uniform random`: each model alike. `ceiling` (simulated pool): as MF, by the expected probability given the text.
 #
 # Every router chooses among the models whose answer was observed; ties go to the first name. Markers are means over the
@@ -139,8 +139,8 @@ first = tally_routes(
         {name: PredictedBest(name) for name in ("MF", "SGD")},
     )
 )
-in_first = route_table(first).query("router == 'SGD'")
-named = in_first.assign(router="SGD, first run")
+in_first = route_table(first)
+named = in_first.assign(router=in_first["router"] + ", first run")
 everyone = pd.concat([named, evaluation])
 plot_routers(everyone)
 

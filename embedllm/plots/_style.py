@@ -49,11 +49,12 @@ COLORS = {
     "best single model": PALETTE[3],
     "weighted random": PALETTE[4],
     "uniform random": PALETTE[5],
+    "MF, first run": "#7fb8d8",  # as MF, lighter
     "SGD, first run": PALETTE[9],
     "model mean": "#444444",
     "ceiling": "black",
 }
-MARKERS = dict(zip(COLORS, "osDDv^PXpd*", strict=True))
+MARKERS = dict(zip(COLORS, "osDDv^PXopd*", strict=True))
 
 # For letters that DejaVu Sans lacks, if installed; a letter that no font has is a box, and no warning on a page.
 _FALLBACKS = {"Noto Sans CJK SC", "WenQuanYi Zen Hei", "PingFang SC", "Microsoft YaHei", "Noto Sans"}
@@ -287,7 +288,7 @@ def label_benchmarks(axes: Axes, table: pd.DataFrame, count: str = "n_questions"
 def by_benchmark(table: pd.DataFrame, method: str, label: str) -> Figure:
     """Draw one row for each benchmark and one marker for each method."""
     n_benchmarks, methods = table["benchmark"].nunique(), list(pd.unique(table[method]))
-    figure, axes = plt.subplots(figsize=(WIDTH, max(0.28, 0.055 * len(methods)) * n_benchmarks + 1.4))
+    figure, axes = plt.subplots(figsize=(WIDTH, max(0.28, 0.05 * len(methods)) * n_benchmarks + 1.4))
     benchmarks = label_benchmarks(axes, table)
     for offset, (name, style) in zip(offsets(len(methods)), styles_of(methods).items(), strict=True):
         rows = table[table[method] == name]

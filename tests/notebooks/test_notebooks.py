@@ -190,7 +190,7 @@ def assert_complete(notebook, matrix):
         assert int(row["n_questions"].replace(",", "")) == tested.observed.any(axis=0).sum()
         assert float(row["stderr"]) > 0
     columns, *by_benchmark = table_of(notebook, *ROUTERS)
-    assert columns[2:] == ["SGD, first run", *ROUTERS]
+    assert columns[2:] == ["MF, first run", "SGD, first run", *ROUTERS]
     # The names of the two index columns have a row of their own, and a source is written once for its rows.
     benchmarks = [row[-len(ROUTERS) - 2] for row in by_benchmark if len(row) > len(ROUTERS) + 1 and row[-1]]
     assert benchmarks[0] == "overall"
