@@ -183,9 +183,9 @@ comparison.runs[0].predictors["stack"].path_.round(5)
 # %% [markdown]
 # ## Small pools
 #
-# Is the stack still as good as its best part with few answers? Models and training questions are drawn at random; all other questions are the
-# test. At most half of the questions are drawn; where both sizes become the same, it is drawn once. The last column is the log
-# loss of the stack minus that of the part which is best on the test questions.
+# Is the stack still as good as its best part with few answers? Models and training questions are drawn at random; all other
+# questions are the test. At most half of the questions are drawn; where both sizes become the same, it is drawn once. The
+# last column is the log loss of the stack minus that of the part which is best on the test questions.
 
 # %%
 small = small_pools(matrix, n_draws=n_draws, random_state=seed)

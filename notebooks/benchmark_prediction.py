@@ -100,11 +100,11 @@ counts = count_significant(heldout.splits)
 # %% [markdown]
 # ## Figure 5
 #
-# Upper panel: splits with a significant tau; the dashed line is at half of them. Ours beside the two fits is the regression on
-# one number, the mean accuracy of a model on the training questions of the other benchmarks. Lower panel, without points for
-# `mean accuracy`: predicted against actual accuracy on MathQA or, in data without it, on the benchmark whose name comes first in `MATHEMATICS`
-# (`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction the mean over the
-# splits in which it was tested; on the line, both are equal.
+# Upper panel: splits with a significant tau; the dashed line is at half of them. Ours beside the two fits is the regression
+# on one number, the mean accuracy of a model on the training questions of the other benchmarks. Lower panel, without points
+# for `mean accuracy`: predicted against actual accuracy on MathQA or, in data without it, on the benchmark whose name comes
+# first in `MATHEMATICS` (`embedllm.studies.benchmark_prediction`), or else the first. Each point is a model, its prediction
+# the mean over the splits in which it was tested; on the line, both are equal.
 
 # %% tags=["hide-input"]
 entered = counts.loc[counts["n_test"] > 0, "benchmark"].tolist()

@@ -16,8 +16,9 @@
 from embedllm.protocol.recap import InShort, recap
 
 in_short = InShort("""
-We follow the protocol of the paper's [Figure 6](#communities-raw-distances). Of its six communities, the number with at least three members here is
-{paper_communities:.0f}. Number of these whose members are closer to each other than to other models:
+We follow the protocol of the paper's [Figure 6](#communities-raw-distances). Of its six communities,
+the number with at least three members here is {paper_communities:.0f}. Number of these whose members are closer to each other
+than to other models:
 
 - by SGD's vectors: {sgd_paper_closer_words};
 - ours, in the exact coordinates: {exact_paper_closer_words}.

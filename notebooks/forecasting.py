@@ -23,8 +23,8 @@ MF predicts {mf_accuracy:.2f} % of the test answers correctly, KNN {knn_accuracy
 - MF minus the per-benchmark majority baseline: {mf_minus_floor_words}.
 
 MF is below KNN on {below_knn:.1f} of {forecast_benchmarks:.0f} benchmarks (mean over the seeds), whatever the size of the
-difference. These values use dim {dim} and k = {k}. By the protocol of [Table 1](#forecasting-training-sizes), which chooses both
-on the validation questions, MF minus KNN is {table_1_mf_minus_knn_words}.
+difference. These values use dim {dim} and k = {k}. By the protocol of [Table 1](#forecasting-training-sizes), which chooses
+both on the validation questions, MF minus KNN is {table_1_mf_minus_knn_words}.
 """)
 
 # %% [markdown]

@@ -164,9 +164,9 @@ target_table(table).round(2)
 # %% [markdown]
 # ## Which questions to ask
 #
-# Random questions; in proportion to the size of each benchmark (`stratified`); or those on which the models of the pool disagree
-# most (`disagreement`), where the variance of their labels is highest. With `disagreement`, all new models of a quarter answer
-# the same questions. With the other two, each model answers its own.
+# Random questions; in proportion to the size of each benchmark (`stratified`); or those on which the models of the pool
+# disagree most (`disagreement`), where the variance of their labels is highest. With `disagreement`, all new models of a
+# quarter answer the same questions. With the other two, each model answers its own.
 
 # %%
 plot_asking(table[table["method"].isin([PRIOR, ALL_ALONE])])
@@ -197,8 +197,8 @@ target_table(curve_table(third)).round(2)
 # them, at random:
 #
 # - `predictions`: its answers, and $p(\text{correct})$ of the pool's prior for all other questions;
-# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the accuracies
-#   in the fifths are averaged with the shares of the fifths in the benchmark as weights;
+# - `post-stratified`: the questions are divided into fifths by the share of the pool that answers them correctly; the
+#   accuracies in the fifths are averaged with the shares of the fifths in the benchmark as weights;
 # - `subset mean`: the mean of its answers on the benchmark, or of all of them where it has none there. Its error can therefore
 #   rise with $n$ at first, where one or two answers on a benchmark replace the mean of all.
 #

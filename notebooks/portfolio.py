@@ -164,7 +164,8 @@ recap(
 - Routing accuracy on test questions with {portfolio_few:.0f} models of the greedy choice, minus that with the
   {portfolio_few:.0f} most accurate ones: {portfolio_few_minus_accurate_words}; minus that with as many random ones:
   {portfolio_few_minus_random_words}. The intervals leave out the draw of the random orders and the differences between runs.
-- Smallest number of models whose expected loss is at most half a point, minus the best single model: {portfolio_fewest_minus_single_words}.
+- Smallest number of models whose expected loss is at most half a point, minus the best single model:
+  {portfolio_fewest_minus_single_words}.
 - Flagged pairs whose two models are of one family: {family}; share of such pairs among all: {portfolio_family_base_words}.
 - Pairs whose names differ only in the provider or the format of the weights: {portfolio_runs:.0f}; of these, flagged:
   {portfolio_runs_flagged_words}.

@@ -23,8 +23,8 @@ Ranges in parentheses are 95 % intervals.
 - Change with the words of the text, without an encoder: {sensitivity_words_loss_words}; with random numbers:
   {sensitivity_random_loss_words}.
 - Accuracy of MF minus that of KNN in five-fold cross-validation with fixed k and alpha (not comparable with the page on
-  [forecasting](forecasting.html)). With the same text kept together: {sensitivity_text_gap_words}; near duplicates: {sensitivity_near_gap_words}; whole benchmarks:
-  {sensitivity_whole_gap_words}.
+  [forecasting](forecasting.html)). With the same text kept together: {sensitivity_text_gap_words}; near duplicates:
+  {sensitivity_near_gap_words}; whole benchmarks: {sensitivity_whole_gap_words}.
 """)
 
 # %% [markdown]

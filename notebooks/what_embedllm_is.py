@@ -167,12 +167,13 @@ plot_loss_against_time(loss_against_time(train, val, sgd, exact))
 # %% [markdown]
 # ## On several pools, recorded
 #
-# Above, SGD runs once, on one split. Five splits of several pools take too long for a build, and pools of real answers are not
-# part of the repository, so the comparison below is recorded: five runs on each pool, of SGD with the paper's preset, the exact fit, and the exact fit with a prior from
-# the other models of the pool. The pools are of real answers, and a run is a random split of the questions. SGD and the
-# exact fit are at an alpha chosen on the validation questions (filled markers) and at 0.05 (open), the prior at chosen
-# strengths only. The alpha is chosen at the largest dim, for all dims. Times at
-# filled markers include the choice of alpha for the exact fits, but not for SGD. `labels_sha256` is a hash of the labels alone; hashes on other pages also have the names in them.
+# Above, SGD runs once, on one split. Five splits of several pools take too long for a build, and pools of real answers are
+# not part of the repository, so the comparison below is recorded: five runs on each pool, of SGD with the paper's preset, the
+# exact fit, and the exact fit with a prior from the other models of the pool. The pools are of real answers, and a run is a
+# random split of the questions. SGD and the exact fit are at an alpha chosen on the validation questions (filled markers) and
+# at 0.05 (open), the prior at chosen strengths only. The alpha is chosen at the largest dim, for all dims. Times at filled
+# markers include the choice of alpha for the exact fits, but not for SGD. `labels_sha256` is a hash of the labels alone;
+# hashes on other pages also have the names in them.
 
 # %% tags=["hide-cell"]
 recorded = load_recorded_comparison()
@@ -213,11 +214,12 @@ at_authors.pivot_table(
 ).round(5)
 
 # %% [markdown]
-# What changes from one fit to the next? Two fits with other seeds differ only by the random parts of training. Two fits on
-# bootstrap samples of the training questions, with the same seed, differ only by the sampling. Shares of the forecasts
-# (probability above one half) and of the routes (the model with the highest probability) that differ, and the rank correlation
-# (Spearman's) of the distances between the model embeddings, are means over the three pairs of three fits. The bootstrap samples share SGD's random start: distances that agree
-# between them but not between seeds come from the start, and not from the answers.
+# What changes from one fit to the next? Two fits with other seeds differ only by the random parts of training.
+# Two fits on bootstrap samples of the training questions, with the same seed, differ only by the sampling. Shares of the
+# forecasts (probability above one half) and of the routes (the model with the highest probability) that differ, and the rank
+# correlation (Spearman's) of the distances between the model embeddings, are means over the three pairs of three fits. The
+# bootstrap samples share SGD's random start: distances that agree between them but not between seeds come from the start, and
+# not from the answers.
 
 # %%
 recorded.stability.round(4)
