@@ -6,7 +6,8 @@ other model shows. The scale s, the mean square of the entries of W - mean, make
 answers a model has, the less the prior weighs, and the fit goes to the optimum without any penalty.
 
 The other models are those of four of five groups: a prior that has seen the answers of the model itself would be too
-sure of them.
+sure of them. This is the prior of models that are fitted; a model that is added to a fit gets that of
+:class:`embedllm.predictors.placement.PoolPrior`.
 """
 
 from __future__ import annotations
