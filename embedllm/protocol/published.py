@@ -8,9 +8,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from embedllm.datasets.published_counts import PublishedCounts as PublishedCounts
-from embedllm.datasets.published_counts import load_published_counts as load_published_counts
-
 COLUMNS = ("figure", "value", "unit", "where", "seen_in", "verified")
 
 
