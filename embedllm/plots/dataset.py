@@ -10,7 +10,6 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 
 from embedllm.matrix import CorrectnessMatrix
 from embedllm.plots._style import PALETTE, WIDTH, figure_of, head, percent
-from embedllm.protocol.leave_out import benchmark_accuracies
 
 
 def _accuracies(matrix: CorrectnessMatrix) -> pd.DataFrame:
@@ -57,7 +56,8 @@ def plot_accuracy(matrix: CorrectnessMatrix) -> Figure:
     matrix : CorrectnessMatrix
     """
     best_first = matrix.accuracy(by="model")["accuracy"].sort_values(ascending=False).index
-    table = benchmark_accuracies(matrix).loc[best_first] * 100
+    table = matrix.accuracy(by=["model", "benchmark"])["accuracy"].unstack("benchmark")
+    table = table.loc[best_first, matrix.benchmark_names] * 100
     figure, axes = plt.subplots(figsize=(WIDTH, min(4.1, 1.8 + 0.12 * len(table))))
     ticks, bar = -(-len(table) // 20), {"label": "accuracy (%)"}
     sns.heatmap(table, ax=axes, cmap="cividis", vmin=0, vmax=100, yticklabels=ticks, cbar_kws=bar)
