@@ -3,7 +3,8 @@
 The public names stand in ``__init__.pyi``. Each is imported when it is first used: reading answers needs no PyTorch,
 whose import takes seconds. Modules import downwards only::
 
-    __main__ | book | notebooks
+    __main__
+    book, evaluation
     router, studies
     plots
     protocol

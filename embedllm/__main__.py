@@ -31,7 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="NAME=NUMBER",
-        help="raise a limit on what is read of a file: row, memory, expanded (bytes), ratio or depth; may be repeated",
+        help="raise a limit on what is read of a file: row, columns, memory, expanded (bytes), ratio or depth; may be "
+        "repeated",
     )
     parser = argparse.ArgumentParser(
         prog="python -m embedllm",

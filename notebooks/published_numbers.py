@@ -42,11 +42,11 @@ check_parameters()
 
 # %% tags=["hide-cell"]
 import pandas as pd
+from embedllm.datasets.published_counts import load_published_counts
 from embedllm.plots.published_numbers import (
     plot_published_forecasts,
     plot_published_routes,
 )
-from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.reported_values import report
 from embedllm.studies.published_numbers import (
     forecasting_numbers,

@@ -40,6 +40,7 @@ from tqdm import tqdm
 from embedllm._support.checks import check_device, check_positive
 from embedllm._support.files import cache_folder, read_json, sha256_of, user_path
 from embedllm.datasets._heads import heads_of
+from embedllm.datasets.hub import download
 
 if TYPE_CHECKING:
     from sentence_transformers import SentenceTransformer
@@ -232,21 +233,14 @@ def _check_texts(texts: Sequence[str]) -> list[str]:
 
 def _download(name: str) -> Path:
     # Imported late: an encoder in a local folder needs no network library.
-    from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError
 
     files = [f"*{pattern}" for pattern in (*_WEIGHTS, *_CONFIGURATION, _TOKENIZER, *_VOCABULARY)]
     try:
-        return Path(snapshot_download(name, allow_patterns=files))
+        return download(f"the encoder {name!r}", name, files, "pass a local folder that holds the encoder")
     except HFValidationError as error:
         raise FileNotFoundError(
             f"no encoder {name!r}: it is neither a folder nor a Hub id such as {DEFAULT_ENCODER!r}"
-        ) from error
-    except Exception as error:  # each network library below the hub's has error classes of its own
-        raise ConnectionError(
-            f"the encoder {name!r} is neither a folder, nor in the cache of huggingface_hub, nor could it be "
-            f"downloaded ({type(error).__name__}): check the name, connect this machine, set HF_ENDPOINT to a mirror, "
-            f"or pass a local folder that holds the encoder"
         ) from error
 
 

@@ -13,8 +13,11 @@ import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from embedllm._support.files import cache_folder, replacing, sha256_of
+
+_COPY = "copy the cache of huggingface_hub here"
 
 
 def fetch(repository: str, revision: str, files: Sequence[str]) -> Path:
@@ -36,28 +39,63 @@ def fetch(repository: str, revision: str, files: Sequence[str]) -> Path:
     ValueError
         If a file is not the one that the Hub announced.
     """
-    try:
-        with warnings.catch_warnings():
-            # In a notebook without widgets, the import warns of a progress bar that is then shown as text.
-            warnings.simplefilter("ignore")
-            from huggingface_hub import snapshot_download  # a reader of local data needs no network library
-
-        folder = Path(snapshot_download(repository, repo_type="dataset", revision=revision, allow_patterns=list(files)))
-    except Exception as error:  # each network library below the Hub's has error classes of its own
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise
-        raise unavailable(f"the data set {repository}, revision {revision},", error) from error
+    what = f"the data set {repository}, revision {revision},"
+    folder = download(what, repository, files, repo_type="dataset", revision=revision)
     if missing := [name for name in files if not (folder / name).is_file()]:
-        raise unavailable(f"{missing[0]} of the data set {repository}, revision {revision},", "no such file")
+        raise _unavailable(f"{missing[0]} of {what}", "no such file", _COPY)
     _check(folder, files, cache_folder() / "hub" / f"{repository.replace('/', '--')}@{revision}.json")
     return folder
 
 
-def unavailable(what: str, why: Exception | str) -> ConnectionError:
-    """Return the error for what is not on this machine and cannot be downloaded."""
+def download(
+    what: str,
+    repository: str,
+    patterns: Sequence[str],
+    otherwise: str = _COPY,
+    **options: Any,
+) -> Path:
+    """Return a folder with some files of a repository, downloading what is missing.
+
+    Parameters
+    ----------
+    what : str
+        What an error calls it.
+    repository : str
+    patterns : sequence of str
+        Names of the files, in which `*` stands for any characters.
+    otherwise : str
+        What else an error advises.
+    **options
+        Of `huggingface_hub.snapshot_download`.
+
+    Raises
+    ------
+    ConnectionError
+        If a file is neither on this machine nor can be downloaded.
+    OSError
+        If the disk is full.
+    huggingface_hub.errors.HFValidationError
+        If the name of the repository is not of the form `owner/name`.
+    """
+    with warnings.catch_warnings():
+        # In a notebook without widgets, the import warns of a progress bar that is then shown as text.
+        warnings.simplefilter("ignore")
+        from huggingface_hub import snapshot_download  # a reader of local data needs no network library
+        from huggingface_hub.errors import HFValidationError
+    try:
+        return Path(snapshot_download(repository, allow_patterns=list(patterns), **options))
+    except HFValidationError:
+        raise
+    except Exception as error:  # each network library below the Hub's has error classes of its own
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise
+        raise _unavailable(what, error, otherwise) from error
+
+
+def _unavailable(what: str, why: Exception | str, otherwise: str) -> ConnectionError:
     return ConnectionError(
         f"{what} is neither on this machine nor could it be downloaded: connect this machine, set HF_ENDPOINT to a "
-        f"mirror that has it, or copy the cache of huggingface_hub here ({' '.join(str(why).split())})"
+        f"mirror that has it, or {otherwise} ({' '.join(str(why).split())})"
     )
 
 

@@ -1,1 +1,2 @@
-"""Figures: each function takes a matrix or a tidy frame and returns a matplotlib figure, one module for each page."""
+"""Figures: each function takes a matrix or a tidy frame and returns a matplotlib figure, or, in `explore`,
+an HTML page; one module for each page."""

@@ -213,6 +213,15 @@ def tag_colors(positions: pd.DataFrame) -> dict[str, str]:
     return {str(name): color for name, color in zip(counts.index, PALETTE[:7] + PALETTE[8:], strict=False)}
 
 
+def log_sizes(axes: Axes, sizes: Iterable[int], label: str) -> None:
+    """Make the horizontal axis logarithmic, with a tick at each size."""
+    ticks = sorted(set(sizes))
+    axes.set_xscale("log")
+    axes.set_xticks(ticks, [f"{size:,}" for size in ticks], rotation=90)
+    axes.minorticks_off()
+    axes.set_xlabel(label)
+
+
 def marker_areas(billions: pd.Series) -> pd.Series:
     """Return areas of markers, in square points, that grow with the logarithm of the size; NaN is the smallest."""
     return 12 + 12 * np.log2(1 + billions.fillna(0).clip(lower=0))

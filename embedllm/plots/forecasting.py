@@ -13,6 +13,7 @@ from embedllm.plots._style import (
     by_benchmark,
     figure_of,
     legend,
+    log_sizes,
     percent,
     sources,
     styles_of,
@@ -71,10 +72,8 @@ def plot_training_sizes(curve: pd.DataFrame, published: pd.DataFrame | None = No
             runs = curve[curve["predictor"] == name].groupby("size")[metric].agg(["mean", "min", "max"])
             axes.plot(runs.index, runs["mean"], markersize=5, label=name, **style)
             axes.fill_between(runs.index, runs["min"], runs["max"], color=style["color"], alpha=0.2, linewidth=0)
-        axes.set_xscale("log")
-        axes.set_xticks(sizes, [f"{size:,}" for size in sizes], rotation=90)
-        axes.minorticks_off()
-        axes.set(xlabel="training questions", ylabel=label)
+        log_sizes(axes, sizes, "training questions")
+        axes.set_ylabel(label)
     for name, rows in published.groupby("predictor", sort=False) if published is not None else ():
         at = rows["size"].fillna(sizes[-1])
         rows = rows[at.isin(sizes) & (at < sizes[-1]) | rows["size"].isna()]

@@ -6,7 +6,7 @@ import matplotlib.pyplot as plt
 import pandas as pd
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, head, sources, styles_of
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, head, log_sizes, sources, styles_of
 
 
 @figure_of()
@@ -53,10 +53,7 @@ def plot_recovery(recovered: pd.DataFrame) -> Figure:
         left.plot(recovered["size"], recovered[name], color=color, marker=marker, label=f"dimension {d}")
     right.plot(recovered["size"], recovered["correlation"], color=PALETTE[0], marker="o")
     for axes in (left, right):
-        axes.set_xscale("log")
-        axes.set_xticks(recovered["size"], [f"{size:,}" for size in recovered["size"]], rotation=90)
-        axes.minorticks_off()
-        axes.set_xlabel("training questions")
+        log_sizes(axes, recovered["size"], "training questions")
     left.set(ylim=(0, 90), ylabel="angle to the true space (degrees)", title=sources(recovered))
     right.set(ylim=(None, 1), ylabel="correlation with the true distances")
     left.legend()

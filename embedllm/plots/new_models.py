@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, sources
+from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, log_sizes, sources
 
 _METRICS = {"accuracy": "answers predicted correctly (%)", "log_loss": "log loss (nats per answer)"}
 
@@ -53,7 +53,7 @@ def plot_benchmark_errors(errors: pd.DataFrame) -> Figure:
     for (name, rows), color, marker in zip(errors.groupby("estimate", sort=False), PALETTE, "osD", strict=False):
         _line(axes, rows, "error", str(name), {"color": color, "marker": marker})
         axes.fill_between(rows["n"], rows["low"], rows["high"], color=color, alpha=0.2, linewidth=0)
-    _sizes(axes, errors["n"], "questions asked")
+    log_sizes(axes, errors["n"], "questions asked")
     axes.set(ylim=(0, None), ylabel="mean absolute error (points)", title=sources(errors))
     axes.legend()
     return figure
@@ -78,7 +78,7 @@ def _curves(table: pd.DataFrame, by: str, label: str) -> Figure:
             else:
                 axes.axhline(rows[metric].iloc[0], color=color, linestyle=dash, linewidth=1.2, label=name)
     for axes, words in zip(panels, _METRICS.values(), strict=True):
-        _sizes(axes, table.loc[table[by].isin(list(styles)), "n"] if styles else table["n"], label)
+        log_sizes(axes, table.loc[table[by].isin(list(styles)), "n"] if styles else table["n"], label)
         axes.set_ylabel(words)
     panels[0].set_title(sources(table))
     legend(figure, panels[0])
@@ -87,12 +87,3 @@ def _curves(table: pd.DataFrame, by: str, label: str) -> Figure:
 
 def _line(axes: Axes, rows: pd.DataFrame, column: str, name: str, style: dict[str, str]) -> None:
     axes.plot(rows["n"], rows[column], label=name, markersize=4, **style)  # type: ignore[arg-type]
-
-
-def _sizes(axes: Axes, sizes: pd.Series, label: str) -> None:
-    """Write the numbers of answers below a logarithmic axis."""
-    ticks = sorted(pd.unique(sizes))
-    axes.set_xscale("log")
-    axes.set_xticks(ticks, [f"{n:,}" for n in ticks], rotation=90)
-    axes.minorticks_off()
-    axes.set_xlabel(label)

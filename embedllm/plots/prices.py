@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from embedllm.plots._style import GREY, PALETTE, WIDTH, figure_of, legend, sources, styles_of
 
 
-@figure_of(lambda table, *_: table)
+@figure_of()
 def plot_frontiers(table: pd.DataFrame, gains: pd.DataFrame) -> Figure:
     """Accuracy over the cost of a question, and what is gained over random mixtures of models at equal cost.
 

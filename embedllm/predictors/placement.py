@@ -7,7 +7,8 @@ give the prior of the next one::
 
 B z is what models of the pool differ in, in its leading directions. e is the model's own, in the leading directions of
 the questions, with S the variances that the pool has there. So u = mean + G w with w ~ N(0, I) of a few dozen numbers,
-and a placement is a small logistic regression. All new models are solved at once.
+and a placement is a small logistic regression. All new models are solved at once. The prior that the models of the pool
+are themselves fitted with is another one: :mod:`embedllm.predictors.pool_prior`.
 
 A few answers leave w uncertain. Laplace's approximation, w ~ N(w*, H^-1) with H the second derivatives at the optimum,
 gives each logit a variance v = (G'x)' H^-1 (G'x), and the probability of a correct answer is then close to

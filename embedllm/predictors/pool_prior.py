@@ -6,7 +6,8 @@ other model shows. The scale s, the mean square of the entries of W - mean, make
 answers a model has, the less the prior weighs, and the fit goes to the optimum without any penalty.
 
 The other models are those of four of five groups: a prior that has seen the answers of the model itself would be too
-sure of them.
+sure of them. This is the prior of models that are fitted; a model that is added to a fit gets that of
+:class:`embedllm.predictors.placement.PoolPrior`.
 """
 
 from __future__ import annotations
@@ -16,13 +17,15 @@ import torch
 from embedllm.predictors.exact import Penalty, Problem, Solution
 
 TAU = 0.25
+"""Variance of what a model shares with others."""
+
 RHOS = (0.1, 0.3, 1.0, 3.0, 10.0)
 """Strengths that are tried; tau and rho together change little that one of them does not."""
 
 _N_GROUPS = 5
 
 
-def pool_penalty(others: torch.Tensor, n_observed: torch.Tensor, rho: float, tau: float = TAU) -> Penalty:
+def pool_penalty(others: torch.Tensor, n_observed: torch.Tensor, rho: float) -> Penalty:
     """Return minus the logarithm of the prior, for each answer of a model.
 
     Parameters
@@ -31,8 +34,8 @@ def pool_penalty(others: torch.Tensor, n_observed: torch.Tensor, rho: float, tau
         Weights of other models.
     n_observed : tensor of shape (n_models,)
         Answers of the models that get the prior.
-    rho, tau : float
-        Variances of what is the model's own, and of what it shares with others.
+    rho : float
+        Variance of what is the model's own.
     """
     mean = others.mean(dim=1, keepdim=True)
     deviations = (others - mean).double() / others.shape[1] ** 0.5  # B        (width + 1, n_others)
@@ -41,7 +44,7 @@ def pool_penalty(others: torch.Tensor, n_observed: torch.Tensor, rho: float, tau
         own = torch.full_like(own, rho)
     # The covariance is tau B B' + own I, with few directions beside the identity.
     directions, size, _ = torch.linalg.svd(deviations, full_matrices=False)
-    shared = tau * size.square()
+    shared = TAU * size.square()
     precision = -(directions * (shared / (shared + own))) @ directions.T
     precision.diagonal().add_(1)
     precision /= own

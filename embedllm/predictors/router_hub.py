@@ -12,8 +12,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from embedllm.datasets import hub
 from embedllm.datasets.encoder import Encoder
-from embedllm.datasets.hub import unavailable
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.router_files import DESCRIPTION
 from embedllm.predictors.stacked import StackedCorrectness
@@ -67,14 +67,8 @@ def download(repository: str, revision: str | None) -> Path:
     ConnectionError
         If a file is not on this machine and cannot be downloaded.
     """
-    from huggingface_hub import snapshot_download
-
     _check_name(repository)
-    try:
-        files = [DESCRIPTION, "*.safetensors"]
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=files))
-    except Exception as error:  # as above
-        raise unavailable(f"the router {repository}", error) from error
+    return hub.download(f"the router {repository}", repository, [DESCRIPTION, "*.safetensors"], revision=revision)
 
 
 def _check_name(repository: str) -> None:

@@ -9,8 +9,6 @@ import pandas as pd
 import yaml
 
 from embedllm._support.whole_texts import WholeTexts
-from embedllm.datasets.published_counts import PublishedCounts as PublishedCounts
-from embedllm.datasets.published_counts import load_published_counts as load_published_counts
 
 COLUMNS = ("figure", "value", "unit", "where", "seen_in", "verified")
 

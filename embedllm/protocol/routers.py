@@ -28,6 +28,7 @@ from embedllm.matrix import CORRECT, CorrectnessMatrix
 from embedllm.predictors.base import CorrectnessPredictor
 from embedllm.predictors.baselines import BenchmarkMean
 from embedllm.predictors.local import weighted_sums
+from embedllm.predictors.ranking import best_models
 from embedllm.protocol.runs import Run
 
 
@@ -138,8 +139,7 @@ class HighestScore(RoutingPolicy):
                 f"{self}: the score of model {matrix.model_names[m]!r} on question {matrix.question_ids[q]!r} is not a "
                 "number, so that no model is the best"
             )
-        by_name = np.argsort(matrix.model_names.astype(str), kind="stable")
-        chosen = by_name[scores[by_name].argmax(axis=0)]  # argmax takes the first of equals
+        (chosen,) = best_models(scores.T, matrix.model_names, 1).T
         shares = np.zeros(scores.shape)
         shares[chosen, np.arange(matrix.n_questions)] = matrix.observed.any(axis=0)
         return shares

@@ -35,8 +35,8 @@ class Tally:
         first.
     data : str
         Source of the questions.
-    method : "predictor" or "router"
-        What the methods are.
+    method : str
+        What the methods are, such as "predictor" or "router".
     by : "benchmark" or "model"
         What the groups are.
     """

@@ -39,9 +39,9 @@ from embedllm.protocol.leave_out import (
 from embedllm.protocol.recorded import find_record
 from embedllm.protocol.reported_values import ReportedValue
 from embedllm.protocol.runs import split_runs
+from embedllm.protocol.significance import SIGNIFICANT
 
 SGD, EXACT, RIDGE, MEAN_ACCURACY = "SGD", "exact", "ridge", "mean accuracy"
-SIGNIFICANT = 0.05
 N_FOLDS = 10
 PENALTIES = np.logspace(-4, 6, 21)
 MATHEMATICS = ("mathqa", "math", "gsm", "svamp", "asdiv", "arithmetic")

@@ -46,7 +46,7 @@ def free_texts(matrix: CorrectnessMatrix) -> pd.Series:
     questions = matrix.questions.reindex(columns=["prompt", "license"]).astype("string").fillna("")
     free = questions["license"].str.strip() != ""
     if (listed := _FREE_TEXTS.get(matrix.source)) is not None:
-        free |= np.isin(matrix.benchmarks, listed or matrix.benchmarks)
+        free |= np.isin(matrix.benchmarks, listed) if listed else True
     short = [textwrap.shorten(text, TEXT_LENGTH, placeholder=" …") for text in questions["prompt"]]
     return pd.Series(short, questions.index).where(free, "")
 

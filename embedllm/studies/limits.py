@@ -8,7 +8,7 @@ Bjorck and Golub, *Numerical Methods for Computing Angles Between Linear Subspac
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 import numpy as np
 import pandas as pd
@@ -58,11 +58,7 @@ def structure_table(tallies: Mapping[str, Tally], baseline: str) -> pd.DataFrame
 
 
 def recovery(
-    mf: MatrixFactorization,
-    parts: Iterable[CorrectnessMatrix],
-    val: CorrectnessMatrix,
-    ceiling: Ceiling,
-    dims: Sequence[int] = DIMS,
+    mf: MatrixFactorization, parts: Iterable[CorrectnessMatrix], val: CorrectnessMatrix, ceiling: Ceiling
 ) -> pd.DataFrame:
     """Compare exact fits with the ground truth, by the number of training questions.
 
@@ -80,12 +76,11 @@ def recovery(
         Validation questions, on which alpha is chosen.
     ceiling : Ceiling
         Fitted: its logits are the true ones given the text.
-    dims : sequence of int
 
     Returns
     -------
     DataFrame
-        A row for each part. Columns: `data`, `size` (training questions), `angle_d` for each d of `dims` (mean
+        A row for each part. Columns: `data`, `size` (training questions), `angle_d` for each d of `DIMS` (mean
         principal angle, degrees) and `correlation` (Pearson's, over all pairs of models, of the root-mean-square
         difference of their fitted logits and of their true ones).
     """
@@ -96,7 +91,7 @@ def recovery(
         fitted = _beyond_benchmark(fit_clone(mf, part, 0, val), parts[-1])
         # (n_models, n_models), largest first
         spaces = [np.linalg.svd(logits @ logits.T)[0] for logits in (true, fitted)]
-        angles = {f"angle_{d}": np.degrees(subspace_angles(*(each[:, :d] for each in spaces)).mean()) for d in dims}
+        angles = {f"angle_{d}": np.degrees(subspace_angles(*(each[:, :d] for each in spaces)).mean()) for d in DIMS}
         correlation = np.corrcoef(pdist(true), pdist(fitted))[0, 1]
         rows.append({"data": part.source, "size": part.n_questions, **angles, "correlation": correlation})
     return pd.DataFrame(rows)

@@ -228,25 +228,23 @@ def benchmark_errors(case: Case, probability: torch.Tensor, n: int) -> pd.DataFr
     return pd.DataFrame(keys | errors)
 
 
-def curve_table(scores: pd.DataFrame, reference: str = ALL_ALONE) -> pd.DataFrame:
+def curve_table(scores: pd.DataFrame) -> pd.DataFrame:
     """Summarize placements, with 95 % intervals over models.
 
     Parameters
     ----------
     scores : DataFrame
         From `learning_curves`.
-    reference : str
-        A method with a single n.
 
     Returns
     -------
     DataFrame
         A row for each method, way of asking and n. Columns: `data`, `method`, `asking`, `n`, `accuracy` (%) and
-        `log_loss` (nats), each with `_low` and `_high`, and `points`, the accuracy minus that of the reference,
+        `log_loss` (nats), each with `_low` and `_high`, and `points`, the accuracy minus that of `ALL_ALONE`,
         likewise; no interval from fewer than 5 models.
     """
     (accuracy, loss), (accuracies, losses) = _resampled(scores)
-    base = _all_answers(accuracy, reference)
+    base = _all_answers(accuracy, ALL_ALONE)
     measures = {
         "accuracy": (100 * accuracy, 100 * accuracies),
         "log_loss": (loss, losses),

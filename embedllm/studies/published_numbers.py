@@ -14,8 +14,8 @@ import numpy as np
 import pandas as pd
 
 from embedllm.datasets.model_names import describe_models
-from embedllm.datasets.published_counts import baselines_of
-from embedllm.protocol.published import PublishedCounts, load_published
+from embedllm.datasets.published_counts import PublishedCounts, baselines_of
+from embedllm.protocol.published import load_published
 from embedllm.protocol.reported_values import ReportedValue
 
 SOURCE = "published values"

@@ -91,8 +91,10 @@ def route_runs(runs: Iterable[Run], routers: Mapping[str, RoutingPolicy]) -> Ite
 def _routes(routers: Mapping[str, RoutingPolicy], matrix: CorrectnessMatrix, seed: int = 0) -> Routes:
     for name, router in routers.items():
         if not isinstance(router, RoutingPolicy):
-            remedy = f"a predictor routes as PredictedBest({name!r}).fit(train, {{{name!r}: predictor}})"
-            raise TypeError(f"{name!r} is a {type(router).__name__} and no RoutingPolicy: {remedy}")
+            raise TypeError(
+                f"{name!r} is a {type(router).__name__} and no RoutingPolicy: a predictor, such as `router.predictor`, "
+                f"routes as PredictedBest({name!r}).fit(train, {{{name!r}: predictor}})"
+            )
     return Routes(seed, matrix, {name: checked_shares(router, matrix, name) for name, router in routers.items()})
 
 

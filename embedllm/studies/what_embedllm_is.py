@@ -61,9 +61,7 @@ def truncation_table(mf: MatrixFactorization, test: CorrectnessMatrix, dims: Seq
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("dim")
 
 
-def noise_penalty_table(
-    mf: MatrixFactorization, matrix: CorrectnessMatrix, alphas: Sequence[float], n_nodes: int = 16
-) -> pd.DataFrame:
+def noise_penalty_table(mf: MatrixFactorization, matrix: CorrectnessMatrix, alphas: Sequence[float]) -> pd.DataFrame:
     """Compare what noise on the question embeddings adds to the loss with the ridge penalty.
 
     The noise moves the logit of model m by ``alpha |u_m| e`` with e ~ N(0, 1), so the expected loss of a cell is an
@@ -75,8 +73,6 @@ def noise_penalty_table(
         Fitted.
     matrix : CorrectnessMatrix
     alphas : sequence of float
-    n_nodes : int
-        Of the quadrature.
 
     Returns
     -------
@@ -87,7 +83,7 @@ def noise_penalty_table(
     logits, positions = _logits(mf, matrix)
     sizes = np.linalg.norm(mf.coef_[positions].astype(float), axis=1)
     z, size = logits[matrix.observed], np.broadcast_to(sizes[:, None], logits.shape)[matrix.observed]
-    nodes, weights = np.polynomial.hermite_e.hermegauss(n_nodes)
+    nodes, weights = np.polynomial.hermite_e.hermegauss(16)
     still, probability, rows = np.logaddexp(0, z), expit(z), {}
     for alpha in alphas:
         # The label's part of the loss is linear in the logit: its expectation does not rise.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from embedllm.book.dependencies import Dependencies
+from embedllm.book.dependencies import Dependencies, digest
 from embedllm.book.execution import COLLECTING
 
 ROOT = Path(__file__).parents[2]
@@ -240,3 +240,15 @@ def test_each_file_of_the_data_belongs_to_a_module(copy):
     root, before = copy
     files = {f"data/{path.name}" for path in (root / "data").iterdir() if path.suffix in (".json", ".yml", ".csv")}
     assert files == {path for stamp in before.values() for path in stamp if path.startswith("data/")}
+
+
+def test_digest_depends_on_names_and_bytes_only(tmp_path):
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        for name in ("x", "y"):
+            (tmp_path / folder / name).write_text(name)
+    files = {folder: list((tmp_path / folder).iterdir()) for folder in ("a", "b")}
+    same = digest(files["a"], tmp_path / "a")
+    assert digest(reversed(files["b"]), tmp_path / "b") == same
+    (tmp_path / "b" / "x").rename(tmp_path / "b" / "z")
+    assert digest((tmp_path / "b").iterdir(), tmp_path / "b") != same

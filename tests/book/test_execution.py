@@ -8,7 +8,7 @@ import pytest
 import yaml
 
 from embedllm.book import execution, notebooks
-from embedllm.book.dependencies import Dependencies, digest
+from embedllm.book.dependencies import Dependencies
 from embedllm.book.execution import inputs, refresh
 from embedllm.book.notebooks import Notebook
 from embedllm.plots import _style as figures
@@ -208,18 +208,6 @@ def test_folders_beside_executed_copies_are_left_alone(root, papermill):
     (checkpoints / "one.ipynb").write_text("x")
     assert refreshed(root)[0] == {}
     assert checkpoints.is_dir()
-
-
-def test_digest_depends_on_names_and_bytes_only(tmp_path):
-    for folder in ("a", "b"):
-        (tmp_path / folder).mkdir()
-        for name in ("x", "y"):
-            (tmp_path / folder / name).write_text(name)
-    files = {folder: list((tmp_path / folder).iterdir()) for folder in ("a", "b")}
-    same = digest(files["a"], tmp_path / "a")
-    assert digest(reversed(files["b"]), tmp_path / "b") == same
-    (tmp_path / "b" / "x").rename(tmp_path / "b" / "z")
-    assert digest((tmp_path / "b").iterdir(), tmp_path / "b") != same
 
 
 def test_each_notebook_gets_the_parameters_it_declares(root, papermill):

@@ -1,10 +1,12 @@
 """An encoder is known by what determines its vectors: weights, configuration and vocabulary."""
 
+import errno
 import json
 import os
 import shutil
 import subprocess
 import sys
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -139,10 +141,16 @@ class TestEncoder:
         with pytest.raises(FileNotFoundError, match="neither a folder nor a Hub id"):
             find_encoder(name)
 
+    def test_full_disk_is_no_fault_of_the_network(self, monkeypatch):
+        full = OSError(errno.ENOSPC, "No space left on device")
+        monkeypatch.setattr("huggingface_hub.snapshot_download", Mock(side_effect=full))
+        with pytest.raises(OSError, match="No space left"):
+            find_encoder()
+
     def test_offline_without_the_encoder(self, tmp_path):
         code = "from embedllm import encode_questions; encode_questions(['a'])"
         environment = os.environ | {"HF_HUB_OFFLINE": "1", "HF_HOME": str(tmp_path)}
         run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
         last = run.stderr.splitlines()[-1]
-        assert last.startswith(f"ConnectionError: the encoder '{DEFAULT_ENCODER}' is neither a folder")
+        assert last.startswith(f"ConnectionError: the encoder '{DEFAULT_ENCODER}' is neither on this machine")
         assert "HF_ENDPOINT" in last and "local folder" in last

@@ -21,6 +21,7 @@ from embedllm import (
     fit_runs,
     route_shares,
 )
+from embedllm.datasets.published_counts import load_published_counts
 from embedllm.plots.baselines import plot_baselines
 from embedllm.plots.benchmark_prediction import plot_heldout, plot_rank_correlations
 from embedllm.plots.communities import plot_communities, plot_model_map, plot_raw_distances
@@ -47,7 +48,6 @@ from embedllm.plots.what_embedllm_is import (
     plot_recorded_times,
 )
 from embedllm.protocol.calibration import pool_runs, reliability
-from embedllm.protocol.published import load_published_counts
 from embedllm.protocol.routers import BestSingleModel, Oracle, PredictedBest, UniformRandom, fit_routers
 from embedllm.studies.benchmark_prediction import Heldout, count_significant, summarize_correlations
 from embedllm.studies.contributions import Contributions

@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from embedllm.protocol.published import PublishedCounts, load_published_counts
+from embedllm.datasets.published_counts import PublishedCounts, load_published_counts
 from embedllm.studies.published_numbers import (
     forecasting_numbers,
     number_values,
