@@ -192,7 +192,7 @@ def assert_complete(notebook, matrix):
     columns, *by_benchmark = table_of(notebook, *ROUTERS)
     assert columns[2:] == ["MF, first run", "SGD, first run", *ROUTERS]
     # The names of the two index columns have a row of their own, and a source is written once for its rows.
-    benchmarks = [row[-len(ROUTERS) - 2] for row in by_benchmark if len(row) > len(ROUTERS) + 1 and row[-1]]
+    benchmarks = [row[1 - len(columns)] for row in by_benchmark if len(row) > len(ROUTERS) + 1 and row[-1]]
     assert benchmarks[0] == "overall"
     assert len(benchmarks) - 1 == len(names) and set(benchmarks[1:]) == names
     return {name: float(row["accuracy"]) for name, row in rows.items()}
