@@ -69,6 +69,7 @@ from embedllm.protocol.routers import (
     PredictedBest,
 )
 from embedllm.studies.baselines import (
+    MARGIN,
     Comparison,
     ShuffledLabels,
     baseline_table,
@@ -203,8 +204,9 @@ in_short.fill(values, matrix.source)
 recap(
     """
 **What we learned.** The stack weights `benchmark mean` by {weight_0:.2f}, `KNN` by {weight_1:.2f} and `MF, pool prior` by
-{weight_2:.2f}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most 0.003 nats above that of its
+{weight_2:.2f}. On {small_within:.0f} of {small_pools:.0f} small pools its log loss is at most {margin} nats above that of its
 best part.
 """,
     values,
+    margin=MARGIN,
 )

@@ -45,7 +45,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
 
 
 def allow_parallel(app: Sphinx, config: Config) -> None:
-    """Say what the extension does not say of itself: it numbers sections after all pages are read."""
+    """Declare the numbering of sections safe for parallel reading, since it runs after all pages are read."""
     app.extensions["sphinx_multitoc_numbering"].parallel_read_safe = True
 
 

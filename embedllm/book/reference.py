@@ -59,7 +59,7 @@ def public_names() -> dict[str, str]:
 
 
 def outdated_pages(app: Sphinx, env: BuildEnvironment, *_: set[str]) -> set[str]:
-    """Return the pages to read again beside those that changed: all but the reference, after a build with warnings all.
+    """Return the pages to read again although they did not change: after a build with warnings all, else no reference.
 
     Sphinx does not know that a page glues numbers of a notebook, and a page that is not read does not repeat its
     warnings, so that a second build would pass where the first one failed. The reference takes most of the time; what

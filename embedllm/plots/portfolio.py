@@ -83,7 +83,10 @@ def plot_pairs(pairs: pd.DataFrame) -> Figure:
 
 
 def _number_points(axes: Axes, points: np.ndarray) -> None:
-    """Write numbers beside points, (n_points, 2), each at the nearest place that is away from points and numbers."""
+    """Write numbers beside points, (n_points, 2), each at the nearest place that is away from points and numbers.
+
+    Unlike the names on a map of the models, none may be left out: the list below the figure refers to them.
+    """
     taken = axes.transData.transform(points) * 72 / axes.figure.dpi
     angles = np.arange(16) * np.pi / 8
     around = np.column_stack([np.cos(angles), np.sin(angles)])

@@ -147,7 +147,7 @@ def place_model(
     >>> placed.logits(questions).sigmoid().ravel().numpy().round(2)
     array([0.72, 0.48, 0.55])
     """
-    known = _Known(prior, questions, labels)
+    known = _OwnAnswers(prior, questions, labels)
     w = known.most_probable(scales, 1e-4)
     hessians, one = [], torch.eye(len(w), dtype=torch.float64)
     for scale, p in zip(scales, known.logits(w).sigmoid().unbind(dim=2), strict=True):
@@ -170,10 +170,10 @@ def most_probable(
     Parameters are those of `place_model`. A model's gradient, of the mean over its answers, ends with a norm of at most
     `tol`.
     """
-    return prior.weights(_Known(prior, questions, labels).most_probable(scales, tol))
+    return prior.weights(_OwnAnswers(prior, questions, labels).most_probable(scales, tol))
 
 
-class _Known:
+class _OwnAnswers:
     """The answers of new models, those of each model side by side: a model has few, and to questions of its own.
 
     Attributes

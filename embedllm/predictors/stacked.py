@@ -160,7 +160,7 @@ class StackedCorrectness(CorrectnessPredictor):
         return self.combine(lambda part: self._of_matrix(part, matrix))
 
     def combine(self, predict: Callable[[CorrectnessPredictor], np.ndarray]) -> np.ndarray:
-        """Combine the probabilities that a function returns for each part: arrays of any one shape."""
+        """Combine the probabilities of the parts, all (n_questions, n_models) or all the transpose, float32."""
         check_is_fitted(self, "model_names_")
         # Where no part helps, all probabilities are one half.
         taken = {name: weight for name, weight in self.weights_.items() if weight > 0} or {next(iter(self.parts_)): 0}
